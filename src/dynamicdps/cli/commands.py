@@ -1,0 +1,294 @@
+"""The commands: arguments in, calls, words out."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from tyro.conf import Positional, arg
+
+Scans = Annotated[Positional[tuple[Path, ...]], arg(metavar="SCAN...")]
+
+
+@dataclass
+class Demo:
+    """Enhance the bundled scan and show what changed: simulate, enhance, evaluate, report."""
+
+    out: Path = Path("demo-out")
+    """Folder for the results."""
+    samples: int = 6
+    """Posterior samples to average."""
+    seed: int = 0
+    """Seed of all randomness."""
+    device: str = "cpu"
+    """cpu, cuda or mps."""
+
+    def run(self) -> None:
+        from dynamicdps.cli.run_demo import run
+
+        run(self)
+
+
+@dataclass
+class Enhance:
+    """Enhance a scan: initial image, then DynamicDPS (or a peer) with the scanner's forward model."""
+
+    scan: Annotated[Positional[Path], arg(metavar="SCAN")]
+    """The measurement: a skull-stripped T1w NIfTI file."""
+    out: Path
+    """Folder for the results."""
+    initial: Path | None = None
+    """Any model's enhanced volume to start from; without it the conditional model runs."""
+    prior: str = "brain-t1w"
+    """Bundled prior or a .safetensors file."""
+    conditional: str = "unet-range"
+    """Bundled conditional model or a .safetensors file."""
+    operator: str | None = None
+    """A degradation's name or an operator's JSON file; without it SCAN's own .operator.json is used."""
+    solver: str = "dynamicdps"
+    """How to solve: dynamicdps, data-step or conditional."""
+    samples: int = 6
+    """Posterior samples to average; their spread is the uncertainty."""
+    steps: int = 6
+    """Noise levels from the start down, each one denoiser pass a sample."""
+    gradient: Literal["image", "network"] = "image"
+    """Data steps on the denoised image, or through the network (the paper's)."""
+    start_sigma: float | None = None
+    """Start level for every slice, in image intensities; without it each slice's misfit decides."""
+    start_step: int | None = None
+    """The same as a step number of the paper's 1000-step process."""
+    start_calibration: Path | None = None
+    """What `calibrate start` wrote; without it the bundled calibration."""
+    seed: int = 0
+    """Seed of all randomness."""
+    device: str = "cpu"
+    """cpu, cuda or mps."""
+
+    def run(self) -> None:
+        from dynamicdps.cli.run_enhance import run
+
+        run(self)
+
+
+@dataclass
+class Simulate:
+    """Make a low-field scan from a good one; its operator is written beside it."""
+
+    scan: Annotated[Positional[Path], arg(metavar="SCAN")]
+    """A good scan: a skull-stripped T1w NIfTI file."""
+    out: Path
+    """The simulated scan: a name that ends in .nii or .nii.gz."""
+    degradation: str = "iqt-out"
+    """Named degradation that gives the parameters left out below."""
+    gamma: float | None = None
+    """Exponent of the contrast."""
+    in_plane_factor: float | None = None
+    """Length of a measured voxel in the plane, in voxels of the scan."""
+    blur: float | None = None
+    """Standard deviation of the blur in voxels of the scan."""
+    slice_thickness: float | None = None
+    """Thickness of measured slices in mm."""
+    noise_std: float | None = None
+    """Standard deviation of the noise as a share of the intensity range."""
+    snr: float | None = None
+    """The noise as a signal-to-noise ratio in white matter instead."""
+    noise: Literal["gaussian", "rician"] | None = None
+    """Kind of noise."""
+    seed: int = 0
+    """Seed of the noise."""
+
+    def run(self) -> None:
+        from dynamicdps.cli.run_simulate import run
+
+        run(self)
+
+
+@dataclass
+class _Training:
+    scans: Scans
+    """Skull-stripped scans to learn from."""
+    out: Path
+    """Folder of the training: model, checkpoint, log."""
+    validation: tuple[Path, ...] = ()
+    """Scans of other subjects to measure the error on; without them a tenth of SCAN... is held out."""
+    resume: bool = False
+    """Continue the training in --out."""
+    max_minutes: float = float("inf")
+    """Stop after so many minutes; --resume goes on."""
+    steps: int = 20_000
+    """Stop after so many steps in all."""
+    learning_rate: float = 4e-4
+    """Peak of AdamW's learning rate."""
+    cooldown: int = 0
+    """Steps at the end over which the learning rate falls to 0."""
+    checkpoint_every: int = 500
+    """Steps between checkpoints."""
+    channels: tuple[int, ...] = (64, 128, 192)
+    """Feature channels of each level of the network, multiples of 16."""
+    residual_blocks: tuple[int, ...] = (1, 2, 2)
+    """Residual blocks of each level."""
+    data_name: str = "unnamed"
+    """What the model card says about the data."""
+    bfloat16: bool = True
+    """Compute in bfloat16."""
+    seed: int = 0
+    """Seed of all randomness."""
+
+
+@dataclass
+class TrainPrior(_Training):
+    """Train the prior: an unconditional score-matching model of good scans."""
+
+    def run(self) -> None:
+        from dynamicdps.cli.run_train import run_prior
+
+        run_prior(self)
+
+
+@dataclass
+class TrainUNet(_Training):
+    """Train a conditional U-Net on simulated pairs."""
+
+    degradation: str = "iqt-in"
+    """Named degradation of the pairs, or range for many drawn at random."""
+    channels: tuple[int, ...] = (32, 64, 128)
+    """Feature channels of each level of the network, multiples of 16."""
+
+    def run(self) -> None:
+        from dynamicdps.cli.run_train import run_unet
+
+        run_unet(self)
+
+
+@dataclass
+class Train:
+    """Train a prior or a conditional model."""
+
+    model: Annotated[TrainPrior, tyro.conf.subcommand("prior")] | Annotated[TrainUNet, tyro.conf.subcommand("unet")]
+
+    def run(self) -> None:
+        self.model.run()
+
+
+@dataclass
+class Sample:
+    """Draw random slices from a prior: see what it has learned."""
+
+    out: Path
+    """Folder for samples.png and samples.nii.gz."""
+    prior: str = "brain-t1w"
+    """Bundled prior or a .safetensors file."""
+    n: int = 8
+    """How many."""
+    sampler: Literal["heun", "ancestral"] = "heun"
+    """Second-order deterministic solver, or ancestral sampling."""
+    steps: int = 32
+    """Noise levels."""
+    height: int = 176
+    """Voxels of a slice, back to front."""
+    width: int = 144
+    """Voxels of a slice, left to right."""
+    seed: int = 0
+    """Seed of all randomness."""
+    device: str = "cpu"
+    """cpu, cuda or mps."""
+
+    def run(self) -> None:
+        from dynamicdps.cli.run_sample import run
+
+        run(self)
+
+
+@dataclass
+class Calibrate:
+    """Calibrate start: find the map from an initial image's misfit to the best start level, on good scans."""
+
+    what: Positional[Literal["start"]]
+    """What to calibrate."""
+    scans: Scans
+    """Skull-stripped scans that neither the prior nor the conditional models have seen."""
+    out: Path
+    """The calibration: a .json file."""
+    prior: str = "brain-t1w"
+    """Bundled prior or a .safetensors file."""
+    conditional: tuple[str, ...] = ("unet-iqt-in", "unet-range")
+    """Conditional models whose errors the map must cover."""
+    degradations: tuple[str, ...] = ("iqt-in", "iqt-out", "blur-mismatch")
+    """Degradations it must cover."""
+    slices_per_scan: int = 2
+    """Slices of each scan."""
+    samples: int = 3
+    """Posterior samples averaged for each candidate level."""
+    steps: int = 6
+    """Noise levels of each run."""
+    seed: int = 0
+    """Seed of all randomness."""
+
+    def run(self) -> None:
+        from dynamicdps.cli.run_calibrate import run
+
+        run(self)
+
+
+@dataclass
+class Evaluate:
+    """Measure a reconstruction against the truth."""
+
+    reconstruction: Annotated[Positional[Path], arg(metavar="RECONSTRUCTION")]
+    """Volume to judge, on the truth's grid."""
+    truth: Path
+    """The good scan."""
+    out: Path
+    """Folder for metrics.json."""
+    measurement: Path | None = None
+    """The measurement, for the data misfit."""
+    operator: str | None = None
+    """Its operator's JSON file; needed with --measurement."""
+    name: str = "dynamicdps"
+    """Stage name in metrics.json."""
+
+    def run(self) -> None:
+        from dynamicdps.cli.run_evaluate import run
+
+        run(self)
+
+
+@dataclass
+class Benchmark:
+    """Compare solvers on good scans under simulated degradations."""
+
+    scans: Scans
+    """Skull-stripped scans that no model has seen."""
+    out: Path
+    """Folder for results.csv, summary.json and table.md."""
+    solvers: str = "conditional,data-step,dynamicdps"
+    """Solvers, separated by commas."""
+    conditions: str = "unet/iqt-out,unet/blur-mismatch,unet/iqt-in"
+    """Conditions MODEL/DEGRADATION, separated by commas; unet is unet-iqt-in."""
+    slices_per_scan: int = 4
+    """Evenly spaced slices of each scan."""
+    prior: str = "brain-t1w"
+    """Bundled prior or a .safetensors file."""
+    samples: int = 6
+    """Posterior samples of DynamicDPS."""
+    steps: int = 6
+    """Noise levels of DynamicDPS."""
+    seed: int = 0
+    """Seed of all randomness."""
+
+    def run(self) -> None:
+        from dynamicdps.cli.run_benchmark import run
+
+        run(self)
+
+
+Command = (
+    Annotated[Demo, tyro.conf.subcommand("demo")]
+    | Annotated[Enhance, tyro.conf.subcommand("enhance")]
+    | Annotated[Simulate, tyro.conf.subcommand("simulate")]
+    | Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[Sample, tyro.conf.subcommand("sample")]
+    | Annotated[Calibrate, tyro.conf.subcommand("calibrate")]
+    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[Benchmark, tyro.conf.subcommand("benchmark")]
+)

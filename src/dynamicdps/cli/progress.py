@@ -1,0 +1,44 @@
+"""Progress bars; the library knows only callbacks."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+console = Console(stderr=True)
+out = Console(highlight=False, soft_wrap=True)
+
+
+class Bar(Protocol):
+    """A progress bar as a function of what is done and planned."""
+
+    def __call__(self, done: int, planned: int, note: str = "") -> None: ...
+
+
+@contextmanager
+def progress_bar(label: str, unit: str = "") -> Iterator[Bar]:
+    """A bar on standard error; call what it gives with done and planned."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    bars = Progress(*columns, console=console)
+    task = bars.add_task(label, total=None, note="")
+
+    def update(done: int, planned: int, note: str = "") -> None:
+        # Shown from the first update on: whoever gets an error instead sees only its sentence.
+        bars.start()
+        bars.update(task, completed=done, total=planned, note=note)
+
+    try:
+        yield update
+    finally:
+        bars.stop()

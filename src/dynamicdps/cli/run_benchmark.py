@@ -1,0 +1,62 @@
+"""`dynamicdps benchmark`."""
+
+from typing import TYPE_CHECKING
+
+from rich.markdown import Markdown
+
+from dynamicdps.cli.progress import out, progress_bar
+from dynamicdps.cli.record import recorded
+from dynamicdps.conditional import load_unet
+from dynamicdps.diffusion import load_denoiser, read_model
+from dynamicdps.errors import InputError
+from dynamicdps.evaluation.benchmark import Condition, markdown_table, run_benchmark, write_benchmark
+from dynamicdps.operators import preset
+from dynamicdps.solvers import DynamicDPSConfig, available
+
+if TYPE_CHECKING:
+    from dynamicdps.cli.commands import Benchmark
+
+SHORT_NAMES = {"unet": "unet-iqt-in"}
+
+
+def read_conditions(text: str) -> list[Condition]:
+    """Conditions ``MODEL/DEGRADATION`` separated by commas.
+
+    Raises:
+        InputError: one is not of that form, or its model or degradation does not exist.
+    """
+    found = []
+    for name in filter(None, text.split(",")):
+        model, slash, degradation = name.rpartition("/")
+        if not slash:
+            raise InputError(f"the condition {name!r} has no model; expected MODEL/DEGRADATION such as unet/iqt-out; change --conditions")
+        found.append(Condition(name, load_unet(SHORT_NAMES.get(model, model)), preset(degradation)))
+    return found
+
+
+def run(arguments: "Benchmark") -> None:
+    if not arguments.scans:
+        raise InputError("there is no scan to test on; expected at least one SCAN; name skull-stripped T1w files")
+    solvers = [name for name in arguments.solvers.split(",") if name]
+    unknown = [name for name in solvers if name not in available()]
+    if unknown:
+        raise InputError(f"there is no solver {unknown[0]!r}; expected some of {', '.join(available())}; change --solvers")
+    if arguments.slices_per_scan < 1:
+        raise InputError(f"--slices-per-scan is {arguments.slices_per_scan}; expected at least 1; change it")
+    conditions = read_conditions(arguments.conditions)
+    with recorded(arguments.out, "benchmark", arguments) as record:
+        record.facts["models"] = {"prior": read_model(arguments.prior, "prior").card["sha256"]}
+        with progress_bar("benchmark", "reconstructions") as bar, record.timed("benchmark"):
+            rows = run_benchmark(
+                arguments.scans,
+                conditions,
+                solvers,
+                load_denoiser(arguments.prior),
+                slices_per_scan=arguments.slices_per_scan,
+                config=DynamicDPSConfig(samples=arguments.samples, steps=arguments.steps),
+                seed=arguments.seed,
+                progress=bar,
+            )
+        summary = write_benchmark(arguments.out, rows)
+    out.print(Markdown(markdown_table(summary)))
+    out.print(f"{arguments.out / 'table.md'}")

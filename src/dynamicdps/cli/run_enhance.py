@@ -1,0 +1,154 @@
+"""`dynamicdps enhance`."""
+
+import shlex
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from dynamicdps.cli.outputs import Report, Stage, trace_rows, write_metrics, write_report, write_volumes
+from dynamicdps.cli.progress import out, progress_bar
+from dynamicdps.cli.record import recorded
+from dynamicdps.conditional import load_unet
+from dynamicdps.diffusion import level_of_step, load_denoiser, read_model
+from dynamicdps.errors import InputError
+from dynamicdps.evaluation import StageMetrics, data_misfit
+from dynamicdps.operators import ScanOperator, read_operator
+from dynamicdps.solvers import DynamicDPSConfig, Result, available, read_start_level, solve
+from dynamicdps.solvers.initial import Initial, initial_from_model, initial_from_volume
+from dynamicdps.volumes import Volume, load
+
+if TYPE_CHECKING:
+    from dynamicdps.cli.commands import Enhance
+
+
+def check_device(name: str) -> str:
+    """The device, if this machine has it.
+
+    Raises:
+        InputError: it has not.
+    """
+    here = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not here.get(name.split(":")[0], False):
+        raise InputError(
+            f"the device {name!r} is not on this machine; expected one of {', '.join(d for d, ok in here.items() if ok)}; change --device"
+        )
+    return name
+
+
+def find_operator(scan: Path, given: str | None) -> ScanOperator:
+    """The operator that is given, or the one that lies beside the scan.
+
+    Raises:
+        InputError: there is neither.
+    """
+    if given is not None:
+        return read_operator(given)
+    beside = scan.with_name(scan.name.removesuffix(".gz").removesuffix(".nii") + ".operator.json")
+    if not beside.is_file():
+        raise InputError(f"{scan} has no {beside.name} beside it; expected the scanner's forward model; give --operator NAME or FILE")
+    return read_operator(beside)
+
+
+def run(arguments: "Enhance") -> None:
+    if arguments.solver not in available():
+        raise InputError(f"there is no solver {arguments.solver!r}; expected one of {', '.join(available())}; change --solver")
+    for name in ("samples", "steps"):
+        if not 1 <= getattr(arguments, name) <= 1000:
+            raise InputError(f"--{name} is {getattr(arguments, name)}; expected 1 to 1000; change it")
+    device = check_device(arguments.device)
+    start_sigma = arguments.start_sigma
+    if arguments.start_step is not None:
+        if start_sigma is not None:
+            raise InputError("both --start-sigma and --start-step are given; expected one of them; leave one out")
+        if not 1 <= arguments.start_step <= 1000:
+            raise InputError(f"--start-step is {arguments.start_step}; expected 1 to 1000; change it")
+        start_sigma = level_of_step(arguments.start_step)
+    if start_sigma is not None and not 0.001 <= start_sigma <= 40:
+        raise InputError(f"the start level is {start_sigma:g}; expected 0.001 to 40; change --start-sigma")
+    scan = load(arguments.scan)
+    operator = find_operator(arguments.scan, arguments.operator)
+    calibration = read_start_level(arguments.start_calibration) if arguments.start_calibration else None
+    with recorded(arguments.out, "enhance", arguments) as record:
+        prior = load_denoiser(arguments.prior, device)
+        hashes = {"prior": read_model(arguments.prior, "prior").card["sha256"]}
+        with record.timed("initial"):
+            if arguments.initial is not None:
+                initial = initial_from_volume(scan, operator, load(arguments.initial), str(arguments.initial))
+            else:
+                hashes["conditional"] = read_model(arguments.conditional, "unet").card["sha256"]
+                initial = initial_from_model(scan, operator, load_unet(arguments.conditional), arguments.conditional)
+        config = DynamicDPSConfig(samples=arguments.samples, steps=arguments.steps, start_sigma=start_sigma, gradient=arguments.gradient)
+        with progress_bar(arguments.solver, "denoiser passes") as bar:
+            result = solve(
+                arguments.solver,
+                scan,
+                operator,
+                prior,
+                initial=initial.volume,
+                seed=arguments.seed,
+                config=config,
+                start_level=calibration,
+                progress=bar,
+            )
+        record.durations["solve"] = round(result.seconds, 3)
+        record.facts |= {
+            "models": hashes,
+            "operator": operator.to_json(),
+            "initial": initial.source,
+            "warnings": result.reconstruction.warnings,
+        }
+        write_volumes(arguments.out, scan, result)
+        stages = stage_metrics(scan, operator, initial, result, arguments.solver)
+        write_metrics(arguments.out, stages)
+        report = write_report(arguments.out, make_report(arguments, scan, operator, initial, result, stages))
+    before, after = (stages[name].data_misfit for name in ("conditional", arguments.solver))
+    out.print(f"data misfit (1 is noise alone): {before:.2f} before, {after:.2f} after")
+    out.print(f"{result.nfe} denoiser passes a slice, {result.seconds:.0f} s")
+    for warning in result.reconstruction.warnings:
+        out.print(f"warning: {warning}")
+    out.print(f"{arguments.out / 'enhanced.nii.gz'}\n{report}")
+
+
+def stage_metrics(scan: Volume, operator: ScanOperator, initial: Initial, result: Result, solver: str) -> dict[str, StageMetrics]:
+    """What can be measured without the truth: how each stage explains the data."""
+    return {
+        "conditional": StageMetrics(data_misfit=data_misfit(initial.volume, scan, operator, result.scale)),
+        solver: with_cost(StageMetrics(data_misfit=data_misfit(result.volume, scan, operator, result.scale)), result),
+    }
+
+
+def with_cost(metrics: StageMetrics, result: Result) -> StageMetrics:
+    """A solver's metrics with what it took."""
+    seconds = round(result.seconds, 2)
+    return replace(metrics, nfe=result.nfe, nbackward=result.nbackward, start_sigma=result.start_sigma, seconds=seconds)
+
+
+def make_report(
+    arguments: "Enhance", scan: Volume, operator: ScanOperator, initial: Initial, result: Result, stages: dict[str, StageMetrics]
+) -> Report:
+    """The page of one enhanced scan."""
+    return Report(
+        title=f"Enhanced scan: {arguments.scan.name}",
+        warnings=result.reconstruction.warnings,
+        stages=[
+            Stage("conditional", result.initial, stages["conditional"]),
+            Stage(arguments.solver, result.volume, stages[arguments.solver]),
+        ],
+        truth=None,
+        measurement=scan,
+        residual=result.residual,
+        uncertainty=result.uncertainty,
+        trace=trace_rows(result),
+        settings={
+            "Operator": str(operator.operator),
+            "Initial image": initial.source,
+            "Prior": arguments.prior,
+            "Start level (median)": f"{result.start_sigma:.3g}",
+            "Samples and steps": f"{arguments.samples} x {arguments.steps}",
+            "Seed": str(arguments.seed),
+        },
+        command=shlex.join(["dynamicdps", *sys.argv[1:]]),
+    )

@@ -1,0 +1,42 @@
+"""`dynamicdps sample`."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dynamicdps.cli.pictures import write_sheet
+from dynamicdps.cli.progress import out, progress_bar
+from dynamicdps.cli.record import recorded
+from dynamicdps.cli.run_enhance import check_device
+from dynamicdps.diffusion import draw_samples, load_denoiser, read_model
+from dynamicdps.errors import InputError
+from dynamicdps.volumes import Volume, from_slices
+
+if TYPE_CHECKING:
+    from dynamicdps.cli.commands import Sample
+
+
+def run(arguments: "Sample") -> None:
+    for name, high in (("n", 10_000), ("steps", 1000), ("height", 1024), ("width", 1024)):
+        if not 1 <= getattr(arguments, name) <= high:
+            raise InputError(f"--{name} is {getattr(arguments, name)}; expected 1 to {high}; change it")
+    device = check_device(arguments.device)
+    with recorded(arguments.out, "sample", arguments) as record:
+        denoiser = load_denoiser(arguments.prior, device)
+        card = read_model(arguments.prior, "prior").card
+        record.facts["models"] = {"prior": card["sha256"]}
+        with progress_bar("sample", "images") as bar, record.timed("sample"):
+            samples = draw_samples(
+                denoiser,
+                arguments.n,
+                arguments.height,
+                arguments.width,
+                steps=arguments.steps,
+                seed=arguments.seed,
+                ancestral=arguments.sampler == "ancestral",
+                progress=bar,
+            )
+        affine = np.diag([*card["spacing_mm"], 1.0])
+        Volume(from_slices(samples), affine).save(arguments.out / "samples.nii.gz")
+        write_sheet(arguments.out / "samples.png", samples[:32], f"{arguments.n} random slices of {arguments.prior}")
+    out.print(f"{arguments.out / 'samples.png'}\n{arguments.out / 'samples.nii.gz'}")

@@ -1,0 +1,42 @@
+"""`dynamicdps simulate`."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from dynamicdps.cli.progress import out
+from dynamicdps.cli.record import recorded
+from dynamicdps.errors import InputError
+from dynamicdps.operators import preset, simulate
+from dynamicdps.volumes import load
+from dynamicdps.volumes.volume import SUFFIXES
+
+if TYPE_CHECKING:
+    from dynamicdps.cli.commands import Simulate
+
+WHITE_MATTER = 0.9
+
+
+def run(arguments: "Simulate") -> None:
+    path = arguments.out
+    if not path.name.endswith(SUFFIXES):
+        raise InputError(f"cannot write {path.name!r}; expected a name that ends in .nii or .nii.gz; change --out")
+    stem = path.name.removesuffix(".gz").removesuffix(".nii")
+    operator = preset(arguments.degradation)
+    names = ("gamma", "in_plane_factor", "blur", "slice_thickness", "noise_std", "noise")
+    given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    if arguments.snr is not None:
+        if arguments.noise_std is not None:
+            raise InputError("both --noise-std and --snr are given; expected one of them; leave one out")
+        if arguments.snr <= 0:
+            raise InputError(f"--snr is {arguments.snr:g}; expected a number greater than 0; change it")
+        given["noise_std"] = WHITE_MATTER ** given.get("gamma", operator.gamma) / arguments.snr
+    operator = replace(operator, **given)
+    scan = load(arguments.scan)
+    with recorded(path.parent, "simulate", arguments, f"{stem}.run.json"):
+        measurement, tied = simulate(scan, operator, seed=arguments.seed)
+        tied.save(path.with_name(f"{stem}.operator.json"))
+        measurement.save(path)
+    out.print(f"{tied.operator}")
+    x, y, z = measurement.shape
+    spacing = " x ".join(f"{s:g}" for s in measurement.spacing)
+    out.print(f"{path}: {x} x {y} x {z} voxels of {spacing} mm; operator beside it in {stem}.operator.json")

@@ -1,0 +1,140 @@
+"""Models are data: safetensors weights with a JSON model card beside them. Nothing is ever unpickled."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from dynamicdps.diffusion.denoiser import NetworkDenoiser
+from dynamicdps.diffusion.network import NetworkConfig, SliceUNet
+from dynamicdps.errors import InputError
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A network's weights and its model card.
+
+    Attributes:
+        weights: tensors by name.
+        card: what it is, how it was trained and what it fits; see docs/models.md.
+        path: where the weights lie.
+    """
+
+    weights: dict[str, Tensor]
+    card: dict[str, Any]
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name.removesuffix(".safetensors")
+
+    def network(self) -> SliceUNet:
+        """Build the network and load the weights as float32, for inference.
+
+        Raises:
+            InputError: the card describes no network, or one that the weights do not fit.
+        """
+        try:
+            network = SliceUNet(NetworkConfig.from_json(self.card["network"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"the model card of {self.path} describes no network; expected that of its training; copy both again"
+            ) from error
+        try:
+            network.load_state_dict({name: value.float() for name, value in self.weights.items()})
+        except RuntimeError as error:
+            raise InputError(f"{self.path} does not fit the network of its model card; expected both from one training") from error
+        return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def bundled(kind: str) -> dict[str, Path]:
+    """Models that come with the package, by name; `kind` is ``"prior"`` or ``"unet"``."""
+    folder = Path(str(files("dynamicdps.models")))
+    found = {}
+    for card in sorted(folder.glob("*.json")):
+        weights = card.with_suffix(".safetensors")
+        if weights.exists() and json.loads(card.read_text(encoding="utf-8")).get("kind") == kind:
+            found[card.stem] = weights
+    return found
+
+
+def read_model(name: str | Path, kind: str) -> ModelFile:
+    """Read a model by its bundled name or by its file.
+
+    Args:
+        name: ``"brain-t1w"`` or a path that ends in ``.safetensors``.
+        kind: what the card must say it is, ``"prior"`` or ``"unet"``.
+
+    Raises:
+        InputError: there is no such model, a file is damaged or its hash differs from the card's, or it is of another kind.
+    """
+    names = bundled(kind)
+    path = names.get(str(name), Path(name))
+    if not path.is_file():
+        known = ", ".join(names) or "none"
+        raise InputError(f"there is no {kind} model {str(name)!r}; expected a bundled name ({known}) or a .safetensors file; check it")
+    card_path = path.with_suffix(".json")
+    try:
+        card = json.loads(card_path.read_text(encoding="utf-8"))
+        found, digest = str(card["kind"]), str(card["sha256"])
+        weights = load_file(path)
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:100]
+        raise InputError(
+            f"{path} cannot be read as a model ({reason}); expected weights with their model card {card_path.name} beside them"
+        ) from error
+    if found != kind:
+        raise InputError(f"{path} is a model of kind {found!r}; expected {kind!r}; name another file")
+    if digest != file_hash(path):
+        raise InputError(f"{path} differs from the hash in its model card; expected the file that was trained; copy both again")
+    return ModelFile(weights, card, path)
+
+
+def write_model(path: Path, weights: dict[str, Tensor], card: dict[str, Any]) -> ModelFile:
+    """Write weights (as float16: half the size, under 0.001 of the error) and the card with their hash."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    halves = {name: value.detach().cpu().half().contiguous() for name, value in weights.items()}
+    partial = path.with_name(f".partial-{path.name}")
+    save_file(halves, partial)
+    # safetensors makes files that only their owner can read.
+    partial.chmod(0o644)
+    card = card | {"sha256": file_hash(partial), "parameters": sum(v.numel() for v in halves.values())}
+    partial.replace(path)
+    write_json(path.with_suffix(".json"), card)
+    return ModelFile(halves, card, path)
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Write JSON beside its place and move it there, so that it is never half-written."""
+    partial = path.with_name(f".partial-{path.name}")
+    partial.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def load_denoiser(name: str | Path = "brain-t1w", device: str = "cpu", precision: torch.dtype = torch.float32) -> NetworkDenoiser:
+    """The prior by its bundled name or file, ready to denoise.
+
+    Raises:
+        InputError: as `read_model`.
+    """
+    model = read_model(name, "prior")
+    network = model.network()
+    try:
+        data_mean, data_std = float(model.card["data_mean"]), float(model.card["data_std"])
+        errors = {float(level): float(error) for level, error in model.card.get("denoising_rmse", {}).items()}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"the model card of {model.path} is not a prior's; expected that of its training; copy both again") from error
+    return NetworkDenoiser(network, data_mean, data_std, precision, errors).to(device).eval()

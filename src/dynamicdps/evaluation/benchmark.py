@@ -1,0 +1,232 @@
+"""Solvers side by side on good scans under simulated degradations."""
+
+import csv
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dynamicdps.conditional import ConditionalUNet
+from dynamicdps.diffusion import Denoiser
+from dynamicdps.diffusion.model_file import write_json
+from dynamicdps.errors import InputError
+from dynamicdps.evaluation.fidelity import nrmse, psnr, ssim
+from dynamicdps.operators import LowField, add_noise
+from dynamicdps.solvers import DynamicDPSConfig, Reconstruction, StartLevelRule, solve_tensors
+from dynamicdps.volumes import IntensityScale, load, to_slices
+
+BOOTSTRAPS = 2000
+
+
+@dataclass(frozen=True)
+class Row:
+    """One image under one condition and solver: a line of results.csv."""
+
+    subject: str
+    slice: int
+    condition: str
+    solver: str
+    psnr: float
+    ssim: float
+    nrmse: float
+    data_misfit: float
+    nfe: int
+    nbackward: int
+    start_sigma: float
+    seconds: float
+    batch_size: int
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A conditional model on a degradation: ``MODEL/DEGRADATION``."""
+
+    name: str
+    model: ConditionalUNet
+    operator: LowField
+
+
+def subject_name(path: Path) -> str:
+    """Subject of a file: its name up to the first underscore or dot."""
+    return path.name.split("_")[0].split(".")[0]
+
+
+def chosen_slices(count: int, wanted: int) -> list[int]:
+    """Evenly spaced slice numbers, away from the ends."""
+    wanted = min(wanted, count)
+    return [count * (2 * i + 1) // (2 * wanted) for i in range(wanted)]
+
+
+def run_benchmark(
+    scans: Sequence[Path],
+    conditions: Sequence[Condition],
+    solvers: Sequence[str],
+    denoiser: Denoiser,
+    *,
+    slices_per_scan: int = 4,
+    config: DynamicDPSConfig | None = None,
+    start_level: StartLevelRule | None = None,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Row]:
+    """Degrade, reconstruct and measure.
+
+    Each scan's slices are one batch. Noise and samples depend on the seed and the subject's place only, so every solver sees the
+    same measurements.
+
+    Args:
+        scans: skull-stripped scans that no model has seen.
+        conditions: what to reconstruct from what.
+        solvers: names of `dynamicdps.solvers.available`.
+        denoiser: the prior.
+        slices_per_scan: evenly spaced slices of each scan.
+        config: of DynamicDPS.
+        start_level: its calibration; by default the bundled one.
+        seed: of noise and samples.
+        progress: called with reconstructions done and planned.
+
+    Raises:
+        InputError: a condition couples slices (a single slice cannot be measured alone).
+    """
+    for condition in conditions:
+        if condition.operator.couples_slices:
+            raise InputError(f"{condition.name} couples slices; expected a degradation of single slices; leave it out")
+    rows: list[Row] = []
+    planned, done = len(scans) * len(conditions) * len(solvers), 0
+    for index, path in enumerate(scans):
+        volume = load(path)
+        slices = to_slices(IntensityScale.robust(volume.data).apply(volume).data)
+        numbers = chosen_slices(len(slices), slices_per_scan)
+        truth = slices[numbers]
+        for condition in conditions:
+            operator = condition.operator
+            generators = [torch.Generator().manual_seed(seed + 1000 * index + i) for i in range(len(truth))]
+            y = add_noise(operator(truth), operator.noise_std, generators, operator.noise)
+            initial = condition.model.enhance(y, operator, truth.shape)
+            for solver in solvers:
+                began = time.monotonic()
+                found = solve_tensors(
+                    solver,
+                    y,
+                    operator,
+                    denoiser,
+                    initial,
+                    generator=torch.Generator().manual_seed(seed + index),
+                    config=config,
+                    start_level=start_level,
+                )
+                seconds = (time.monotonic() - began) / len(truth)
+                rows += _rows(found, truth, subject_name(path), numbers, condition.name, solver, seconds)
+                done += 1
+                if progress is not None:
+                    progress(done, planned)
+    return rows
+
+
+def _rows(found: Reconstruction, truth: Tensor, subject: str, numbers: list[int], condition: str, solver: str, seconds: float) -> list[Row]:
+    measured = psnr(found.image, truth), ssim(found.image, truth), nrmse(found.image, truth)
+    return [
+        Row(
+            subject=subject,
+            slice=number,
+            condition=condition,
+            solver=solver,
+            psnr=float(measured[0][i]),
+            ssim=float(measured[1][i]),
+            nrmse=float(measured[2][i]),
+            data_misfit=float(found.misfit[i]),
+            nfe=int(found.nfe[i]),
+            nbackward=int(found.nbackward[i]),
+            start_sigma=float(found.start_sigma[i]),
+            seconds=seconds,
+            batch_size=len(truth),
+        )
+        for i, number in enumerate(numbers)
+    ]
+
+
+def summarise(rows: Sequence[Row], seed: int = 0) -> dict[str, Any]:
+    """Means over subjects with 95 % bootstrap intervals, and paired differences against the conditional model and the data step.
+
+    Slices of a subject are averaged first: subjects, not slices, are independent.
+    """
+    table: dict[str, Any] = {}
+    for condition in dict.fromkeys(r.condition for r in rows):
+        table[condition] = {}
+        for solver in dict.fromkeys(r.solver for r in rows if r.condition == condition):
+            entry: dict[str, Any] = {}
+            for name in ("psnr", "ssim", "nrmse", "data_misfit", "nfe", "nbackward", "start_sigma", "seconds"):
+                values = _by_subject(rows, condition, solver, name)
+                entry[name] = {"mean": float(values.mean()), "interval": _interval(values, seed)}
+            for reference in ("conditional", "data-step"):
+                if solver != reference and any(r.solver == reference and r.condition == condition for r in rows):
+                    entry[f"against_{reference}"] = {
+                        name: _paired(rows, condition, solver, reference, name, seed) for name in ("psnr", "ssim")
+                    }
+            table[condition][solver] = entry
+    return {"subjects": len({r.subject for r in rows}), "slices": len({(r.subject, r.slice) for r in rows}), "conditions": table}
+
+
+def _by_subject(rows: Sequence[Row], condition: str, solver: str, name: str) -> NDArray[np.float64]:
+    values: dict[str, list[float]] = {}
+    for row in rows:
+        if row.condition == condition and row.solver == solver:
+            values.setdefault(row.subject, []).append(float(getattr(row, name)))
+    return np.array([np.mean(v) for v in values.values()])
+
+
+def _interval(values: NDArray[np.float64], seed: int) -> list[float]:
+    draws = np.random.default_rng(seed).integers(len(values), size=(BOOTSTRAPS, len(values)))
+    low, high = np.percentile(values[draws].mean(axis=1), [2.5, 97.5])
+    return [float(low), float(high)]
+
+
+def _paired(rows: Sequence[Row], condition: str, solver: str, reference: str, name: str, seed: int) -> dict[str, Any]:
+    difference = _by_subject(rows, condition, solver, name) - _by_subject(rows, condition, reference, name)
+    return {"mean": float(difference.mean()), "interval": _interval(difference, seed), "share_better": float((difference > 0).mean())}
+
+
+def markdown_table(summary: dict[str, Any]) -> str:
+    """The table of docs/results.md."""
+    lines = [
+        "| condition | solver | PSNR dB | SSIM | data misfit | PSNR against conditional | subjects better (PSNR / SSIM) "
+        "| PSNR against data-step | NFE | start sigma | s a slice |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for condition, solvers in summary["conditions"].items():
+        for solver, e in solvers.items():
+            against, step = e.get("against_conditional"), e.get("against_data-step")
+            better = f"{against['psnr']['share_better']:.0%} / {against['ssim']['share_better']:.0%}" if against else ""
+            lines.append(
+                f"| {condition} | {solver} | {e['psnr']['mean']:.2f} | {e['ssim']['mean']:.4f} | {e['data_misfit']['mean']:.2f} "
+                f"| {_difference(against)} | {better} | {_difference(step)} | {e['nfe']['mean']:.0f} | {e['start_sigma']['mean']:.3f} "
+                f"| {e['seconds']['mean']:.2f} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def _difference(entry: dict[str, Any] | None) -> str:
+    if entry is None:
+        return ""
+    low, high = entry["psnr"]["interval"]
+    return f"{entry['psnr']['mean']:+.2f} ({low:+.2f} to {high:+.2f})"
+
+
+def write_benchmark(out: Path, rows: Sequence[Row]) -> dict[str, Any]:
+    """Write results.csv, summary.json and table.md into a folder."""
+    partial = out / ".partial-results.csv"
+    with partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=[f.name for f in fields(Row)])
+        writer.writeheader()
+        writer.writerows(asdict(row) for row in rows)
+    partial.replace(out / "results.csv")
+    summary = summarise(rows)
+    write_json(out / "summary.json", summary)
+    (out / "table.md").write_text(markdown_table(summary), encoding="utf-8")
+    return summary

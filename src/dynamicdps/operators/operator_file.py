@@ -1,0 +1,110 @@
+"""Operators on disk: JSON with the type, its parameters and the grids they refer to."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dynamicdps.errors import InputError
+from dynamicdps.operators.low_field import PARAMETERS, LowField
+from dynamicdps.operators.presets import PRESETS
+from dynamicdps.volumes import Volume
+
+
+@dataclass(frozen=True)
+class ScanOperator:
+    """An operator with what ties it to one scan.
+
+    Attributes:
+        operator: the forward model on image intensities.
+        image_shape: image grid ``(x, y, z)``, where known.
+        image_affine: its affine in mm.
+        intensity_scale: scanner units of one image-intensity unit, where known.
+    """
+
+    operator: LowField
+    image_shape: tuple[int, int, int] | None = None
+    image_affine: NDArray[np.float64] | None = None
+    intensity_scale: float | None = None
+
+    def grid_for(self, measurement: Volume) -> tuple[tuple[int, int, int], NDArray[np.float64]]:
+        """Image grid of a measurement: the recorded one, or the largest that the measurement covers, on the same centre.
+
+        Raises:
+            InputError: the recorded grid is not measured on a grid of the measurement's shape.
+        """
+        if self.image_shape is not None and self.image_affine is not None:
+            expected = self.operator.measurement_shape(self.image_shape)
+            if expected != measurement.shape:
+                raise InputError(
+                    f"the measurement has shape {measurement.shape}; expected {expected} for this operator; use the operator of this scan"
+                )
+            return self.image_shape, self.image_affine
+        shape = self.operator.image_shape(measurement.shape)
+        to_image = np.linalg.inv(voxel_map(self.operator, shape, measurement.shape))
+        return shape, measurement.affine @ to_image
+
+    def to_json(self) -> dict[str, Any]:
+        values = self.operator.to_json()
+        if self.image_shape is not None and self.image_affine is not None:
+            values |= {"image_shape": list(self.image_shape), "image_affine": self.image_affine.tolist()}
+        if self.intensity_scale is not None:
+            values["intensity_scale"] = self.intensity_scale
+        return values
+
+    def save(self, path: Path) -> None:
+        partial = path.with_name(f".partial-{path.name}")
+        partial.write_text(json.dumps(self.to_json(), indent=2) + "\n", encoding="utf-8")
+        partial.replace(path)
+
+
+def voxel_map(operator: LowField, image: tuple[int, int, int], measured: tuple[int, int, int]) -> NDArray[np.float64]:
+    """Affine from scanner voxel indices to image voxel indices, ``(4, 4)``."""
+    out = np.eye(4)
+    for axis, (size, count, factor) in enumerate(zip(image, measured, operator.voxel_factors(), strict=True)):
+        out[axis, axis] = factor
+        out[axis, 3] = (size - 1) / 2 - factor * (count - 1) / 2
+    return out
+
+
+def read_operator(name: str | Path) -> ScanOperator:
+    """An operator by the name of a degradation or by its JSON file.
+
+    Raises:
+        InputError: there is no such degradation or file, or the file does not describe an operator.
+    """
+    if str(name) in PRESETS:
+        return ScanOperator(PRESETS[str(name)])
+    path = Path(name)
+    if not path.is_file():
+        raise InputError(f"there is no operator {str(name)!r}; expected one of {', '.join(PRESETS)} or a JSON file; check the name")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(values, dict) or values.get("type") != "LowField":
+            raise InputError(f'{path} does not describe an operator; expected a JSON object with "type": "LowField"; see docs/operators.md')
+        operator = LowField(**{key: values[key] for key in PARAMETERS if key in values})
+        shape = values.get("image_shape")
+        affine = values.get("image_affine")
+        scale = values.get("intensity_scale")
+        if shape is not None:
+            x, y, z = (int(n) for n in shape)
+            if min(x, y, z) < 1 or max(x, y, z) > 4096:
+                raise ValueError(f"image_shape {shape}")
+            shape = (x, y, z)
+        if affine is not None:
+            affine = np.asarray(affine, dtype=np.float64)
+            if affine.shape != (4, 4) or not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+                raise ValueError("image_affine")
+        if scale is not None and not (np.isfinite(float(scale)) and float(scale) > 0):
+            raise ValueError(f"intensity_scale {scale}")
+        return ScanOperator(operator, shape, affine, None if scale is None else float(scale))
+    except InputError:
+        raise
+    except (OSError, ValueError, TypeError, OverflowError) as error:
+        reason = " ".join(str(error).split())[:100]
+        raise InputError(
+            f"{path} cannot be read as an operator ({reason}); expected JSON as `simulate` writes it; see docs/operators.md"
+        ) from error

@@ -1,0 +1,98 @@
+"""Calibrating the start level: what the best level was, on images whose truth is known."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from dynamicdps.conditional import ConditionalUNet
+from dynamicdps.diffusion import Denoiser
+from dynamicdps.operators import LowField, add_noise
+from dynamicdps.solvers.dynamicdps import DynamicDPSConfig, solve_dynamicdps
+from dynamicdps.solvers.start_level import StartLevelRule, excess_misfit, fit_start_level
+from dynamicdps.volumes import IntensityScale, load, to_slices
+
+CANDIDATES = (0.01, 0.015, 0.022, 0.033, 0.05, 0.075, 0.11, 0.16, 0.25, 0.4)
+
+
+@dataclass(frozen=True)
+class StartCalibration:
+    """The fitted rule with what it was fitted to.
+
+    Attributes:
+        rule: misfit to start level.
+        misfit: excess misfit of each calibration image, ``(images,)``.
+        candidates: start levels tried, ``(levels,)``.
+        error: root mean square error of each image from each level, ``(images, levels)``.
+        condition: model and degradation of each image.
+    """
+
+    rule: StartLevelRule
+    misfit: Tensor
+    candidates: tuple[float, ...]
+    error: Tensor
+    condition: list[str]
+
+
+def spread_slices(paths: Sequence[str | Path], per_scan: int) -> Tensor:
+    """Evenly spaced slices of skull-stripped scans in image intensities, ``(slices, 1, height, width)``.
+
+    Slices of other sizes than the first scan's are left out.
+    """
+    found: list[Tensor] = []
+    for path in paths:
+        volume = load(path)
+        slices = to_slices(IntensityScale.robust(volume.data).apply(volume).data)
+        chosen = slices[[len(slices) * (2 * i + 1) // (2 * per_scan) for i in range(per_scan)]]
+        if not found or chosen.shape[-2:] == found[0].shape[-2:]:
+            found.append(chosen)
+    return torch.cat(found)
+
+
+def calibrate_start(
+    truth: Tensor,
+    models: dict[str, ConditionalUNet],
+    degradations: dict[str, LowField],
+    denoiser: Denoiser,
+    *,
+    config: DynamicDPSConfig,
+    seed: int = 0,
+    source: str = "",
+    progress: Callable[[int, int], None] | None = None,
+) -> StartCalibration:
+    """Reconstruct calibration images from every candidate level and fit the rule to the errors.
+
+    Args:
+        truth: good slices, ``(slices, 1, height, width)``.
+        models: conditional models by name; degradations of single slices by name.
+        degradations: forward models; those that couple slices are not used here.
+        denoiser: the prior.
+        config: of DynamicDPS; its start level is varied.
+        seed: of noise and samples.
+        source: recorded in the rule.
+        progress: called with runs done and planned.
+    """
+    misfits, errors, conditions = [], [], []
+    total, done = len(models) * len(degradations) * len(CANDIDATES), 0
+    for model_name, model in models.items():
+        for degradation_name, operator in degradations.items():
+            generators = [torch.Generator().manual_seed(seed + i) for i in range(len(truth))]
+            y = add_noise(operator(truth), operator.noise_std, generators, operator.noise)
+            initial = model.enhance(y, operator, truth.shape)
+            misfits.append(excess_misfit(y - operator(initial), operator.noise_std))
+            conditions += [f"{model_name}/{degradation_name}"] * len(truth)
+            row = []
+            for level in CANDIDATES:
+                found = solve_dynamicdps(
+                    y, operator, denoiser, initial, generator=torch.Generator().manual_seed(seed), config=replace(config, start_sigma=level)
+                )
+                row.append((found.image - truth).square().flatten(1).mean(1).sqrt())
+                done += 1
+                if progress is not None:
+                    progress(done, total)
+            errors.append(torch.stack(row, dim=1))
+    misfit, error = torch.cat(misfits), torch.cat(errors)
+    rule = fit_start_level(misfit.tolist(), CANDIDATES, error.numpy(), source=source)
+    return StartCalibration(rule, misfit, CANDIDATES, error, conditions)

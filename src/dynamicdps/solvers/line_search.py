@@ -1,0 +1,128 @@
+"""Step lengths that satisfy the strong Wolfe conditions, for a batch of images at once.
+
+Nocedal and Wright, Numerical Optimization (2006), algorithms 3.5 (bracketing) and 3.6 (zoom), each image at its own pace.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+
+import torch
+from torch import Tensor
+
+Phi = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+class Outcome(IntEnum):
+    """Why a line search ended."""
+
+    SATISFIED = 0
+    NO_DESCENT = 1
+    STEP_LIMIT = 2
+    TRIAL_LIMIT = 3
+
+
+@dataclass(frozen=True)
+class LineSearch:
+    """Result of a line search, each field of shape ``(batch,)``.
+
+    Attributes:
+        step: accepted step length; 0 where the direction does not descend.
+        value: objective there.
+        outcome: an `Outcome`; only `SATISFIED` promises both conditions.
+        trials: evaluations of the objective along the line.
+    """
+
+    step: Tensor
+    value: Tensor
+    outcome: Tensor
+    trials: Tensor
+
+
+def strong_wolfe(
+    phi: Phi,
+    value0: Tensor,
+    slope0: Tensor,
+    first: Tensor,
+    *,
+    c1: float = 1e-4,
+    c2: float = 0.9,
+    max_step: float = 1e6,
+    max_trials: int = 10,
+) -> LineSearch:
+    """Find steps with ``phi(a) <= phi(0) + c1 a phi'(0)`` and ``|phi'(a)| <= c2 |phi'(0)|``.
+
+    Args:
+        phi: ``phi(steps, active)`` gives value and slope at each image's step, ``(batch,)`` each; entries that are not active are
+            not used and need not be computed.
+        value0: objective at step 0.
+        slope0: slope at step 0; where it is not negative the step is 0.
+        first: first trial steps, greater than 0.
+        c1: constant of the sufficient decrease.
+        c2: constant of the curvature condition, between `c1` and 1.
+        max_step: longest step.
+        max_trials: most evaluations for an image; then the best step so far that decreases enough is returned, or 0.
+    """
+    zero = torch.zeros_like(value0)
+    step = first.clamp(max=max_step)
+    low, value_low, slope_low = zero.clone(), value0.clone(), slope0.clone()
+    high, value_high, slope_high = zero.clone(), value0.clone(), slope0.clone()
+    zooming = torch.zeros_like(value0, dtype=torch.bool)
+    outcome = torch.full_like(value0, Outcome.TRIAL_LIMIT, dtype=torch.long)
+    accepted, accepted_value = zero.clone(), value0.clone()
+    trials = torch.zeros_like(outcome)
+    active = slope0 < 0
+    outcome[~active] = Outcome.NO_DESCENT
+    for _ in range(max_trials):
+        if not bool(active.any()):
+            break
+        value, slope = phi(step, active)
+        # A value that overflowed counts as one that is far too high.
+        value = value.nan_to_num(nan=torch.inf, posinf=torch.inf)
+        trials += active
+        too_high = (value > value0 + c1 * step * slope0) | (value >= value_low) & (low > 0) | (value >= value_low) & zooming
+        flat = ~too_high & (slope.abs() <= -c2 * slope0)
+        done = active & flat
+        accepted, accepted_value = torch.where(done, step, accepted), torch.where(done, value, accepted_value)
+        outcome[done] = Outcome.SATISFIED
+        active = active & ~done
+
+        # The minimum was passed: the bracket is (low, step). Otherwise `step` becomes the new low end.
+        shrink = active & too_high
+        advance = active & ~too_high
+        turned = advance & torch.where(zooming, slope * (high - low) >= 0, slope >= 0)
+        high, value_high, slope_high = (
+            torch.where(turned, low, high),
+            torch.where(turned, value_low, value_high),
+            torch.where(turned, slope_low, slope_high),
+        )
+        high, value_high, slope_high = (
+            torch.where(shrink, step, high),
+            torch.where(shrink, value, value_high),
+            torch.where(shrink, slope, slope_high),
+        )
+        low, value_low, slope_low = (
+            torch.where(advance, step, low),
+            torch.where(advance, value, value_low),
+            torch.where(advance, slope, slope_low),
+        )
+        zooming = zooming | shrink | turned
+        at_limit = active & ~zooming & (step >= max_step)
+        accepted, accepted_value = torch.where(at_limit, step, accepted), torch.where(at_limit, value, accepted_value)
+        outcome[at_limit] = Outcome.STEP_LIMIT
+        active = active & ~at_limit
+        inside = _interpolate(low, value_low, slope_low, high, value_high, slope_high)
+        step = torch.where(active, torch.where(zooming, inside, (2 * step).clamp(max=max_step)), step)
+    # Out of trials: the low end of the bracket satisfies the sufficient decrease (or is 0).
+    left = outcome == Outcome.TRIAL_LIMIT
+    return LineSearch(torch.where(left, low, accepted), torch.where(left, value_low, accepted_value), outcome, trials)
+
+
+def _interpolate(low: Tensor, value_low: Tensor, slope_low: Tensor, high: Tensor, value_high: Tensor, slope_high: Tensor) -> Tensor:
+    """Minimiser of the cubic through both ends (Nocedal and Wright eq. 3.59), kept a tenth of the bracket away from them."""
+    width = high - low
+    d1 = slope_low + slope_high - 3 * (value_low - value_high) / (low - high)
+    d2 = width.sign() * (d1.square() - slope_low * slope_high).clamp_min(0).sqrt()
+    share = 1 - (slope_high + d2 - d1) / (slope_high - slope_low + 2 * d2)
+    share = torch.where(share.isfinite(), share, torch.full_like(share, 0.5)).clamp(0.1, 0.9)
+    return low + share * width

@@ -1,0 +1,75 @@
+"""What every solver returns."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from dynamicdps.diffusion import Denoiser
+
+
+@dataclass(frozen=True)
+class TraceStep:
+    """One step of a solver, each tensor ``(batch,)``.
+
+    Attributes:
+        step: number of the step, from 0.
+        sigma: noise level.
+        misfit: rms of ``(y - A(x0)) / noise_std`` after the data step.
+        step_length: accepted step length (mean over posterior samples).
+        outcome: `dynamicdps.solvers.line_search.Outcome` of the line search (the worst over samples).
+    """
+
+    step: int
+    sigma: Tensor
+    misfit: Tensor
+    step_length: Tensor
+    outcome: Tensor
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """Images with what it took to make them.
+
+    Attributes:
+        image: the estimate, image shape, batch first.
+        misfit: rms of ``(y - A(image)) / noise_std``, ``(batch,)``; 1 where only noise is left.
+        nfe: denoiser forward passes of each image, ``(batch,)``.
+        nbackward: backward passes through the denoiser, ``(batch,)``.
+        start_sigma: noise level of the start, ``(batch,)``; 0 where the prior was not used.
+        uncertainty: standard deviation over posterior samples, image shape; `None` with fewer than two.
+        operator_calls: applications of the operator or its Jacobian for an image.
+        trace: the steps.
+        warnings: what the user should know, one sentence each.
+        stopped: why the solver ended.
+    """
+
+    image: Tensor
+    misfit: Tensor
+    nfe: Tensor
+    nbackward: Tensor
+    start_sigma: Tensor
+    uncertainty: Tensor | None = None
+    operator_calls: int = 0
+    trace: list[TraceStep] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    stopped: str = "all steps done"
+
+
+Progress = Callable[[int, int], None]
+
+
+def denoise_images(denoiser: Denoiser, x: Tensor, sigma: Tensor, chunk: int = 8) -> Tensor:
+    """Denoise images or volumes: ``(batch, 1, height, width)`` or ``(batch, 1, depth, height, width)``.
+
+    The prior sees single slices, at most `chunk` at a time, so that memory does not grow with the volume.
+    """
+    if x.ndim == 4:
+        slices, levels = x, sigma
+    else:
+        depth = x.shape[2]
+        slices, levels = x.movedim(1, 2).flatten(0, 1), sigma.repeat_interleave(depth)
+    parts = [denoiser(part, level) for part, level in zip(torch.split(slices, chunk), torch.split(levels, chunk), strict=True)]
+    out = torch.cat(parts)
+    return out if x.ndim == 4 else out.view(x.shape[0], x.shape[2], *out.shape[1:]).movedim(1, 2)

@@ -1,0 +1,185 @@
+"""An image that never travels without its geometry."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from nibabel.affines import apply_affine
+from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
+from numpy.typing import NDArray
+
+from dynamicdps.errors import InputError
+
+MAX_ANISOTROPY = 20.0
+SUFFIXES = (".nii", ".nii.gz")
+
+
+@dataclass(frozen=True)
+class Native:
+    """How a file stored the volume: what is undone on writing.
+
+    Attributes:
+        orientation: nibabel orientation array of the file's axes, ``(3, 2)``.
+        dtype: data type on disk.
+        slope_inter: the header's intensity slope and intercept, (nan, nan) where the data are stored as they are.
+    """
+
+    orientation: NDArray[np.float64]
+    dtype: np.dtype[Any]
+    slope_inter: tuple[float, float] = (float("nan"), float("nan"))
+
+
+RAS = Native(np.array([[0.0, 1.0], [1.0, 1.0], [2.0, 1.0]]), np.dtype(np.float32))
+
+
+@dataclass(frozen=True)
+class Volume:
+    """Intensities on a grid in RAS order.
+
+    Attributes:
+        data: float32, shape ``(x, y, z)``, x growing to the subject's right, y forward, z up.
+        affine: voxel indices to millimetres, ``(4, 4)``.
+        native: orientation and type of the file it came from; kept through every step and restored by `save`.
+    """
+
+    data: NDArray[np.float32]
+    affine: NDArray[np.float64]
+    native: Native = field(default=RAS, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.data.ndim != 3:
+            raise InputError(f"the image has {self.data.ndim} dimensions; expected one 3-D volume; pick one volume or echo first")
+        if self.affine.shape != (4, 4) or not np.isfinite(self.affine).all() or abs(np.linalg.det(self.affine[:3, :3])) < 1e-9:
+            raise InputError("the affine is singular or not finite; expected an invertible 4 x 4 matrix; mend the header")
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Voxel size in mm along x, y, z."""
+        x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return float(x), float(y), float(z)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        x, y, z = self.data.shape
+        return x, y, z
+
+    def with_data(self, data: NDArray[Any]) -> "Volume":
+        """The same grid and origin with other intensities of the same shape."""
+        if data.shape != self.data.shape:
+            raise ValueError(f"the data have shape {data.shape}; expected {self.data.shape}")
+        return replace(self, data=np.ascontiguousarray(data, dtype=np.float32))
+
+    def save(self, path: str | Path, *, dtype: Any = np.float32) -> Path:
+        """Write a NIfTI file in the orientation of the file this volume came from.
+
+        Args:
+            path: ends in ``.nii`` or ``.nii.gz``.
+            dtype: type on disk; `None` keeps that of the source, rounding and clipping to its range.
+
+        Raises:
+            InputError: the name has another ending.
+        """
+        path = Path(path)
+        if not path.name.endswith(SUFFIXES):
+            raise InputError(f"cannot write {path.name!r}; expected a name that ends in .nii or .nii.gz; change the name")
+        native = self.native
+        to_native = ornt_transform(axcodes2ornt("RAS"), native.orientation)
+        data = apply_orientation(self.data, to_native)
+        affine = self.affine @ inv_ornt_aff(to_native, self.shape)
+        target = np.dtype(native.dtype if dtype is None else dtype)
+        slope, inter = native.slope_inter
+        scaled = dtype is None and np.isfinite(slope)
+        if scaled:
+            data = (data - inter) / slope
+        if target.kind in "iu":
+            # Just below the largest value, then rounded: 64-bit limits have no float of their own and would wrap.
+            limits = np.iinfo(target)
+            data = np.rint(np.clip(data.astype(np.float64), limits.min, np.nextafter(float(limits.max), 0)))
+        image = nib.Nifti1Image(data.astype(target), affine, dtype=target)
+        image.header.set_xyzt_units("mm", "sec")
+        if scaled:
+            image.header.set_slope_inter(slope, inter)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Written beside and moved: an interrupted run leaves no half-written file.
+        partial = path.with_name(f".partial-{path.name}")
+        try:
+            nib.save(image, partial)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+        return path
+
+
+def load(path: str | Path) -> Volume:
+    """Read a three-dimensional NIfTI (or other nibabel) file and turn it to RAS order.
+
+    Raises:
+        InputError: the file is missing, is not an image, is not one 3-D volume, is empty or constant, holds values that are not
+            finite, has a singular affine, or voxels more than 20 times longer than wide.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path} does not exist; expected an image file; check the path")
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; expected an image file such as scan.nii.gz; name the file inside it")
+    try:
+        image: Any = nib.load(path)
+        shape = tuple(n for i, n in enumerate(image.shape) if i < 3 or n != 1)
+        if len(shape) != 3:
+            raise InputError(f"{path} has shape {image.shape}; expected one 3-D volume; pick one volume or echo first")
+        dtype = np.dtype(image.get_data_dtype())
+        if dtype.kind not in "iuf":
+            raise InputError(f"{path} holds values of type {dtype}; expected real numbers; save the magnitude first")
+        if 0 in shape:
+            raise InputError(f"{path} has shape {image.shape}; expected at least one voxel along each axis; check the export")
+        data = np.asarray(image.dataobj, dtype=np.float32).reshape(shape)
+        affine = np.asarray(image.affine, dtype=np.float64)
+        slope, inter = getattr(image.dataobj, "slope", 1.0), getattr(image.dataobj, "inter", 0.0)
+    except InputError:
+        raise
+    except Exception as error:  # damaged bytes lead nibabel and the decompressors to errors of any type
+        reason = " ".join(str(error).split())[:120]
+        raise InputError(f"{path} cannot be read as an image ({reason}); expected a NIfTI file; check that it is complete") from error
+    if not np.isfinite(data).all():
+        count = int((~np.isfinite(data)).sum())
+        raise InputError(f"{path} holds {count} values that are not finite; expected numbers everywhere; replace NaN and infinity first")
+    if data.min() == data.max():
+        raise InputError(f"{path} is constant ({data.flat[0]:g} everywhere); expected an image with contrast; check the export")
+    if affine.shape != (4, 4) or not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        raise InputError(f"{path} has a singular affine; expected an invertible 4 x 4 matrix; mend the header")
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    if spacing.max() / spacing.min() > MAX_ANISOTROPY:
+        sizes = " x ".join(f"{s:g}" for s in spacing)
+        raise InputError(f"{path} has voxels of {sizes} mm; expected at most {MAX_ANISOTROPY:g} times longer than wide; check the header")
+    orientation = io_orientation(affine)
+    to_ras = ornt_transform(orientation, axcodes2ornt("RAS"))
+    affine = affine @ inv_ornt_aff(to_ras, shape)
+    plain = (slope, inter) == (1.0, 0.0)
+    native = Native(orientation, dtype, (float("nan"), float("nan")) if plain else (float(slope), float(inter)))
+    return Volume(np.ascontiguousarray(apply_orientation(data, to_ras), dtype=np.float32), affine, native)
+
+
+def resample_to(volume: Volume, shape: tuple[int, int, int], affine: NDArray[np.float64], *, order: str = "continuous") -> Volume:
+    """Interpolate a volume on another grid; voxels outside it are 0.
+
+    Args:
+        volume: the source.
+        shape: grid size ``(x, y, z)``.
+        affine: grid's affine in mm.
+        order: ``"continuous"`` (cubic spline), ``"linear"`` or ``"nearest"``.
+
+    Raises:
+        InputError: the volume lies wholly outside the grid.
+    """
+    if shape == volume.shape and np.allclose(affine, volume.affine, atol=1e-4):
+        return volume
+    corners = apply_affine(np.linalg.inv(affine) @ volume.affine, np.array(list(np.ndindex(2, 2, 2))) * (np.array(volume.shape) - 1))
+    if (corners.max(0) < 0).any() or (corners.min(0) > np.array(shape) - 1).any():
+        raise InputError("the two images do not overlap in space; expected images of one head in one space; check their affines")
+    from nilearn.image import resample_img
+
+    image = nib.Nifti1Image(volume.data, volume.affine)
+    out = resample_img(image, target_affine=affine, target_shape=shape, interpolation=order, copy_header=True, force_resample=True)
+    return Volume(np.asarray(out.dataobj, dtype=np.float32), np.asarray(affine, dtype=np.float64), volume.native)

@@ -1,0 +1,140 @@
+"""A user's mistake: exit code 2, one sentence on standard error, nothing left behind."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dynamicdps.cli import main
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def poor(scan_files: list[Path], tmp_path: Path) -> str:
+    path = tmp_path / "low" / "poor.nii.gz"
+    assert main(["simulate", str(scan_files[0]), "--out", str(path)]) == 0
+    return str(path)
+
+
+def refused(command: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    capsys.readouterr()
+    assert main(command) == 2
+    captured = capsys.readouterr()
+    lines = captured.err.strip().splitlines()
+    assert len(lines) == 1, captured.err
+    assert lines[0].startswith("dynamicdps: ")
+    assert "expected" in lines[0]
+    assert "Traceback" not in captured.err
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["--degradation", "none-such"], "iqt-in"),
+        (["--gamma", "-1"], "gamma"),
+        (["--in-plane-factor", "0.5"], "in_plane_factor"),
+        (["--snr", "0"], "--snr"),
+        (["--snr", "20", "--noise-std", "0.1"], "--snr"),
+        (["--slice-thickness", "0"], "slice_thickness"),
+    ],
+)
+def test_simulate(arguments: list[str], word: str, scan_files: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "new" / "out.nii.gz"
+    assert word in refused(["simulate", str(scan_files[0]), "--out", str(out), *arguments], capsys)
+    assert not out.parent.exists()
+
+
+def test_simulate_names(scan_files: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    refused(["simulate", str(scan_files[0]), "--out", str(tmp_path / "out.png")], capsys)
+    refused(["simulate", str(tmp_path / "missing.nii.gz"), "--out", str(tmp_path / "out.nii.gz")], capsys)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["--solver", "none-such"], "data-step"),
+        (["--prior", "none-such"], "none-such"),
+        (["--conditional", "none-such"], "none-such"),
+        (["--operator", "none-such"], "none-such"),
+        (["--operator", "iqt-in", "--initial", "missing.nii.gz"], "missing.nii.gz"),
+        (["--samples", "0"], "--samples"),
+        (["--steps", "-3"], "--steps"),
+        (["--start-sigma", "0"], "start level"),
+        (["--start-step", "2000"], "--start-step"),
+        (["--start-step", "20", "--start-sigma", "0.1"], "--start-sigma"),
+        (["--start-calibration", "missing.json"], "missing.json"),
+        (["--device", "abacus"], "abacus"),
+    ],
+)
+def test_enhance(arguments: list[str], word: str, poor: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    assert word in refused(["enhance", poor, "--out", str(out), *arguments], capsys)
+    assert not list(out.glob("*.nii.gz"))
+
+
+def test_enhance_without_operator_says_how_to_give_one(scan_files: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--operator" in refused(["enhance", str(scan_files[0]), "--out", str(tmp_path / "out")], capsys)
+
+
+def test_enhance_with_the_operator_of_another_scan(
+    poor: str, scan_files: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other.nii.gz"
+    assert main(["simulate", str(scan_files[1]), "--out", str(other)]) == 0
+    assert "shape" in refused(["enhance", poor, "--out", str(tmp_path / "o"), "--operator", str(tmp_path / "other.operator.json")], capsys)
+
+
+def test_out_that_is_a_file(poor: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "taken").write_text("mine")
+    refused(["enhance", poor, "--out", str(tmp_path / "taken")], capsys)
+    assert (tmp_path / "taken").read_text() == "mine"
+
+
+def test_train(scan_files: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scan, out = str(scan_files[0]), str(tmp_path / "t")
+    refused(["train", "prior", "--out", out], capsys)
+    refused(["train", "prior", scan, "--out", out, "--steps", "0"], capsys)
+    refused(["train", "prior", scan, "--out", out, "--channels", "17"], capsys)
+    refused(["train", "prior", scan, "--out", out, "--resume"], capsys)
+    refused(["train", "unet", scan, "--out", out, "--degradation", "thick-5mm"], capsys)
+    refused(["train", "unet", str(tmp_path / "missing.nii"), "--out", out], capsys)
+
+
+def test_others(scan_files: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scan, out = str(scan_files[0]), str(tmp_path / "o")
+    refused(["sample", "--out", out, "--n", "0"], capsys)
+    refused(["sample", "--out", out, "--prior", "none-such"], capsys)
+    refused(["calibrate", "start", scan, "--out", str(tmp_path / "c.txt")], capsys)
+    refused(["calibrate", "start", "--out", str(tmp_path / "c.json")], capsys)
+    refused(["calibrate", "start", scan, "--out", str(tmp_path / "c.json"), "--degradations", "thick-5mm"], capsys)
+    refused(["evaluate", scan, "--truth", str(scan_files[1]), "--out", out], capsys)
+    refused(["evaluate", scan, "--truth", scan, "--measurement", scan, "--out", out], capsys)
+    refused(["benchmark", "--out", out], capsys)
+    refused(["benchmark", scan, "--out", out, "--solvers", "none-such"], capsys)
+    refused(["benchmark", scan, "--out", out, "--conditions", "iqt-out"], capsys)
+    refused(["benchmark", scan, "--out", out, "--slices-per-scan", "0"], capsys)
+
+
+def test_failed_run_is_recorded(scan_files: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "o"
+    refused(["evaluate", str(scan_files[0]), "--truth", str(scan_files[1]), "--out", str(out)], capsys)
+    assert json.loads((out / "run.json").read_text())["exit"] == 2
+
+
+@pytest.mark.parametrize("arguments", [[], ["none-such"], ["enhance"], ["enhance", "x.nii.gz", "--out", "o", "--none-such"]])
+def test_wrong_arguments_exit_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("script", ["image_train.py", "image_sample_all.py", "image_sample.py"])
+def test_the_papers_three_commands(script: str) -> None:
+    done = subprocess.run([sys.executable, REPOSITORY / script, "--help"], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0
+    assert "--out" in done.stdout

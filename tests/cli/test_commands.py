@@ -1,0 +1,166 @@
+"""Each command's main job on tiny inputs."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dynamicdps.cli import main
+from dynamicdps.conditional import train_unet
+from dynamicdps.diffusion import NetworkConfig, TrainingConfig, train_prior
+from dynamicdps.volumes import load
+
+TINY = NetworkConfig(channels=(16, 16), residual_blocks=(1, 1), attention=(False, False), norm_groups=8)
+STEPS = TrainingConfig(steps=2, checkpoint_every=2, bfloat16=False)
+
+
+@pytest.fixture
+def models(scan_files: list[Path], tmp_path: Path) -> tuple[str, str]:
+    """A prior and a conditional model, trained for two steps."""
+    prior = train_prior(scan_files, tmp_path / "prior", network_config=TINY, config=STEPS)
+    unet = train_unet(scan_files, tmp_path / "unet", network_config=TINY, config=STEPS)
+    return str(prior), str(unet)
+
+
+@pytest.fixture
+def measurement(scan_files: list[Path], tmp_path: Path) -> Path:
+    path = tmp_path / "low" / "poor.nii.gz"
+    assert main(["simulate", str(scan_files[0]), "--out", str(path), "--degradation", "iqt-out"]) == 0
+    return path
+
+
+def run_json(folder: Path, name: str = "run.json") -> dict[str, object]:
+    values: dict[str, object] = json.loads((folder / name).read_text())
+    assert values["exit"] == 0
+    return values
+
+
+def test_simulate_writes_scan_operator_and_record(scan_files: list[Path], measurement: Path) -> None:
+    scan, poor = load(scan_files[0]), load(measurement)
+    assert poor.shape == (12, 14, 12)
+    assert poor.spacing == pytest.approx((4.0, 4.0, 1.0))
+    operator = json.loads(measurement.with_name("poor.operator.json").read_text())
+    assert operator["type"] == "LowField"
+    assert operator["gamma"] == 0.4
+    assert operator["image_shape"] == list(scan.shape)
+    assert run_json(measurement.parent, "poor.run.json")["command"] == "simulate"
+
+
+def test_simulate_takes_single_parameters(scan_files: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "thick.nii.gz"
+    command = ["simulate", str(scan_files[0]), "--out", str(out), "--gamma", "0.7", "--in-plane-factor", "2", "--blur", "0"]
+    assert main([*command, "--slice-thickness", "4", "--snr", "20", "--noise", "rician"]) == 0
+    operator = json.loads((tmp_path / "thick.operator.json").read_text())
+    assert operator["noise_std"] == pytest.approx(0.9**0.7 / 20)
+    assert (operator["slice_thickness"], operator["noise"], operator["blur"]) == (4.0, "rician", 0.0)
+    assert load(out).spacing == pytest.approx((2.0, 2.0, 4.0))
+
+
+def test_simulate_is_reproducible(scan_files: list[Path], tmp_path: Path) -> None:
+    images = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        assert main(["simulate", str(scan_files[0]), "--out", str(tmp_path / f"{name}.nii.gz"), "--seed", str(seed)]) == 0
+        images.append(load(tmp_path / f"{name}.nii.gz").data)
+    assert np.array_equal(images[0], images[1])
+    assert not np.array_equal(images[0], images[2])
+
+
+def test_enhance_writes_the_files_of_the_contract(
+    models: tuple[str, str], measurement: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    command = ["enhance", str(measurement), "--out", str(out), "--prior", models[0], "--conditional", models[1]]
+    assert main([*command, "--samples", "2", "--steps", "2", "--start-sigma", "0.05"]) == 0
+    for name in ("enhanced", "initial", "measurement", "residual", "uncertainty"):
+        assert (out / f"{name}.nii.gz").exists()
+    enhanced = load(out / "enhanced.nii.gz")
+    assert enhanced.shape == (48, 56, 12)
+    assert (out / "report.html").read_text().lower().startswith("<!doctype html>")
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["dynamicdps"]["nfe"] == 4
+    assert metrics["dynamicdps"]["nbackward"] == 0
+    assert metrics["dynamicdps"]["data_misfit"] < metrics["conditional"]["data_misfit"]
+    assert run_json(out)["models"]
+    assert str(out / "enhanced.nii.gz") in capsys.readouterr().out
+    assert not list(out.glob(".partial*"))
+
+
+def test_enhance_starts_from_any_volume(models: tuple[str, str], measurement: Path, scan_files: list[Path], tmp_path: Path) -> None:
+    """The initial volume may be in other units and on another grid."""
+    scan = load(scan_files[0])
+    other = scan.with_data(scan.data * 700).save(tmp_path / "other.nii.gz")
+    out = tmp_path / "out"
+    command = ["enhance", str(measurement), "--out", str(out), "--prior", models[0], "--initial", str(other)]
+    assert main([*command, "--solver", "data-step"]) == 0
+    initial = load(out / "initial.nii.gz")
+    np.testing.assert_allclose(initial.data, scan.data, atol=0.02)
+    assert not (out / "uncertainty.nii.gz").exists()
+
+
+def test_train_and_sample(scan_files: list[Path], tmp_path: Path) -> None:
+    scans = [str(path) for path in scan_files]
+    size = ["--channels", "16", "16", "--residual-blocks", "1", "1"]
+    prior = tmp_path / "p"
+    assert main(["train", "prior", *scans, "--out", str(prior), "--steps", "2", *size]) == 0
+    assert main(["train", "prior", *scans, "--out", str(prior), "--steps", "3", "--resume", *size]) == 0
+    card = json.loads((prior / "prior.json").read_text())
+    assert card["steps"] == 3
+    assert card["denoising_rmse"]
+    assert (prior / "samples.png").exists()
+    assert len((prior / "log.csv").read_text().splitlines()) == 3
+    unet = tmp_path / "u"
+    assert main(["train", "unet", *scans, "--out", str(unet), "--steps", "2", "--degradation", "range", *size]) == 0
+    assert json.loads((unet / "unet.json").read_text())["degradation"] == "range"
+    for sampler in ("heun", "ancestral"):
+        out = tmp_path / sampler
+        command = [
+            "sample",
+            "--prior",
+            str(prior / "prior.safetensors"),
+            "--out",
+            str(out),
+            "--n",
+            "3",
+            "--steps",
+            "2",
+            "--sampler",
+            sampler,
+        ]
+        assert main([*command, "--height", "24", "--width", "16"]) == 0
+        assert load(out / "samples.nii.gz").shape == (16, 24, 3)
+        assert (out / "samples.png").stat().st_size > 1000
+        run_json(out)
+
+
+def test_calibrate_and_benchmark(models: tuple[str, str], scan_files: list[Path], tmp_path: Path) -> None:
+    scans = [str(scan_files[0]), str(scan_files[2])]
+    start = tmp_path / "start.json"
+    command = ["calibrate", "start", *scans, "--out", str(start), "--prior", models[0], "--conditional", models[1]]
+    assert main([*command, "--degradations", "iqt-in", "--slices-per-scan", "1", "--samples", "1", "--steps", "1"]) == 0
+    rule = json.loads(start.read_text())
+    assert rule["kind"] == "start-level"
+    assert rule["sigma"] == sorted(rule["sigma"])
+    out = tmp_path / "bench"
+    command = ["benchmark", *scans, "--out", str(out), "--prior", models[0], "--conditions", f"{models[1]}/iqt-out"]
+    assert main([*command, "--slices-per-scan", "2", "--solvers", "conditional,data-step"]) == 0
+    header, *rows = (out / "results.csv").read_text().splitlines()
+    assert header == "subject,slice,condition,solver,psnr,ssim,nrmse,data_misfit,nfe,nbackward,start_sigma,seconds,batch_size"
+    assert len(rows) == 2 * 2 * 2
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["subjects"] == 2
+    (condition,) = summary["conditions"].values()
+    assert set(condition) == {"conditional", "data-step"}
+    assert "against_conditional" in condition["data-step"]
+    assert (out / "table.md").read_text().count("|") > 20
+
+
+def test_evaluate(measurement: Path, scan_files: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    truth, out = str(scan_files[0]), tmp_path / "eval"
+    operator = str(measurement.with_name("poor.operator.json"))
+    assert main(["evaluate", truth, "--truth", truth, "--measurement", str(measurement), "--operator", operator, "--out", str(out)]) == 0
+    metrics = json.loads((out / "metrics.json").read_text())["dynamicdps"]
+    assert metrics["ssim"] == pytest.approx(1)
+    assert metrics["data_misfit"] == pytest.approx(1, abs=0.1)
+    assert metrics["volume_error"] == {"csf": 0.0, "gm": 0.0, "wm": 0.0}
+    assert "SSIM" in capsys.readouterr().out

@@ -1,0 +1,151 @@
+"""Models on disk: what is written is read, and what is damaged is refused."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from dynamicdps.diffusion import NetworkConfig, NetworkDenoiser, SliceUNet, load_denoiser, read_model, write_model
+from dynamicdps.diffusion.model_file import bundled, file_hash
+from tests.properties import input_error
+
+
+def card_of(config: NetworkConfig) -> dict[str, Any]:
+    return {"kind": "prior", "network": config.to_json(), "data_mean": 0.25, "data_std": 0.3, "denoising_rmse": {"0.1": 0.02}}
+
+
+@pytest.fixture
+def network(tiny_network: NetworkConfig) -> SliceUNet:
+    torch.manual_seed(0)
+    out = SliceUNet(tiny_network)
+    for parameter in out.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    return out.eval().requires_grad_(False)
+
+
+@pytest.fixture
+def model(tmp_path: Path, network: SliceUNet, tiny_network: NetworkConfig) -> Path:
+    return write_model(tmp_path / "models" / "tiny.safetensors", network.state_dict(), card_of(tiny_network)).path
+
+
+def test_round_trip(model: Path, network: SliceUNet, tiny_network: NetworkConfig) -> None:
+    read = read_model(model, "prior")
+    assert read.name == "tiny"
+    weights = network.state_dict()
+    assert read.weights.keys() == weights.keys()
+    for name, value in read.weights.items():
+        assert value.dtype == torch.float16
+        assert torch.equal(value, weights[name].half())
+    assert {name: read.card[name] for name in ("kind", "data_mean", "data_std")} == {"kind": "prior", "data_mean": 0.25, "data_std": 0.3}
+    assert NetworkConfig.from_json(read.card["network"]) == tiny_network
+    assert read.card["parameters"] == sum(v.numel() for v in weights.values())
+    assert read.card["sha256"] == file_hash(model)
+    assert sorted(p.name for p in model.parent.iterdir()) == ["tiny.json", "tiny.safetensors"]
+
+
+def test_denoiser_of_a_file(model: Path, network: SliceUNet, generator: torch.Generator) -> None:
+    x, sigma = torch.rand(2, 1, 18, 22, generator=generator), torch.tensor([0.05, 0.8])
+    denoiser = load_denoiser(model)
+    assert not denoiser.training
+    assert denoiser.errors == {0.1: 0.02}
+    assert not any(p.requires_grad for p in denoiser.parameters())
+    torch.testing.assert_close(denoiser(x, sigma), NetworkDenoiser(network, 0.25, 0.3)(x, sigma), atol=0.01, rtol=0.01)
+
+
+def edit_card(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
+    def damage(path: Path) -> None:
+        card = path.with_suffix(".json")
+        values = json.loads(card.read_text(encoding="utf-8"))
+        change(values)
+        card.write_text(json.dumps(values), encoding="utf-8")
+
+    return damage
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+def missing_card(path: Path) -> None:
+    path.with_suffix(".json").unlink()
+
+
+def card_is_a_list(path: Path) -> None:
+    path.with_suffix(".json").write_text("[]", encoding="utf-8")
+
+
+def card_is_no_json(path: Path) -> None:
+    path.with_suffix(".json").write_text("{", encoding="utf-8")
+
+
+def weights_are_text(path: Path) -> None:
+    path.write_text("weights", encoding="utf-8")
+
+
+def missing_weights(path: Path) -> None:
+    path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (truncate, "cannot be read as a model"),
+        (weights_are_text, "cannot be read as a model"),
+        (missing_card, "cannot be read as a model"),
+        (card_is_a_list, "cannot be read as a model"),
+        (card_is_no_json, "cannot be read as a model"),
+        (flip_a_bit, "differs from the hash"),
+        (missing_weights, "there is no prior model"),
+        (edit_card(lambda card: card.pop("sha256")), "cannot be read as a model"),
+        (edit_card(lambda card: card.update(sha256="0" * 64)), "differs from the hash"),
+        (edit_card(lambda card: card.update(kind="unet")), "of kind 'unet'"),
+        (edit_card(lambda card: card.pop("network")), "model card"),
+        (edit_card(lambda card: card.update(network={"channels": 3})), "model card"),
+        (edit_card(lambda card: card.pop("data_mean")), "model card"),
+        (edit_card(lambda card: card.update(data_std="wide")), "model card"),
+        (edit_card(lambda card: card.update(denoising_rmse=3)), "model card"),
+        (edit_card(lambda card: card["network"].update(channels=[8, 16])), "does not fit the network"),
+    ],
+)
+def test_damaged_models_are_refused(model: Path, damage: Callable[[Path], None], message: str) -> None:
+    damage(model)
+    with input_error(message):
+        load_denoiser(model)
+
+
+@pytest.mark.parametrize("kind", ["prior", "unet"])
+def test_unknown_names_are_refused(kind: str, tmp_path: Path) -> None:
+    for name in ("no-such-model", tmp_path, tmp_path / "missing.safetensors"):
+        with input_error(f"there is no {kind} model"):
+            read_model(name, kind)
+
+
+@pytest.mark.parametrize("kind", ["prior", "unet"])
+def test_bundled_models_are_whole(kind: str) -> None:
+    for name, path in bundled(kind).items():
+        model = read_model(name, kind)
+        assert model.path == path
+        assert model.card["data"] not in ("", "unnamed"), "a bundled model names the data it was trained on"
+        assert path.stat().st_size < 40e6
+
+
+def test_interrupted_writing_leaves_the_old_model(model: Path, tiny_network: NetworkConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {p.name: p.read_bytes() for p in model.parent.iterdir()}
+
+    def break_off(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dynamicdps.diffusion.model_file.file_hash", break_off)
+    with pytest.raises(KeyboardInterrupt):
+        write_model(model, {"weight": torch.zeros(3)}, card_of(tiny_network))
+    assert {p.name: p.read_bytes() for p in model.parent.iterdir() if not p.name.startswith(".partial-")} == before

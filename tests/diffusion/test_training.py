@@ -1,0 +1,185 @@
+"""A resumed training is the uninterrupted one, bit by bit."""
+
+import csv
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from dynamicdps.diffusion import NetworkConfig, Patches, SliceUNet, TrainingConfig, TrainingState, load_denoiser, train_prior
+from dynamicdps.diffusion.prior import score_matching_loss
+from dynamicdps.diffusion.training import train
+from tests.conftest import make_phantom
+from tests.properties import input_error
+
+
+def settings(steps: int, **changes: float) -> TrainingConfig:
+    return TrainingConfig(steps=steps, warmup=2, decay_from=3, checkpoint_every=2, **changes)  # type: ignore[arg-type]
+
+
+def small_loss(network: nn.Module, generator: torch.Generator) -> Tensor:
+    x = torch.randn(4, 3, generator=generator)
+    out: Tensor = network(x)
+    return (out - x.sum(1, keepdim=True)).square().mean()
+
+
+def linear(width: int = 3) -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Linear(width, 1)
+
+
+def log_of(folder: Path) -> list[dict[str, str]]:
+    with (folder / "log.csv").open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def assert_same(one: TrainingState, other: TrainingState) -> None:
+    assert one.step == other.step
+    pairs = [(one.network.state_dict(), other.network.state_dict()), (one.average, other.average)]
+    slots = (one.optimiser.state_dict()["state"], other.optimiser.state_dict()["state"])
+    pairs += [(slots[0][index], slots[1][index]) for index in slots[0]]
+    assert slots[0].keys() == slots[1].keys()
+    for left, right in pairs:
+        assert left.keys() == right.keys()
+        for name in left:
+            assert torch.equal(left[name], right[name]), name
+
+
+@pytest.mark.parametrize("bfloat16", [False, True])
+def test_resumed_training_is_the_uninterrupted_one(tmp_path: Path, tiny_network: NetworkConfig, bfloat16: bool) -> None:
+    phantom = torch.from_numpy(make_phantom((24, 20, 8)).data).permute(2, 1, 0)[:, None]
+    loss = score_matching_loss(Patches([phantom]), 0.3, 0.3)
+
+    def network(seed: int) -> SliceUNet:
+        torch.manual_seed(seed)
+        return SliceUNet(tiny_network).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+    whole = train(network(0), loss, tmp_path / "whole", settings(6, bfloat16=bfloat16))
+    train(network(0), loss, tmp_path / "parts", settings(3, bfloat16=bfloat16))
+    resumed = train(network(99), loss, tmp_path / "parts", settings(6, bfloat16=bfloat16), resume=True)
+    assert resumed.step == 6
+    assert_same(whole, resumed)
+    assert log_of(tmp_path / "whole")[-1]["step"] == log_of(tmp_path / "parts")[-1]["step"] == "6"
+    start = network(0).state_dict()
+    assert any(not torch.equal(value, start[name]) for name, value in resumed.network.state_dict().items())
+    assert any(not torch.equal(value, resumed.average[name]) for name, value in resumed.network.state_dict().items())
+
+
+def test_global_random_state_changes_nothing(tmp_path: Path) -> None:
+    states = []
+    for seed in (1, 2):
+        network = linear()
+        torch.manual_seed(seed)
+        states.append(train(network, small_loss, tmp_path / str(seed), settings(3)))
+    assert_same(*states)
+
+
+def test_training_learns_and_logs(tmp_path: Path) -> None:
+    steps: list[tuple[int, float]] = []
+    config = TrainingConfig(steps=200, warmup=5, learning_rate=0.05, checkpoint_every=50, bfloat16=False)
+    state = train(
+        linear(),
+        small_loss,
+        tmp_path,
+        config,
+        on_step=lambda *row: steps.append(row),
+        on_checkpoint=lambda s: {"weight": s.average["weight"][0, 0]},
+    )
+    assert [step for step, _ in steps] == list(range(1, 201))
+    assert steps[-1][1] < 0.05 * steps[0][1]
+    log = log_of(tmp_path)
+    assert [row["step"] for row in log] == ["50", "100", "150", "200"]
+    assert float(log[0]["loss"]) == pytest.approx(sum(value for _, value in steps[:50]) / 50, rel=1e-4)
+    assert float(log[-1]["weight"]) == pytest.approx(float(state.average["weight"][0, 0]), rel=1e-4)
+    assert json.loads((tmp_path / "training.json").read_text(encoding="utf-8"))["learning_rate"] == 0.05
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint.safetensors", "log.csv", "training.json"]
+
+
+def test_time_limit_stops_and_keeps_what_was_done(tmp_path: Path) -> None:
+    assert train(linear(), small_loss, tmp_path, settings(10**9, max_minutes=0.001)).step > 0
+    assert (tmp_path / "checkpoint.safetensors").exists()
+
+
+def test_existing_folder_is_refused_without_resume(tmp_path: Path) -> None:
+    train(linear(), small_loss, tmp_path, settings(2))
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    with input_error("holds a training already"):
+        train(linear(), small_loss, tmp_path, settings(4))
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+def test_resume_without_checkpoint_is_refused(tmp_path: Path) -> None:
+    with input_error("has no checkpoint"):
+        train(linear(), small_loss, tmp_path / "empty", settings(2), resume=True)
+
+
+@pytest.mark.parametrize("other", [nn.Linear(5, 1), nn.Sequential(nn.Linear(3, 1)), nn.Linear(3, 1, bias=False)], ids=str)
+def test_checkpoint_of_another_network_is_refused(tmp_path: Path, other: nn.Module) -> None:
+    train(linear(), small_loss, tmp_path, settings(2))
+    with input_error("of another network"):
+        train(other, small_loss, tmp_path, settings(4), resume=True)
+
+
+def test_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
+    train(linear(), small_loss, tmp_path, settings(2))
+    path = tmp_path / "checkpoint.safetensors"
+    path.write_bytes(path.read_bytes()[:40])
+    with input_error("cannot be read"):
+        train(linear(), small_loss, tmp_path, settings(4), resume=True)
+
+
+def test_learning_rate() -> None:
+    config = TrainingConfig(steps=10_000, learning_rate=1e-3, warmup=100, decay_from=2000, cooldown=1000)
+    assert config.rate(0) == pytest.approx(1e-5)
+    assert config.rate(49) == pytest.approx(5e-4)
+    assert config.rate(99) == config.rate(1000) == config.rate(2000) == pytest.approx(1e-3)
+    assert config.rate(8000) == pytest.approx(1e-3 / 2)
+    assert config.rate(9500) == pytest.approx(1e-3 * (2000 / 9500) ** 0.5 / 2)
+    assert config.rate(10_000) == 0
+
+
+@pytest.mark.parametrize(("width", "gamma"), [(0.05, 16.97), (0.10, 6.94)])
+def test_average_has_its_relative_width(width: float, gamma: float) -> None:
+    """Karras et al. 2024, section 3.1: the exponents that they give for two widths, and the width of the profile itself."""
+    config = TrainingConfig(averaging=width)
+    assert config.average_decay(9) == pytest.approx((1 - 1 / 10) ** (gamma + 1), rel=1e-3)
+    assert 0 < config.average_decay(1) < config.average_decay(100) < config.average_decay(10_000) < 1
+    decays = [config.average_decay(step) for step in range(1, 2001)]
+    weights = torch.tensor([(1 - d) * math.prod(decays[i + 1 :]) for i, d in enumerate(decays)], dtype=torch.float64)
+    weights /= weights.sum()
+    time = torch.linspace(0, 1, 2000, dtype=torch.float64)
+    mean = (weights * time).sum()
+    assert float((weights * (time - mean) ** 2).sum().sqrt()) == pytest.approx(width, rel=0.02)
+
+
+@pytest.mark.parametrize("given_validation", [False, True])
+def test_train_prior_writes_a_usable_model(
+    tmp_path: Path, scan_files: list[Path], tiny_network: NetworkConfig, given_validation: bool
+) -> None:
+    files, validation = (scan_files[:2], scan_files[2:]) if given_validation else (scan_files, [])
+    out = tmp_path / "out"
+    path = train_prior(files, out, validation_files=validation, network_config=tiny_network, config=settings(2), data_name="phantoms")
+    card = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    assert (card["kind"], card["data"], card["subjects"], card["steps"]) == ("prior", "phantoms", 2, 2)
+    mean, std = Patches.from_files(scan_files[:2]).statistics()
+    assert (card["data_mean"], card["data_std"]) == pytest.approx((mean, std))
+    assert list(card["denoising_rmse"]) == ["0.01", "0.03", "0.06", "0.12", "0.25", "0.5", "1"]
+    assert "rmse@0.06" in log_of(out)[0]
+    x = torch.rand(1, 1, 20, 20)
+    assert load_denoiser(path)(x, torch.tensor([0.1])).shape == x.shape
+
+
+def test_train_prior_shows_samples_at_each_checkpoint(tmp_path: Path, tiny_network: NetworkConfig) -> None:
+    scan = make_phantom((16, 20, 4)).save(tmp_path / "scan.nii")
+    sheets: list[tuple[int, tuple[int, ...]]] = []
+    train_prior(
+        [scan],
+        tmp_path / "out",
+        network_config=tiny_network,
+        config=settings(3),
+        on_sheet=lambda step, images: sheets.append((step, tuple(images.shape))),
+    )
+    assert sheets == [(2, (8, 1, 20, 16)), (3, (8, 1, 20, 16))]

@@ -1,0 +1,143 @@
+import pytest
+import torch
+from torch import Tensor
+
+from dynamicdps.operators import LowField, add_noise
+from dynamicdps.solvers import DynamicDPSConfig, StartLevelRule, solve_dynamicdps, solve_tensors
+
+MEAN, STD, NOISE = 0.5, 0.2, 0.05
+HEIGHT, WIDTH = 16, 12
+
+
+class GaussianDenoiser:
+    """The exact posterior mean for images with independent normal pixels."""
+
+    errors = {s: s * STD / (s**2 + STD**2) ** 0.5 for s in torch.logspace(-3, 1, 60).tolist()}  # noqa: RUF012
+
+    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
+        s = sigma.view(-1, 1, 1, 1)
+        return MEAN + STD**2 / (STD**2 + s**2) * (x - MEAN)
+
+
+@pytest.fixture
+def problem() -> tuple[LowField, Tensor, Tensor]:
+    operator = LowField(in_plane_factor=2.0, noise_std=NOISE)
+    generator = torch.Generator().manual_seed(3)
+    truth = MEAN + STD * torch.randn(8, 1, HEIGHT, WIDTH, generator=generator)
+    y = add_noise(operator(truth), NOISE, [torch.Generator().manual_seed(i) for i in range(8)])
+    return operator, truth, y
+
+
+def posterior_mean(operator: LowField, y: Tensor) -> Tensor:
+    size = HEIGHT * WIDTH
+    matrix = operator.resample(torch.eye(size).view(size, 1, HEIGHT, WIDTH)).flatten(1).T
+    left = matrix.T @ matrix / NOISE**2 + torch.eye(size) / STD**2
+    right = (y.flatten(1) @ matrix) / NOISE**2 + MEAN / STD**2
+    return torch.linalg.solve(left, right.T).T.view(-1, 1, HEIGHT, WIDTH)
+
+
+def run(problem: tuple[LowField, Tensor, Tensor], initial: Tensor, seed: int = 0, **settings: object) -> Tensor:
+    operator, _, y = problem
+    config = DynamicDPSConfig(**settings)  # type: ignore[arg-type]
+    return solve_dynamicdps(y, operator, GaussianDenoiser(), initial, generator=torch.Generator().manual_seed(seed), config=config).image
+
+
+def test_mean_of_samples_is_the_posterior_mean(problem: tuple[LowField, Tensor, Tensor]) -> None:
+    """From a high start the initial image is forgotten and the mean tends to the closed form."""
+    operator, truth, y = problem
+    exact = posterior_mean(operator, y)
+    many = operator, truth.repeat(64, 1, 1, 1), y.repeat(64, 1, 1, 1)
+    found = run(many, torch.full_like(many[1], 0.2), samples=1, steps=12, start_sigma=3.0).unflatten(0, (64, 8)).mean(0)
+    error = (found - exact).square().mean().sqrt()
+    assert error < 0.15 * (exact - MEAN).square().mean().sqrt()
+    assert error < 0.05
+
+
+def test_low_start_keeps_what_the_measurement_supports(problem: tuple[LowField, Tensor, Tensor]) -> None:
+    """The higher the start, the less is left of an invented structure."""
+    operator, _truth, y = problem
+    invented = posterior_mean(operator, y).clone()
+    checker = torch.ones(HEIGHT, WIDTH)
+    checker[::2, ::2], checker[1::2, 1::2] = -1, -1  # invisible to the operator: every 2 x 2 block sums to 0
+    invented = invented + 0.15 * checker
+    left = []
+    for start in (0.02, 0.2, 2.0):
+        found = run(problem, invented, samples=4, steps=8, start_sigma=start)
+        left.append(float(((found - posterior_mean(operator, y)) * checker).mean() / 0.15))
+    assert left[0] > 0.7
+    assert left[0] > left[1] > left[2]
+    assert abs(left[2]) < 0.1
+
+
+@pytest.mark.parametrize("gradient", ["image", "network"])
+@pytest.mark.parametrize("size", [1, 3])
+def test_same_result_for_any_batch_size(problem: tuple[LowField, Tensor, Tensor], gradient: str, size: int) -> None:
+    operator, truth, y = problem
+    config = DynamicDPSConfig(samples=2, steps=3, start_sigma=0.2, gradient=gradient)
+    whole = solve_dynamicdps(y, operator, GaussianDenoiser(), truth, generator=torch.Generator().manual_seed(5), config=config)
+    generator = torch.Generator().manual_seed(5)
+    parts = [
+        solve_dynamicdps(y[i : i + size], operator, GaussianDenoiser(), truth[i : i + size], generator=generator, config=config)
+        for i in range(0, 8, size)
+    ]
+    torch.testing.assert_close(torch.cat([p.image for p in parts]), whole.image, atol=2e-5, rtol=0)
+    assert torch.equal(torch.cat([p.nfe for p in parts]), whole.nfe)
+
+
+def test_first_samples_stay_when_more_are_drawn(problem: tuple[LowField, Tensor, Tensor]) -> None:
+    _operator, truth, _y = problem
+    one, three = (run(problem, truth, samples=n, steps=2, start_sigma=0.3) for n in (1, 3))
+    assert not torch.equal(one, three)
+    torch.testing.assert_close(one, run(problem, truth, samples=1, steps=2, start_sigma=0.3))
+
+
+@pytest.mark.parametrize("gradient", ["image", "network"])
+def test_data_misfit_falls_and_costs_are_counted(problem: tuple[LowField, Tensor, Tensor], gradient: str) -> None:
+    operator, truth, y = problem
+    config = DynamicDPSConfig(samples=2, steps=4, start_sigma=0.3, gradient=gradient)
+    calls = 0
+
+    class Counting(GaussianDenoiser):
+        def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
+            nonlocal calls
+            calls += len(x)
+            return super().__call__(x, sigma)
+
+    initial = torch.full_like(truth, 0.9)
+    found = solve_dynamicdps(y, operator, Counting(), initial, generator=torch.Generator(), config=config)
+    before = ((y - operator(initial)) / NOISE).square().mean().sqrt()
+    assert (found.misfit < 0.5 * before).all()
+    assert int(found.nfe.sum()) == calls
+    assert len(found.trace) == 4
+    assert found.uncertainty is not None
+    assert found.uncertainty.shape == truth.shape
+    assert bool((found.nbackward > 0).all()) == (gradient == "network")
+
+
+def test_start_level_is_chosen_per_image() -> None:
+    operator = LowField(in_plane_factor=2.0, noise_std=0.01)
+    truth = torch.full((3, 1, HEIGHT, WIDTH), 0.5)
+    initial = truth + torch.tensor([0.0, 0.05, 5.0]).view(-1, 1, 1, 1)
+    rule = StartLevelRule((0.01, 0.1), (0.02, 0.2))
+    config = DynamicDPSConfig(samples=1, steps=2)
+    found = solve_dynamicdps(
+        operator(truth), operator, GaussianDenoiser(), initial, generator=torch.Generator(), config=config, start_level=rule
+    )
+    expected = 0.02 * 10 ** (torch.tensor(0.05**2 - 0.01**2).sqrt().div(0.01).log10())
+    torch.testing.assert_close(found.start_sigma, torch.tensor([0.02, float(expected), 0.2]))
+    assert len(found.warnings) == 1
+    assert "1 of 3" in found.warnings[0]
+
+
+def test_known_solvers_and_their_ablation() -> None:
+    operator = LowField(gamma=0.5, in_plane_factor=2.0, noise_std=0.01)
+    truth = torch.rand(2, 1, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(0))
+    y = operator(truth)
+    initial = truth.sqrt()
+    results = {
+        name: solve_tensors(name, y, operator, GaussianDenoiser(), initial, generator=torch.Generator())
+        for name in ("conditional", "data-step")
+    }
+    assert torch.equal(results["conditional"].image, initial)
+    assert (results["data-step"].misfit < 0.2 * results["conditional"].misfit).all()
+    assert (results["data-step"].nfe == 0).all()
