@@ -66,6 +66,19 @@ def test_linearise_agrees_with_automatic_differentiation(parameters: dict[str, A
     torch.testing.assert_close(own.vjp(w), automatic.vjp(w))
 
 
+def test_secant_is_exact_at_both_ends_of_the_spread(generator: torch.Generator) -> None:
+    operator = LowField(gamma=torch.tensor([0.4, 1.5]), in_plane_factor=2.0)
+    x = images((2, 1, 8, 9), generator)
+    spread = torch.tensor([0.05, 0.2], dtype=torch.float64).view(-1, 1, 1, 1)
+    near = operator.linearise(x, spread)
+    torch.testing.assert_close(near.value, operator(x))
+    torch.testing.assert_close(2 * near.jvp(spread.expand(x.shape)), operator(x + spread) - operator(x - spread))
+    assert_adjoint(near.jvp, near.vjp, x.shape, generator)
+    narrow = operator.linearise(x, torch.full_like(spread, 1e-6))
+    p = torch.randn(x.shape, generator=generator, dtype=x.dtype)
+    torch.testing.assert_close(narrow.jvp(p), operator.linearise(x).jvp(p), rtol=1e-4, atol=1e-4)
+
+
 def slow_axis(line: np.ndarray, factor: float, width: float, blur: float, profile: str) -> np.ndarray:
     """Blur, then average over the scanner's voxels, voxel by voxel."""
     size = len(line)
@@ -160,6 +173,14 @@ def test_parameters_of_each_image_equal_separate_calls(shape: tuple[int, ...], g
             torch.testing.assert_close(many[i], one[0], rtol=1e-4, atol=1e-5)
 
 
+def test_selected_images_keep_their_parameters(generator: torch.Generator) -> None:
+    x, index = torch.rand(3, 1, 8, 9, generator=generator), torch.tensor([2, 0])
+    operator = LowField(gamma=torch.tensor([0.4, 1.0, 2.0]), blur=torch.tensor([0.0, 0.6, 2.5]))
+    torch.testing.assert_close(operator.select(index)(x[index]), operator(x)[index])
+    shared = LowField(gamma=0.4, blur=1.0)
+    assert shared.select(index).to_json() == shared.to_json()
+
+
 def test_gradient_with_respect_to_the_parameters(generator: torch.Generator) -> None:
     x = images((1, 1, 12, 12), generator)
 
@@ -206,6 +227,11 @@ def test_move(gamma: float, generator: torch.Generator) -> None:
         h = 1e-6
         finite = (point(step + h)[0] - point(step - h)[0]) / (2 * h)
         torch.testing.assert_close(point(step)[1], finite, atol=1e-5, rtol=1e-4)
+    if gamma < 1:
+        spread = torch.full((2, 1, 1, 1), 0.1, dtype=torch.float64)
+        secant = operator.linearise(x, spread)
+        moved, _ = operator.move(x, direction, torch.full_like(spread, 0.5), spread)
+        torch.testing.assert_close(operator(moved), secant.value + 0.5 * secant.jvp(direction), atol=1e-9, rtol=1e-6)
     if gamma <= 1:
         near = operator.linearise(x)
         torch.testing.assert_close(operator(point(0.5)[0]), near.value + 0.5 * near.jvp(direction), atol=1e-9, rtol=1e-6)

@@ -10,9 +10,11 @@ import pytest
 from dynamicdps.volumes import load
 
 
-@pytest.mark.parametrize("pattern", ["oasis/validation/*.nii.gz", "wholebrain/*.nii.gz", "lowfield/**/*T1w*.nii.gz"])
+@pytest.mark.parametrize("pattern", ["oasis/validation/*.nii.gz", "lowfield/**/*T1w*.nii.gz"])
 def test_round_trip(real_scans: Path, pattern: str, tmp_path: Path) -> None:
-    path = min(real_scans.glob(pattern))
+    path = min(real_scans.glob(pattern), default=None)
+    if path is None:
+        pytest.skip(f"{real_scans} holds no {pattern}")
     volume = load(path)
     before: Any = nib.load(path)
     after: Any = nib.load(volume.save(tmp_path / "again.nii.gz", dtype=None))

@@ -22,10 +22,6 @@ def image_size(size: int, factor: float) -> int:
     return max(1, math.floor(size * factor + 1e-6))
 
 
-def _box_cdf(t: Tensor) -> Tensor:
-    return (t + 0.5).clamp(0, 1)
-
-
 def axis_matrix(size: int, factor: Tensor, measured: int, blur: Tensor, profile: str = "box", width: Tensor | None = None) -> Tensor:
     """Rows of weights that turn an image line into a measured line.
 

@@ -98,10 +98,10 @@ class Cut:
         """Height of each slice above the origin of the scan's coordinates."""
         centre = np.array([(n - 1) / 2 for n in self.grid.shape[:2]])
         heights = [round(float((self.grid.affine @ [*centre, z, 1.0])[2])) for z in self.slices]
-        return [f"z = {height} mm".replace("-", "−") for height in heights]
+        return [f"z = {height} mm".replace("-", "\N{MINUS SIGN}") for height in heights]
 
 
-def _extent(occupied: NDArray[np.bool_]) -> slice:
+def _extent(occupied: Any) -> slice:
     index = np.flatnonzero(occupied)
     return slice(max(0, int(index[0]) - MARGIN_VOXELS), min(len(occupied), int(index[-1]) + 1 + MARGIN_VOXELS))
 

@@ -18,7 +18,9 @@ from dynamicdps.report.panels import ColourMap, Cut, draw_slices, draw_trace, dr
 from dynamicdps.volumes import IntensityScale, Volume
 
 NAME = "report.html"
-UNKNOWN = "–"
+UNKNOWN, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
+# Of a picture's natural size; smaller, its text would be under 11 CSS pixels high.
+MIN_ZOOM = 0.65
 
 
 @dataclass(frozen=True)
@@ -133,17 +135,15 @@ def write_report(folder: Path, report: Report) -> Path:
 def metrics_table(stages: Sequence[Stage]) -> tuple[list[Column], list[tuple[str, list[str]]]]:
     """Columns with at least one value, and the stages' names with their cells."""
     tissues = {"csf": "CSF volume error", "gm": "GM volume error", "wm": "WM volume error"}
+    known = [stage.metrics or StageMetrics() for stage in stages]
     columns: dict[Column, list[float | None]] = {
-        Column("PSNR", "dB", 2): [s.metrics and s.metrics.psnr for s in stages],
-        Column("SSIM", "", 3): [s.metrics and s.metrics.ssim for s in stages],
-        Column("NRMSE", "", 3): [s.metrics and s.metrics.nrmse for s in stages],
-        Column("Data misfit", "noise std", 2): [s.metrics and s.metrics.data_misfit for s in stages],
-        **{
-            Column(heading, "%", 1, sign=True, factor=100): [s.metrics and s.metrics.volume_error.get(tissue) for s in stages]
-            for tissue, heading in tissues.items()
-        },
-        Column("Network passes", "an image", 0): [s.metrics and s.metrics.nfe for s in stages],
-        Column("Time", "s", 1): [s.metrics and s.metrics.seconds for s in stages],
+        Column("PSNR", "dB", 2): [m.psnr for m in known],
+        Column("SSIM", "", 3): [m.ssim for m in known],
+        Column("NRMSE", "", 3): [m.nrmse for m in known],
+        Column("Data misfit", "noise std", 2): [m.data_misfit for m in known],
+        **{Column(heading, "%", 1, sign=True, factor=100): [m.volume_error.get(key) for m in known] for key, heading in tissues.items()},
+        Column("Network passes", "an image", 0): [m.nfe for m in known],
+        Column("Time", "s", 1): [m.seconds for m in known],
     }
     shown = {column: values for column, values in columns.items() if any(value is not None for value in values)}
     cells = [[_cell(column, values[index]) for column, values in shown.items()] for index in range(len(stages))]
@@ -154,9 +154,9 @@ def _cell(column: Column, value: float | None) -> str:
     if value is None or math.isnan(value):
         return UNKNOWN
     if math.isinf(value):
-        return "∞" if value > 0 else "−∞"
+        return "∞" if value > 0 else f"{MINUS}∞"
     text = f"{column.factor * value:{'+' if column.sign else ''}.{column.digits}f}"
-    return text.replace("-", "−")
+    return text.replace("-", MINUS)
 
 
 def pictures(report: Report) -> list[Picture]:
@@ -178,7 +178,6 @@ def pictures(report: Report) -> list[Picture]:
             else "Axial slices, all with the same grey scale; the front of the head is up, its left is on the left.",
             f"Axial slices of: {names}.",
             draw_slices({name: scale.apply(volume) for name, volume in images.items()}, cut, ColourMap("gray", 0, 1)),
-            len(images),
         )
     ]
     if report.truth:
@@ -188,15 +187,14 @@ def pictures(report: Report) -> list[Picture]:
         out.append(
             _picture(
                 "What the measurement does not support",
-                "Standardised residual (y − A(x)) / σ on the scanner’s grid. Noise alone stays mostly within ±2; connected regions beyond "
-                "±3 are structure that the image adds (blue) or lacks (red).",
+                "Measurement minus what the scanner would measure of the image, in noise standard deviations, on the scanner's grid. "
+                "Noise alone stays mostly within ±2; connected regions beyond ±3 are structure that the image adds (blue) or lacks (red).",
                 "Map of the standardised residual between the measurement and the enhanced image.",
                 draw_slices(
                     {"residual": report.residual},
                     Cut.whole(report.residual),
                     ColourMap("RdBu_r", -limit, limit, "noise standard deviations"),
                 ),
-                3,
             )
         )
     if report.uncertainty:
@@ -207,7 +205,6 @@ def pictures(report: Report) -> list[Picture]:
                 "Standard deviation over posterior samples, as a share of the intensity range.",
                 "Map of the standard deviation over posterior samples.",
                 draw_slices({"uncertainty": spread}, cut, ColourMap("viridis", 0, _high(spread.data), "share of intensity range")),
-                3,
             )
         )
     known = [stage for stage in report.stages if stage.metrics is not None and stage.metrics.volume_mm3]
@@ -220,7 +217,6 @@ def pictures(report: Report) -> list[Picture]:
                 "Data misfit (root mean square of the residual in noise standard deviations) and noise level of the diffusion by step.",
                 f"Curves of data misfit and noise level over {len(report.trace)} steps.",
                 draw_trace(report.trace),
-                3,
                 dark=False,
             )
         )
@@ -242,7 +238,6 @@ def _errors(report: Report, truth: Volume, cut: Cut, scale: IntensityScale) -> P
         "Absolute difference from the truth, on one scale, as a share of the intensity range.",
         f"Maps of the absolute difference from the truth of: {', '.join(maps)}.",
         draw_slices(maps, cut, ColourMap("magma", 0, absolute, "share of intensity range")),
-        len(maps) + 1,
     )
 
 
@@ -258,7 +253,6 @@ def _volumes(stages: Sequence[Stage]) -> Picture:
         "Volumes of cerebrospinal fluid, grey and white matter inside the brain mask, classified in the same way for every image.",
         f"Bars of tissue volumes of: {', '.join(volumes)}{' and the truth' if truth else ''}.",
         draw_volumes(volumes, truth),
-        3,
         dark=False,
     )
 
@@ -285,5 +279,7 @@ def _unique(name: str, taken: Mapping[str, object]) -> str:
     return unique
 
 
-def _picture(heading: str, caption: str, alt: str, png: bytes, columns: int, *, dark: bool = True) -> Picture:
-    return Picture(heading, caption, alt, base64.b64encode(png).decode("ascii"), 170 * columns, dark)
+def _picture(heading: str, caption: str, alt: str, png: bytes, *, dark: bool = True) -> Picture:
+    # A PNG's width stands in bytes 16 to 20.
+    min_width = round(MIN_ZOOM * int.from_bytes(png[16:20], "big"))
+    return Picture(heading, caption, alt, base64.b64encode(png).decode("ascii"), min_width, dark)

@@ -61,13 +61,14 @@ def brain_mask(volume: Volume, threshold: float = 0.02) -> NDArray[np.bool_]:
     Args:
         volume: skull-stripped intensities.
         threshold: share of the robust intensity range below which a voxel is background.
+
+    Raises:
+        InputError: no voxel is greater than 0.
     """
     from scipy import ndimage
 
     scale = IntensityScale.robust(volume.data).scale
-    labels, count = ndimage.label(volume.data > threshold * scale)
-    if count == 0:
-        return np.zeros(volume.shape, dtype=bool)
+    labels, _ = ndimage.label(volume.data > threshold * scale)
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
     mask: NDArray[np.bool_] = labels == sizes.argmax()
