@@ -50,9 +50,9 @@ def assert_jacobian_products(operator: Operator, x: Tensor, generator: torch.Gen
     assert_adjoint(near.jvp, near.vjp, x.shape, generator)
 
 
-def assert_batch_independent(function: Callable[[Tensor], Tensor], x: Tensor, **tolerances: float) -> None:
+def assert_batch_independent(function: Callable[[Tensor], Tensor], x: Tensor, rtol: float | None = None, atol: float | None = None) -> None:
     """Each image of a batch gives what it gives alone and among others."""
     together = function(x)
     alone = torch.cat([function(image[None]) for image in x])
-    torch.testing.assert_close(together, alone, **tolerances)
-    torch.testing.assert_close(function(x.flip(0)).flip(0), together, **tolerances)
+    torch.testing.assert_close(together, alone, rtol=rtol, atol=atol)
+    torch.testing.assert_close(function(x.flip(0)).flip(0), together, rtol=rtol, atol=atol)

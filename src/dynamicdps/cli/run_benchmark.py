@@ -6,8 +6,9 @@ from rich.markdown import Markdown
 
 from dynamicdps.cli.progress import out, progress_bar
 from dynamicdps.cli.record import recorded
+from dynamicdps.cli.run_enhance import open_prior
 from dynamicdps.conditional import load_unet
-from dynamicdps.diffusion import load_denoiser, read_model
+from dynamicdps.diffusion import read_model
 from dynamicdps.errors import InputError
 from dynamicdps.evaluation.benchmark import Condition, markdown_table, run_benchmark, write_benchmark
 from dynamicdps.operators import preset
@@ -51,7 +52,7 @@ def run(arguments: "Benchmark") -> None:
                 arguments.scans,
                 conditions,
                 solvers,
-                load_denoiser(arguments.prior),
+                open_prior(arguments.prior, "cpu", arguments.precision),
                 slices_per_scan=arguments.slices_per_scan,
                 config=DynamicDPSConfig(samples=arguments.samples, steps=arguments.steps),
                 seed=arguments.seed,

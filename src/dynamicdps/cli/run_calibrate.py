@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING
 
 from dynamicdps.cli.progress import out, progress_bar
 from dynamicdps.cli.record import recorded
+from dynamicdps.cli.run_enhance import open_prior
 from dynamicdps.conditional import load_unet
-from dynamicdps.diffusion import load_denoiser, read_model
+from dynamicdps.diffusion import read_model
 from dynamicdps.diffusion.model_file import write_json
 from dynamicdps.errors import InputError
 from dynamicdps.operators import preset
@@ -35,7 +36,7 @@ def run(arguments: "Calibrate") -> None:
                 truth,
                 models,
                 degradations,
-                load_denoiser(arguments.prior),
+                open_prior(arguments.prior, "cpu", arguments.precision),
                 config=DynamicDPSConfig(samples=arguments.samples, steps=arguments.steps),
                 seed=arguments.seed,
                 source=source,

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from dynamicdps.cli.outputs import Report, Stage, trace_rows, write_metrics, write_report, write_volumes
 from dynamicdps.cli.progress import console, out, progress_bar
 from dynamicdps.cli.record import recorded
-from dynamicdps.cli.run_enhance import check_device, with_cost
+from dynamicdps.cli.run_enhance import check_device, open_prior, with_cost
 from dynamicdps.cli.table import metrics_table
 from dynamicdps.conditional import load_unet
-from dynamicdps.diffusion import load_denoiser, read_model
+from dynamicdps.diffusion import read_model
 from dynamicdps.evaluation import evaluate_volume, segment
 from dynamicdps.operators import preset, simulate
 from dynamicdps.solvers import DynamicDPSConfig, solve
@@ -49,7 +49,7 @@ def run(arguments: "Demo") -> None:
                 "dynamicdps",
                 measurement,
                 operator,
-                load_denoiser(PRIOR, device),
+                open_prior(PRIOR, device, arguments.precision),
                 initial=initial.volume,
                 seed=arguments.seed,
                 config=DynamicDPSConfig(samples=arguments.samples),

@@ -12,7 +12,7 @@ from dynamicdps.cli.outputs import Report, Stage, trace_rows, write_metrics, wri
 from dynamicdps.cli.progress import out, progress_bar
 from dynamicdps.cli.record import recorded
 from dynamicdps.conditional import load_unet
-from dynamicdps.diffusion import level_of_step, load_denoiser, read_model
+from dynamicdps.diffusion import NetworkDenoiser, level_of_step, load_denoiser, read_model
 from dynamicdps.errors import InputError
 from dynamicdps.evaluation import StageMetrics, data_misfit
 from dynamicdps.operators import ScanOperator, read_operator
@@ -36,6 +36,11 @@ def check_device(name: str) -> str:
             f"the device {name!r} is not on this machine; expected one of {', '.join(d for d, ok in here.items() if ok)}; change --device"
         )
     return name
+
+
+def open_prior(name: str, device: str, precision: str) -> NetworkDenoiser:
+    """The prior that is asked for, computing in the precision that is asked for."""
+    return load_denoiser(name, device, torch.bfloat16 if precision == "bfloat16" else torch.float32)
 
 
 def find_operator(scan: Path, given: str | None) -> ScanOperator:
@@ -72,7 +77,7 @@ def run(arguments: "Enhance") -> None:
     operator = find_operator(arguments.scan, arguments.operator)
     calibration = read_start_level(arguments.start_calibration) if arguments.start_calibration else None
     with recorded(arguments.out, "enhance", arguments) as record:
-        prior = load_denoiser(arguments.prior, device)
+        prior = open_prior(arguments.prior, device, arguments.precision)
         hashes = {"prior": read_model(arguments.prior, "prior").card["sha256"]}
         with record.timed("initial"):
             if arguments.initial is not None:

@@ -7,8 +7,8 @@ import numpy as np
 from dynamicdps.cli.pictures import write_sheet
 from dynamicdps.cli.progress import out, progress_bar
 from dynamicdps.cli.record import recorded
-from dynamicdps.cli.run_enhance import check_device
-from dynamicdps.diffusion import draw_samples, load_denoiser, read_model
+from dynamicdps.cli.run_enhance import check_device, open_prior
+from dynamicdps.diffusion import draw_samples, read_model
 from dynamicdps.errors import InputError
 from dynamicdps.volumes import Volume, from_slices
 
@@ -22,7 +22,7 @@ def run(arguments: "Sample") -> None:
             raise InputError(f"--{name} is {getattr(arguments, name)}; expected 1 to {high}; change it")
     device = check_device(arguments.device)
     with recorded(arguments.out, "sample", arguments) as record:
-        denoiser = load_denoiser(arguments.prior, device)
+        denoiser = open_prior(arguments.prior, device, arguments.precision)
         card = read_model(arguments.prior, "prior").card
         record.facts["models"] = {"prior": card["sha256"]}
         with progress_bar("sample", "images") as bar, record.timed("sample"):

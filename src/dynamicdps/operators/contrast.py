@@ -12,7 +12,7 @@ def power_law(x: Tensor, gamma: Tensor) -> Tensor:
     """``x ** gamma``, smooth, odd and increasing through 0: ``x * (x**2 + knee**2) ** ((gamma - 1) / 2)``.
 
     A plain power has an unbounded slope at 0 for ``gamma < 1`` and none below; this one has slope ``knee ** (gamma - 1)`` there
-    and differs from it by less than 0.1 % above a tenth of the range.
+    and differs from it by less than 0.3 % above a tenth of the range.
 
     Args:
         x: intensities, any shape, image range [0, 1].

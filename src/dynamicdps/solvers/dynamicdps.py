@@ -33,8 +33,8 @@ class DynamicDPSConfig:
         chunk: slices a denoiser pass.
     """
 
-    samples: int = 6
-    steps: int = 6
+    samples: int = 8
+    steps: int = 5
     start_sigma: float | None = None
     gradient: str = "image"
     renewal: float = 1.0
