@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from dynamicdps.cli import main
 from dynamicdps.conditional import train_unet
@@ -109,6 +111,11 @@ def test_train_and_sample(scan_files: list[Path], tmp_path: Path) -> None:
     assert card["denoising_rmse"]
     assert (prior / "samples.png").exists()
     assert len((prior / "log.csv").read_text().splitlines()) == 3
+    tuned = tmp_path / "tuned"
+    command = ["train", "prior", *scans, "--out", str(tuned), "--steps", "1", "--learning-rate", "1e-12", *size]
+    assert main([*command, "--weights", str(prior / "prior.safetensors")]) == 0
+    before, after = (load_file(folder / "prior.safetensors") for folder in (prior, tuned))
+    assert all(torch.allclose(before[name], after[name], atol=1e-4) for name in before)
     unet = tmp_path / "u"
     assert main(["train", "unet", *scans, "--out", str(unet), "--steps", "2", "--degradation", "range", *size]) == 0
     assert json.loads((unet / "unet.json").read_text())["degradation"] == "range"
@@ -164,3 +171,17 @@ def test_evaluate(measurement: Path, scan_files: list[Path], tmp_path: Path, cap
     assert metrics["data_misfit"] == pytest.approx(1, abs=0.1)
     assert metrics["volume_error"] == {"csf": 0.0, "gm": 0.0, "wm": 0.0}
     assert "SSIM" in capsys.readouterr().out
+
+
+def test_thick_slices_are_solved_as_a_volume(models: tuple[str, str], scan_files: list[Path], tmp_path: Path) -> None:
+    poor, out = tmp_path / "thick.nii.gz", tmp_path / "out"
+    assert main(["simulate", str(scan_files[0]), "--out", str(poor), "--degradation", "thick-5mm"]) == 0
+    command = ["enhance", str(poor), "--out", str(out), "--prior", models[0], "--conditional", models[1]]
+    assert main([*command, "--samples", "1", "--steps", "2", "--start-sigma", "0.1"]) == 0
+    truth, enhanced = load(scan_files[0]), load(out / "enhanced.nii.gz")
+    assert enhanced.shape == truth.shape
+    np.testing.assert_allclose(enhanced.affine, truth.affine, atol=1e-4)
+    assert load(out / "residual.nii.gz").shape == load(poor).shape
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["dynamicdps"]["data_misfit"] < 1.5
+    assert metrics["dynamicdps"]["nfe"] == 2

@@ -117,6 +117,8 @@ class _Training:
     """Scans of other subjects to measure the error on; without them a tenth of SCAN... is held out."""
     resume: bool = False
     """Continue the training in --out."""
+    weights: str | None = None
+    """Bundled model or .safetensors file whose weights a new training starts from."""
     max_minutes: float = float("inf")
     """Stop after so many minutes; --resume goes on."""
     steps: int = 20_000

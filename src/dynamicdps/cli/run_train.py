@@ -85,6 +85,7 @@ def run_prior(arguments: "TrainPrior") -> None:
             network_config=network,
             config=config,
             resume=arguments.resume,
+            weights=arguments.weights,
             data_name=arguments.data_name,
             on_step=bar,
             on_sheet=sheet,
@@ -104,6 +105,7 @@ def run_unet(arguments: "TrainUNet") -> None:
             network_config=network,
             config=config,
             resume=arguments.resume,
+            weights=arguments.weights,
             data_name=arguments.data_name,
             on_step=bar,
         )

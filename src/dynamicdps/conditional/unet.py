@@ -105,6 +105,7 @@ def train_unet(
     network_config: NetworkConfig = UNET_CONFIG,
     config: TrainingConfig = TrainingConfig(),  # noqa: B008 (frozen)
     resume: bool = False,
+    weights: str | Path | None = None,
     data_name: str = "unnamed",
     on_step: Callable[[int, float], None] | None = None,
 ) -> Path:
@@ -118,6 +119,7 @@ def train_unet(
         network_config: size of the network.
         config: how to train.
         resume: continue from the checkpoint in `out`.
+        weights: a U-Net, by bundled name or file, whose weights a new training starts from.
         data_name: what the model card says about the data.
         on_step: called with step and loss.
 
@@ -139,6 +141,8 @@ def train_unet(
     check = Patches.from_files(held_out) if held_out else None
     torch.manual_seed(config.seed)
     network = SliceUNet(network_config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if weights is not None:
+        read_model(weights, "unet").load_into(network)
     path = out / "unet.safetensors"
 
     def loss(network: nn.Module, generator: torch.Generator) -> Tensor:

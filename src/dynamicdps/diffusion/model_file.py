@@ -47,11 +47,19 @@ class ModelFile:
             raise InputError(
                 f"the model card of {self.path} describes no network; expected that of its training; copy both again"
             ) from error
+        self.load_into(network)
+        return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+    def load_into(self, network: SliceUNet) -> None:
+        """Load the weights into a network, as float32.
+
+        Raises:
+            InputError: they do not fit it.
+        """
         try:
             network.load_state_dict({name: value.float() for name, value in self.weights.items()})
         except RuntimeError as error:
-            raise InputError(f"{self.path} does not fit the network of its model card; expected both from one training") from error
-        return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+            raise InputError(f"{self.path} does not fit the network; expected one of the same size; check its model card") from error
 
 
 def bundled(kind: str) -> dict[str, Path]:

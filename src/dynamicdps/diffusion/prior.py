@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from dynamicdps.diffusion.denoiser import NetworkDenoiser, network_time
 from dynamicdps.diffusion.levels import descending_levels
-from dynamicdps.diffusion.model_file import write_model
+from dynamicdps.diffusion.model_file import read_model, write_model
 from dynamicdps.diffusion.network import NetworkConfig, SliceUNet
 from dynamicdps.diffusion.patches import Patches
 from dynamicdps.diffusion.sampling import image_generators, noise_like, sample_ancestral, sample_heun
@@ -105,6 +105,7 @@ def train_prior(
     network_config: NetworkConfig = NetworkConfig(),  # noqa: B008 (frozen)
     config: TrainingConfig = TrainingConfig(),  # noqa: B008 (frozen)
     resume: bool = False,
+    weights: str | Path | None = None,
     data_name: str = "unnamed",
     on_step: Callable[[int, float], None] | None = None,
     on_sheet: Callable[[int, Tensor], None] | None = None,
@@ -119,6 +120,7 @@ def train_prior(
         network_config: size of the network.
         config: how to train.
         resume: continue from the checkpoint in `out`.
+        weights: a prior, by bundled name or file, whose weights a new training starts from.
         data_name: what the model card says about the data.
         on_step: called with step and loss.
         on_sheet: called with step and 8 unconditional samples at every checkpoint.
@@ -136,6 +138,8 @@ def train_prior(
     check = _validation_slices(held_out) if held_out else None
     torch.manual_seed(config.seed)
     network = SliceUNet(network_config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if weights is not None:
+        read_model(weights, "prior").load_into(network)
     model = out / "prior.safetensors"
 
     def finish(state: TrainingState) -> dict[str, float]:
