@@ -32,7 +32,7 @@ class ConditionalUNet(nn.Module):
         out: Tensor = interpolated + SPREAD * self.network(inputs, time).float()
         return out
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def enhance(self, y: Tensor, operator: Operator, shape: Sequence[int], chunk: int = 8) -> Tensor:
         """Initial image of a measurement.
 

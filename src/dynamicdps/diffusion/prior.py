@@ -83,7 +83,7 @@ def draw_samples(
     """
     generators = image_generators(torch.Generator().manual_seed(seed), count)
     images = []
-    with torch.inference_mode():
+    with torch.no_grad():
         for start in range(0, count, 8):
             chunk = generators[start : start + 8]
             blank = torch.full((len(chunk), 1, height, width), denoiser.data_mean)

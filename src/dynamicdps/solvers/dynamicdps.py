@@ -38,7 +38,7 @@ class DynamicDPSConfig:
     start_sigma: float | None = None
     gradient: str = "image"
     renewal: float = 1.0
-    stop_sigma: float = 0.01
+    stop_sigma: float = 0.02
     spread_scale: float = 1.0
     chunk: int = 8
 
@@ -120,7 +120,8 @@ def solve_dynamicdps(
         image=image,
         misfit=data_misfit(operator, measurement, image),
         nfe=nfe,
-        nbackward=nfe.clone() if config.gradient == "network" else torch.zeros_like(nfe),
+        # The last pass of each sample needs no gradient.
+        nbackward=nfe - config.samples if config.gradient == "network" else torch.zeros_like(nfe),
         start_sigma=start,
         uncertainty=(square / (config.samples - 1)).sqrt() if config.samples > 1 else None,
         operator_calls=calls + last.operator_calls,
@@ -143,7 +144,7 @@ def _sample_image(
     x = x0 + per_image(levels[0], x0) * noise_like(x0, generators)
     trace, calls = [], 0
     for i, sigma in enumerate(levels):
-        with torch.inference_mode():
+        with torch.no_grad():
             denoised = denoise_images(denoiser, x, sigma, config.chunk)
         tick(i)
         spread = config.spread_scale * denoising_error(denoiser, sigma)
@@ -175,7 +176,7 @@ def _sample_network(
     passes = torch.zeros(len(y), device=y.device)
     first = torch.ones(len(y), dtype=torch.float64, device=y.device)
     for i, sigma in enumerate(levels):
-        with torch.inference_mode(False), torch.enable_grad():
+        with torch.enable_grad():
             variable = x.detach().clone().requires_grad_()
             denoised = denoise_images(denoiser, variable, sigma, config.chunk)
             residual = (y - operator(denoised)) / noise
@@ -190,7 +191,7 @@ def _sample_network(
             steps: Tensor, active: Tensor, x: Tensor = x, direction: Tensor = direction, sigma: Tensor = sigma
         ) -> tuple[Tensor, Tensor]:
             chosen = active.nonzero()[:, 0]
-            with torch.inference_mode(False), torch.enable_grad():
+            with torch.enable_grad():
                 trial = (x + per_image(steps, x) * direction)[chosen].detach().requires_grad_()
                 at = (y[chosen] - operator.select(chosen)(denoise_images(denoiser, trial, sigma[chosen], config.chunk))) / noise
                 values = at.double().flatten(1).square().sum(1).sqrt()
@@ -205,7 +206,7 @@ def _sample_network(
         shift = per_image(search.step, x) * direction
         trace.append(TraceStep(i, sigma, (search.value / residual[0].numel() ** 0.5).to(x.dtype), search.step.to(x.dtype), search.outcome))
         if i + 1 == len(levels):
-            with torch.inference_mode():
+            with torch.no_grad():
                 x0 = denoise_images(denoiser, x + shift, sigma, config.chunk)
             passes += 1
             break

@@ -1,7 +1,6 @@
 """Solve by name: volumes in, volumes out."""
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Protocol
 
@@ -219,7 +218,10 @@ def _join(parts: list[Reconstruction]) -> Reconstruction:
     """Batches of one scan as one reconstruction."""
     if len(parts) == 1:
         return parts[0]
-    joined: Callable[[str], Tensor] = lambda name: torch.cat([getattr(part, name) for part in parts])  # noqa: E731
+
+    def joined(name: str) -> Tensor:
+        return torch.cat([getattr(part, name) for part in parts])
+
     trace = [
         TraceStep(steps[0].step, *(torch.cat([getattr(s, f.name) for s in steps]) for f in fields(TraceStep)[1:]))
         for steps in zip(*(part.trace for part in parts), strict=True)
