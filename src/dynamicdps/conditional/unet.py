@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from dynamicdps.diffusion import ModelFile, NetworkConfig, Patches, SliceUNet, TrainingConfig, TrainingState, read_model, write_model
-from dynamicdps.diffusion.training import train
+from dynamicdps.diffusion.patches import split_held_out
+from dynamicdps.diffusion.training import train, training_card
 from dynamicdps.errors import InputError
 from dynamicdps.operators import LowField, Operator, add_noise, interpolate, preset
 
@@ -133,10 +134,7 @@ def train_unet(
     model = DegradationRange() if degradation == "range" else preset(degradation)
     if isinstance(model, LowField) and model.couples_slices:
         raise InputError(f"{degradation} has thick slices; expected a degradation of single slices, or range; choose range")
-    files, held_out = list(train_files), list(validation_files)
-    if not held_out and len(files) > 1:
-        count = max(1, len(files) // 10)
-        files, held_out = files[:-count], files[-count:]
+    files, held_out = split_held_out(train_files, validation_files)
     patches = Patches.from_files(files)
     check = Patches.from_files(held_out) if held_out else None
     torch.manual_seed(config.seed)
@@ -183,19 +181,9 @@ def _card(
     psnr: float,
 ) -> dict[str, Any]:
     parameters = model.to_json() if isinstance(model, LowField) else vars(replace(model))
-    return {
-        "kind": "unet",
-        "contrast": "T1w, skull-stripped, axial",
-        "spacing_mm": [1.0, 1.0, 1.0],
-        "network": network.to_json(),
+    return training_card("unet", network, config, step, data_name, subjects) | {
         "degradation": degradation,
         "degradation_parameters": parameters,
-        "data": data_name,
-        "subjects": subjects,
-        "steps": step,
-        "learning_rate": config.learning_rate,
-        "seed": config.seed,
-        "normalisation": "99th percentile inside the brain at 0.95, background 0",
         "validation_psnr": None if math.isnan(psnr) else round(psnr, 3),
     }
 

@@ -91,3 +91,15 @@ class Patches:
         left = int(torch.randint(slices.shape[-1] - width + 1, (), generator=generator))
         out = slices[first : first + count, :, top : top + height, left : left + width]
         return out.flip(-1) if torch.rand((), generator=generator) < 0.5 else out
+
+
+def split_held_out(train: Sequence[str | Path], validation: Sequence[str | Path]) -> tuple[list[str | Path], list[str | Path]]:
+    """Files to learn from and files to measure the error on.
+
+    Without validation files the last tenth of the training files (at least one, if there are two) is held out.
+    """
+    files, held_out = list(train), list(validation)
+    if not held_out and len(files) > 1:
+        count = max(1, len(files) // 10)
+        files, held_out = files[:-count], files[-count:]
+    return files, held_out

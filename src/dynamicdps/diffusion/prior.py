@@ -11,9 +11,9 @@ from dynamicdps.diffusion.denoiser import NetworkDenoiser, network_time
 from dynamicdps.diffusion.levels import descending_levels
 from dynamicdps.diffusion.model_file import read_model, write_model
 from dynamicdps.diffusion.network import NetworkConfig, SliceUNet
-from dynamicdps.diffusion.patches import Patches
+from dynamicdps.diffusion.patches import Patches, split_held_out
 from dynamicdps.diffusion.sampling import image_generators, noise_like, sample_ancestral, sample_heun
-from dynamicdps.diffusion.training import TrainingConfig, TrainingState, train
+from dynamicdps.diffusion.training import TrainingConfig, TrainingState, train, training_card
 
 # Karras et al. train on data in [-1, 1] with log-normal levels; ours live in [0, 1], so the mean falls by log 2.
 LOG_SIGMA_MEAN = -1.6 - 0.693
@@ -128,11 +128,7 @@ def train_prior(
     Returns:
         The model file.
     """
-    files = list(train_files)
-    held_out = list(validation_files)
-    if not held_out and len(files) > 1:
-        count = max(1, len(files) // 10)
-        files, held_out = files[:-count], files[-count:]
+    files, held_out = split_held_out(train_files, validation_files)
     patches = Patches.from_files(files)
     data_mean, data_std = patches.statistics()
     check = _validation_slices(held_out) if held_out else None
@@ -170,18 +166,8 @@ def _card(
     network: NetworkConfig, config: TrainingConfig, step: int, data_name: str, subjects: int, patches: Patches, errors: dict[float, float]
 ) -> dict[str, Any]:
     data_mean, data_std = patches.statistics()
-    return {
-        "kind": "prior",
-        "contrast": "T1w, skull-stripped, axial",
-        "spacing_mm": [1.0, 1.0, 1.0],
-        "network": network.to_json(),
-        "data": data_name,
-        "subjects": subjects,
+    return training_card("prior", network, config, step, data_name, subjects) | {
         "slices": sum(len(s) for s in patches.subjects),
-        "steps": step,
-        "learning_rate": config.learning_rate,
-        "seed": config.seed,
-        "normalisation": "99th percentile inside the brain at 0.95, background 0",
         "data_mean": data_mean,
         "data_std": data_std,
         "noise_levels": {"distribution": "log-normal", "log_mean": LOG_SIGMA_MEAN, "log_std": LOG_SIGMA_STD},

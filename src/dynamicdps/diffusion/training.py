@@ -6,12 +6,14 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from dynamicdps.diffusion.network import NetworkConfig
 from dynamicdps.errors import InputError
 
 Loss = Callable[[nn.Module, torch.Generator], Tensor]
@@ -64,6 +66,22 @@ class TrainingConfig:
             width = (gamma + 1) ** 0.5 / ((gamma + 2) * (gamma + 3) ** 0.5)
             low, high = (gamma, high) if width > self.averaging else (low, gamma)
         return float((1 - 1 / (step + 1)) ** (low + 1))
+
+
+def training_card(kind: str, network: NetworkConfig, config: TrainingConfig, step: int, data_name: str, subjects: int) -> dict[str, Any]:
+    """What every model card says: the kind, what it fits, the network, the data and the training."""
+    return {
+        "kind": kind,
+        "contrast": "T1w, skull-stripped, axial",
+        "spacing_mm": [1.0, 1.0, 1.0],
+        "normalisation": "99th percentile inside the brain at 0.95, background 0",
+        "network": network.to_json(),
+        "data": data_name,
+        "subjects": subjects,
+        "steps": step,
+        "learning_rate": config.learning_rate,
+        "seed": config.seed,
+    }
 
 
 @dataclass
