@@ -93,7 +93,11 @@ def fit_start_level(misfit: Sequence[float], sigma: Sequence[float], error: Any,
     weights = np.array([len(g) for g in groups], dtype=float)
     levels = np.exp(isotonic_regression(best, weights=weights).x)
     keep = np.concatenate([[True], np.diff(centres) > 1e-9])
-    return StartLevelRule(tuple(float(c) for c in centres[keep]), tuple(float(s) for s in levels[keep]), source)
+
+    def rounded(values: Any) -> tuple[float, ...]:
+        return tuple(float(f"{value:.4g}") for value in values[keep])
+
+    return StartLevelRule(rounded(centres), rounded(levels), source)
 
 
 def read_start_level(path: str | Path | None = None) -> StartLevelRule:
