@@ -74,7 +74,7 @@ def run(arguments: "Demo") -> None:
                 title="DynamicDPS demo: a slab of Colin 27",
                 warnings=result.reconstruction.warnings,
                 stages=[
-                    Stage("measurement", on_grid, stages["measurement"]),
+                    Stage("interpolated", on_grid, stages["measurement"]),
                     Stage("conditional", result.initial, stages["conditional"]),
                     Stage("dynamicdps", result.volume, stages["dynamicdps"]),
                 ],
@@ -94,7 +94,7 @@ def run(arguments: "Demo") -> None:
             ),
         )
     out.print(metrics_table(stages))
-    out.print("CSF, GM, WM: error of the tissue volume. Data misfit: rms of (y - A x) / noise, 1 is noise alone.")
+    out.print("misfit: rms of (y - A x) / noise, 1 is noise alone. CSF, GM, WM: error of the tissue volume. NFE: denoiser passes.")
     for warning in result.reconstruction.warnings:
         out.print(f"warning: {warning}")
     out.print(f"Report: {report}")

@@ -8,8 +8,8 @@ from dynamicdps.evaluation import StageMetrics
 def metrics_table(stages: dict[str, StageMetrics]) -> Table:
     """One row a stage; what was not measured is a dash."""
     table = Table()
-    table.add_column("")
-    for name in ("PSNR dB", "SSIM", "data misfit", "CSF %", "GM %", "WM %", "NFE", "seconds"):
+    table.add_column("", no_wrap=True)
+    for name in ("PSNR dB", "SSIM", "misfit", "CSF %", "GM %", "WM %", "NFE", "s"):
         table.add_column(name, justify="right")
     for name, m in stages.items():
         errors = m.volume_error or {}
