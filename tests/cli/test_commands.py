@@ -185,3 +185,24 @@ def test_thick_slices_are_solved_as_a_volume(models: tuple[str, str], scan_files
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics["dynamicdps"]["data_misfit"] < 1.5
     assert metrics["dynamicdps"]["nfe"] == 2
+
+
+def test_demo(scan_files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The bundled models on a phantom in place of the bundled scan, which takes minutes."""
+    monkeypatch.setattr("dynamicdps.cli.run_demo.demo_scan", lambda: scan_files[0])
+    out = tmp_path / "out"
+    assert main(["demo", "--out", str(out), "--samples", "2"]) == 0
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert list(metrics) == ["measurement", "conditional", "dynamicdps"]
+    before, after = metrics["conditional"], metrics["dynamicdps"]
+    assert after["psnr"] > before["psnr"] + 1
+    assert after["data_misfit"] < 0.1 * before["data_misfit"]
+    assert after["nfe"] == 10
+    assert set(after["volume_error"]) == {"csf", "gm", "wm"}
+    for name in ("enhanced", "initial", "measurement", "residual", "uncertainty"):
+        assert (out / f"{name}.nii.gz").exists()
+    assert (out / "report.html").stat().st_size > 50_000
+    assert run_json(out)["models"]
+    printed = capsys.readouterr().out
+    assert "dynamicdps" in printed
+    assert str(out / "report.html") in printed
