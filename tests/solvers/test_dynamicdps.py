@@ -121,10 +121,8 @@ def test_start_level_is_chosen_per_image() -> None:
     truth = torch.full((3, 1, HEIGHT, WIDTH), 0.5)
     initial = truth + torch.tensor([0.0, 0.05, 5.0]).view(-1, 1, 1, 1)
     rule = StartLevelRule((0.01, 0.1), (0.02, 0.2))
-    config = DynamicDPSConfig(samples=1, steps=2)
-    found = solve_dynamicdps(
-        operator(truth), operator, GaussianDenoiser(), initial, generator=torch.Generator(), config=config, start_level=rule
-    )
+    config = DynamicDPSConfig(samples=1, steps=2, start_rule=rule)
+    found = solve_dynamicdps(operator(truth), operator, GaussianDenoiser(), initial, generator=torch.Generator(), config=config)
     expected = 0.02 * 10 ** (torch.tensor(0.05**2 - 0.01**2).sqrt().div(0.01).log10())
     torch.testing.assert_close(found.start_sigma, torch.tensor([0.02, float(expected), 0.2]))
     assert len(found.warnings) == 1

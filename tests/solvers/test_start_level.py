@@ -9,6 +9,11 @@ from dynamicdps.errors import InputError
 from dynamicdps.solvers import StartLevelRule, excess_misfit, fit_start_level, read_start_level
 
 
+def flat_residual(excess: torch.Tensor) -> torch.Tensor:
+    """Residuals of one value each: their excess misfit is that value."""
+    return excess.view(-1, 1, 1, 1).expand(-1, 1, 4, 4)
+
+
 def test_excess_misfit_is_free_of_noise_and_size() -> None:
     generator = torch.Generator().manual_seed(0)
     for noise in (0.001, 0.02):
@@ -26,7 +31,7 @@ def test_fit_recovers_a_known_map() -> None:
     best = 0.8 * misfit
     error = 0.02 + 0.01 * np.log(np.array(levels)[None] / best[:, None]) ** 2
     rule = fit_start_level(misfit.tolist(), levels, error)
-    found = rule(torch.tensor([0.015, 0.05, 0.15]))
+    found = rule(flat_residual(torch.tensor([0.015, 0.05, 0.15])), 1e-9)
     torch.testing.assert_close(found, 0.8 * torch.tensor([0.015, 0.05, 0.15]), rtol=0.4, atol=0)
 
 
@@ -34,9 +39,9 @@ def test_rule_is_monotone_even_on_noise() -> None:
     rng = np.random.default_rng(1)
     rule = fit_start_level(rng.uniform(0.01, 1, 60).tolist(), [0.01, 0.1, 1.0], rng.uniform(1, 2, (60, 3)))
     assert list(rule.sigma) == sorted(rule.sigma)
-    values = rule(torch.linspace(0.001, 3, 200))
+    values = rule(flat_residual(torch.linspace(0.001, 3, 200)), 1e-9)
     assert (values.diff() >= 0).all()
-    assert rule.outside(torch.tensor([0.5, 2.0])).tolist() == [False, True]
+    assert rule.outside(flat_residual(torch.tensor([0.5, 2.0])), 1e-9).tolist() == [False, True]
 
 
 def test_round_trip(tmp_path: Path) -> None:

@@ -48,19 +48,25 @@ class Enhance:
     operator: str | None = None
     """A degradation's name or an operator's JSON file; without it SCAN's own .operator.json is used."""
     solver: str = "dynamicdps"
-    """How to solve: dynamicdps, data-step or conditional."""
-    samples: int = 8
-    """Posterior samples to average; their spread is the uncertainty."""
-    steps: int = 5
-    """Noise levels from the start down, each one denoiser pass a sample."""
-    gradient: Literal["image", "network"] = "image"
-    """Data steps on the denoised image, or through the network (the paper's)."""
+    """How to solve: dynamicdps, one of its peers, data-step or conditional; see docs/solvers.md."""
+    samples: int | None = None
+    """Posterior samples to average; their spread is the uncertainty. Without it the solver's own choice (dynamicdps: 8)."""
+    steps: int | None = None
+    """Noise levels from the start down. Without it the solver's own choice (dynamicdps: 5)."""
+    estimate: Literal["mean", "sample", "deterministic"] | None = None
+    """Of dynamicdps: the mean of samples (lowest error, the default), a posterior sample (realistic texture), or a run without noise."""
+    gradient: Literal["image", "network"] | None = None
+    """Of dynamicdps: data steps on the denoised image (the default), or through the network (the paper's)."""
     start_sigma: float | None = None
     """Start level for every slice, in image intensities; without it each slice's misfit decides."""
     start_step: int | None = None
     """The same as a step number of the paper's 1000-step process."""
     start_calibration: Path | None = None
     """What `calibrate start` wrote; without it the bundled calibration."""
+    start_quantile: float | None = None
+    """0 to 1: higher washes more of the initial image out (safer), lower keeps more; without it the level of lowest mean error."""
+    settings: Annotated[tuple[str, ...], arg(name="set")] = ()
+    """More of the solver's settings, as NAME=VALUE; docs/solvers.md lists them."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Type in which the prior computes; bfloat16 is about twice as fast on CPUs made for it."""
     seed: int = 0
@@ -223,12 +229,16 @@ class Calibrate:
     """Conditional models whose errors the map must cover."""
     degradations: tuple[str, ...] = ("iqt-in", "iqt-out", "blur-mismatch")
     """Degradations it must cover."""
+    rule: Literal["misfit", "bank"] = "misfit"
+    """misfit: the level of lowest true error; bank: the paper's memory bank, a reference run of the whole reverse process."""
     slices_per_scan: int = 2
     """Slices of each scan."""
     samples: int = 3
-    """Posterior samples averaged for each candidate level."""
-    steps: int = 5
-    """Noise levels of each run."""
+    """Posterior samples averaged for each candidate level (rule misfit)."""
+    steps: int | None = None
+    """Noise levels of each run; 5 for the rule misfit, 100 for the bank."""
+    tau: float = 0.4
+    """Exponent on the initial image's residual norm (rule bank)."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Type in which the prior computes; bfloat16 is about twice as fast on CPUs made for it."""
     seed: int = 0
@@ -279,10 +289,8 @@ class Benchmark:
     """Evenly spaced slices of each scan."""
     prior: str = "brain-t1w"
     """Bundled prior or a .safetensors file."""
-    samples: int = 8
-    """Posterior samples of DynamicDPS."""
-    steps: int = 5
-    """Noise levels of DynamicDPS."""
+    settings: Path | None = None
+    """JSON file of what differs from the solvers' defaults: {"SOLVER": {"NAME": VALUE}}."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Type in which the prior computes; bfloat16 is about twice as fast on CPUs made for it."""
     seed: int = 0

@@ -1,6 +1,8 @@
 """`dynamicdps benchmark`."""
 
-from typing import TYPE_CHECKING
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rich.markdown import Markdown
 
@@ -12,7 +14,7 @@ from dynamicdps.diffusion import read_model
 from dynamicdps.errors import InputError
 from dynamicdps.evaluation.benchmark import Condition, markdown_table, run_benchmark, write_benchmark
 from dynamicdps.operators import preset
-from dynamicdps.solvers import DynamicDPSConfig, available
+from dynamicdps.solvers import available, make_config
 
 if TYPE_CHECKING:
     from dynamicdps.cli.commands import Benchmark
@@ -35,6 +37,22 @@ def read_conditions(text: str) -> list[Condition]:
     return found
 
 
+def read_settings(path: Path) -> dict[str, dict[str, Any]]:
+    """Settings by solver from a JSON file.
+
+    Raises:
+        InputError: the file is missing or is not an object of objects.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:100]
+        raise InputError(f'{path} cannot be read ({reason}); expected JSON such as {{"dps": {{"step": 1}}}}; change --settings') from error
+    if not isinstance(values, dict) or not all(isinstance(v, dict) for v in values.values()):
+        raise InputError(f'{path} holds something else; expected JSON such as {{"dps": {{"step": 1}}}}; change --settings')
+    return values
+
+
 def run(arguments: "Benchmark") -> None:
     if not arguments.scans:
         raise InputError("there is no scan to test on; expected at least one SCAN; name skull-stripped T1w files")
@@ -44,6 +62,9 @@ def run(arguments: "Benchmark") -> None:
         raise InputError(f"there is no solver {unknown[0]!r}; expected some of {', '.join(available())}; change --solvers")
     if arguments.slices_per_scan < 1:
         raise InputError(f"--slices-per-scan is {arguments.slices_per_scan}; expected at least 1; change it")
+    settings = read_settings(arguments.settings) if arguments.settings else {}
+    for name, values in settings.items():
+        make_config(name, values)
     conditions = read_conditions(arguments.conditions)
     with recorded(arguments.out, "benchmark", arguments) as record:
         record.facts["models"] = {"prior": read_model(arguments.prior, "prior").card["sha256"]}
@@ -54,7 +75,7 @@ def run(arguments: "Benchmark") -> None:
                 solvers,
                 open_prior(arguments.prior, "cpu", arguments.precision),
                 slices_per_scan=arguments.slices_per_scan,
-                config=DynamicDPSConfig(samples=arguments.samples, steps=arguments.steps),
+                settings=settings,
                 seed=arguments.seed,
                 progress=bar,
             )

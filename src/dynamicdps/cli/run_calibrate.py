@@ -11,7 +11,9 @@ from dynamicdps.diffusion.model_file import write_json
 from dynamicdps.errors import InputError
 from dynamicdps.operators import preset
 from dynamicdps.solvers import DynamicDPSConfig
-from dynamicdps.solvers.calibrate import calibrate_start, spread_slices
+from dynamicdps.solvers.calibrate import build_bank, calibrate_start, spread_slices
+from dynamicdps.solvers.dps import DPSConfig
+from dynamicdps.solvers.start_level import CHUNK
 
 if TYPE_CHECKING:
     from dynamicdps.cli.commands import Calibrate
@@ -22,28 +24,51 @@ def run(arguments: "Calibrate") -> None:
         raise InputError(f"cannot write {arguments.out.name!r}; expected a name that ends in .json; change --out")
     if not arguments.scans:
         raise InputError("there is no scan to calibrate on; expected at least one SCAN; name skull-stripped T1w files")
+    for name, lowest, highest in (("steps", 1, 1000), ("samples", 1, 1000), ("tau", 0.01, 2.0)):
+        value = getattr(arguments, name)
+        if value is not None and not lowest <= value <= highest:
+            raise InputError(f"--{name} is {value}; expected {lowest:g} to {highest:g}; change it")
     degradations = {name: preset(name) for name in arguments.degradations}
     coupled = [name for name, operator in degradations.items() if operator.couples_slices]
     if coupled:
         raise InputError(f"{coupled[0]} couples slices; expected degradations of single slices; leave it out")
     with recorded(arguments.out.parent, "calibrate start", arguments, f"{arguments.out.stem}.run.json") as record:
         truth = spread_slices(arguments.scans, arguments.slices_per_scan)
-        models = {name: load_unet(name) for name in arguments.conditional}
+        models = {name: load_unet(name) for name in arguments.conditional} if arguments.rule == "misfit" else {}
         record.facts["models"] = {"prior": read_model(arguments.prior, "prior").card["sha256"]}
         source = f"{len(truth)} slices of {len(arguments.scans)} scans; {', '.join(models)}; {', '.join(degradations)}"
+        prior = open_prior(arguments.prior, "cpu", arguments.precision)
         with progress_bar("calibrate start", "runs") as bar, record.timed("calibrate"):
-            found = calibrate_start(
-                truth,
-                models,
-                degradations,
-                open_prior(arguments.prior, "cpu", arguments.precision),
-                config=DynamicDPSConfig(samples=arguments.samples, steps=arguments.steps),
-                seed=arguments.seed,
-                source=source,
-                progress=bar,
-            )
-        write_json(arguments.out, found.rule.to_json())
-    out.print("start level by excess misfit of the initial image (image intensities):")
-    for misfit, sigma in zip(found.rule.misfit, found.rule.sigma, strict=True):
-        out.print(f"  {misfit:8.4f}  {sigma:6.3f}")
+            if arguments.rule == "bank":
+                bank = build_bank(
+                    truth,
+                    degradations,
+                    prior,
+                    config=DPSConfig(steps=arguments.steps or 100),
+                    tau=arguments.tau,
+                    seed=arguments.seed,
+                    source=f"{len(truth)} slices of {len(arguments.scans)} scans; {', '.join(degradations)}",
+                    progress=bar,
+                )
+                write_json(arguments.out, bank.to_json())
+                lines = [f"  {CHUNK * (k + 1):5d}  {mean:8.2f}" for k, mean in enumerate(bank.means)]
+                heading = "mean residual norm of the reference run up to each step (256 x 256 pixels of range 2):"
+            else:
+                found = calibrate_start(
+                    truth,
+                    models,
+                    degradations,
+                    prior,
+                    config=DynamicDPSConfig(samples=arguments.samples, steps=arguments.steps or 5),
+                    seed=arguments.seed,
+                    source=source,
+                    progress=bar,
+                )
+                rule = found.rule
+                write_json(arguments.out, rule.to_json())
+                pairs = zip(rule.misfit, rule.sigma, *rule.quantile_sigma, strict=True)
+                lines = [f"  {misfit:8.4f}" + "".join(f"  {sigma:8.3f}" for sigma in row) for misfit, *row in pairs]
+                names = "".join(f"  q {q:>6g}" for q in rule.quantiles)
+                heading = f"start level by excess misfit of the initial image (image intensities):\n    misfit    lowest{names}"
+    out.print("\n".join([heading, *lines]))
     out.print(f"{arguments.out}")

@@ -2,9 +2,9 @@
 
 import shlex
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -16,7 +16,7 @@ from dynamicdps.diffusion import NetworkDenoiser, level_of_step, load_denoiser, 
 from dynamicdps.errors import InputError
 from dynamicdps.evaluation import StageMetrics, data_misfit
 from dynamicdps.operators import ScanOperator, read_operator
-from dynamicdps.solvers import DynamicDPSConfig, Result, available, read_start_level, solve
+from dynamicdps.solvers import Result, available, make_config, read_start_level, solve
 from dynamicdps.solvers.initial import Initial, initial_from_model, initial_from_volume
 from dynamicdps.volumes import Volume, load
 
@@ -57,25 +57,54 @@ def find_operator(scan: Path, given: str | None) -> ScanOperator:
     return read_operator(beside)
 
 
+def start_level(arguments: "Enhance") -> float | None:
+    """The start level that is asked for in either way, or `None`.
+
+    Raises:
+        InputError: both are given, or one is out of its range.
+    """
+    sigma, step = arguments.start_sigma, arguments.start_step
+    if sigma is not None and step is not None:
+        raise InputError("both --start-sigma and --start-step are given; expected one of them; leave one out")
+    if step is not None:
+        if not 1 <= step <= 1000:
+            raise InputError(f"--start-step is {step}; expected 1 to 1000; change it")
+        sigma = level_of_step(step)
+    if sigma is not None and not 0.001 <= sigma <= 40:
+        raise InputError(f"the start level is {sigma:g}; expected 0.001 to 40; change --start-sigma")
+    return sigma
+
+
+def solver_config(arguments: "Enhance") -> Any:
+    """The solver's configuration from the options that are given.
+
+    Raises:
+        InputError: an option does not fit the solver, or a value is wrong.
+    """
+    for name in ("samples", "steps"):
+        value = getattr(arguments, name)
+        if value is not None and not 1 <= value <= 1000:
+            raise InputError(f"--{name} is {value}; expected 1 to 1000; change it")
+    values: dict[str, Any] = {}
+    for text in arguments.settings:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise InputError(f"--set {text!r} has no value; expected NAME=VALUE such as steps=10; change it")
+        values[key.strip().replace("-", "_")] = value.strip()
+    given = {name: getattr(arguments, name) for name in ("samples", "steps", "estimate", "gradient", "start_quantile")}
+    given["start_sigma"] = start_level(arguments)
+    if arguments.start_calibration is not None:
+        given["start_rule"] = read_start_level(arguments.start_calibration)
+    return make_config(arguments.solver, {name: value for name, value in given.items() if value is not None} | values)
+
+
 def run(arguments: "Enhance") -> None:
     if arguments.solver not in available():
         raise InputError(f"there is no solver {arguments.solver!r}; expected one of {', '.join(available())}; change --solver")
-    for name in ("samples", "steps"):
-        if not 1 <= getattr(arguments, name) <= 1000:
-            raise InputError(f"--{name} is {getattr(arguments, name)}; expected 1 to 1000; change it")
     device = check_device(arguments.device)
-    start_sigma = arguments.start_sigma
-    if arguments.start_step is not None:
-        if start_sigma is not None:
-            raise InputError("both --start-sigma and --start-step are given; expected one of them; leave one out")
-        if not 1 <= arguments.start_step <= 1000:
-            raise InputError(f"--start-step is {arguments.start_step}; expected 1 to 1000; change it")
-        start_sigma = level_of_step(arguments.start_step)
-    if start_sigma is not None and not 0.001 <= start_sigma <= 40:
-        raise InputError(f"the start level is {start_sigma:g}; expected 0.001 to 40; change --start-sigma")
+    config = solver_config(arguments)
     scan = load(arguments.scan)
     operator = find_operator(arguments.scan, arguments.operator)
-    calibration = read_start_level(arguments.start_calibration) if arguments.start_calibration else None
     with recorded(arguments.out, "enhance", arguments) as record:
         prior = open_prior(arguments.prior, device, arguments.precision)
         hashes = {"prior": read_model(arguments.prior, "prior").card["sha256"]}
@@ -85,8 +114,7 @@ def run(arguments: "Enhance") -> None:
             else:
                 hashes["conditional"] = read_model(arguments.conditional, "unet").card["sha256"]
                 initial = initial_from_model(scan, operator, load_unet(arguments.conditional), arguments.conditional)
-        config = DynamicDPSConfig(samples=arguments.samples, steps=arguments.steps, start_sigma=start_sigma, gradient=arguments.gradient)
-        with progress_bar(arguments.solver, "denoiser passes") as bar:
+        with progress_bar(arguments.solver, "steps") as bar:
             result = solve(
                 arguments.solver,
                 scan,
@@ -95,7 +123,6 @@ def run(arguments: "Enhance") -> None:
                 initial=initial.volume,
                 seed=arguments.seed,
                 config=config,
-                start_level=calibration,
                 progress=bar,
             )
         record.durations["solve"] = round(result.seconds, 3)
@@ -108,7 +135,7 @@ def run(arguments: "Enhance") -> None:
         write_volumes(arguments.out, scan, result)
         stages = stage_metrics(scan, operator, initial, result, arguments.solver)
         write_metrics(arguments.out, stages)
-        report = write_report(arguments.out, make_report(arguments, scan, operator, initial, result, stages))
+        report = write_report(arguments.out, make_report(arguments, scan, operator, initial, result, stages, config))
     before, after = (stages[name].data_misfit for name in ("conditional", arguments.solver))
     out.print(f"data misfit (1 is noise alone): {before:.2f} before, {after:.2f} after")
     out.print(f"{result.nfe} denoiser passes a slice, {result.seconds:.0f} s")
@@ -131,8 +158,21 @@ def with_cost(metrics: StageMetrics, result: Result) -> StageMetrics:
     return replace(metrics, nfe=result.nfe, nbackward=result.nbackward, start_sigma=result.start_sigma, seconds=seconds)
 
 
+def describe(config: Any) -> str:
+    """A solver's settings on one line; calibrations by their source."""
+    values = {f.name: getattr(config, f.name) for f in fields(config)}
+    shown = {name: getattr(value, "source", value) for name, value in values.items() if value is not None}
+    return ", ".join(f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in shown.items()) or "none"
+
+
 def make_report(
-    arguments: "Enhance", scan: Volume, operator: ScanOperator, initial: Initial, result: Result, stages: dict[str, StageMetrics]
+    arguments: "Enhance",
+    scan: Volume,
+    operator: ScanOperator,
+    initial: Initial,
+    result: Result,
+    stages: dict[str, StageMetrics],
+    config: Any,
 ) -> Report:
     """The page of one enhanced scan."""
     return Report(
@@ -152,7 +192,7 @@ def make_report(
             "Initial image": initial.source,
             "Prior": arguments.prior,
             "Start level (median)": f"{result.start_sigma:.3g}",
-            "Samples and steps": f"{arguments.samples} x {arguments.steps}",
+            "Solver's settings": describe(config),
             "Seed": str(arguments.seed),
         },
         command=shlex.join(["dynamicdps", *sys.argv[1:]]),

@@ -104,7 +104,7 @@ def train_unet(
     degradation: str = "iqt-in",
     validation_files: Sequence[str | Path] = (),
     network_config: NetworkConfig = UNET_CONFIG,
-    config: TrainingConfig = TrainingConfig(),  # noqa: B008 (frozen)
+    config: TrainingConfig = TrainingConfig(),
     resume: bool = False,
     weights: str | Path | None = None,
     data_name: str = "unnamed",

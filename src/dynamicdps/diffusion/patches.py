@@ -10,7 +10,8 @@ from dynamicdps.errors import InputError
 from dynamicdps.volumes import IntensityScale, load, to_slices
 
 MIN_BRAIN = 0.05
-SIZES = ((96, 96, 16), (128, 128, 9), (176, 144, 6))
+# Whole slices twice as often as patches: the layout of a head is learned from nothing else.
+SIZES = ((96, 96, 16), (128, 128, 9), (176, 144, 6), (176, 144, 6), (176, 144, 6), (176, 144, 6))
 
 
 class Patches:

@@ -102,8 +102,8 @@ def train_prior(
     out: Path,
     *,
     validation_files: Sequence[str | Path] = (),
-    network_config: NetworkConfig = NetworkConfig(),  # noqa: B008 (frozen)
-    config: TrainingConfig = TrainingConfig(),  # noqa: B008 (frozen)
+    network_config: NetworkConfig = NetworkConfig(),
+    config: TrainingConfig = TrainingConfig(),
     resume: bool = False,
     weights: str | Path | None = None,
     data_name: str = "unnamed",

@@ -2,7 +2,7 @@
 
 import csv
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from dynamicdps.diffusion.model_file import write_json
 from dynamicdps.errors import InputError
 from dynamicdps.evaluation.fidelity import nrmse, psnr, ssim
 from dynamicdps.operators import LowField, add_noise
-from dynamicdps.solvers import DynamicDPSConfig, Reconstruction, StartLevelRule, solve_tensors
+from dynamicdps.solvers import Reconstruction, make_config, solve_tensors
 from dynamicdps.volumes import IntensityScale, load, to_slices
 
 BOOTSTRAPS = 2000
@@ -70,8 +70,7 @@ def run_benchmark(
     denoiser: Denoiser,
     *,
     slices_per_scan: int = 4,
-    config: DynamicDPSConfig | None = None,
-    start_level: StartLevelRule | None = None,
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Row]:
@@ -86,8 +85,7 @@ def run_benchmark(
         solvers: names of `dynamicdps.solvers.available`.
         denoiser: the prior.
         slices_per_scan: evenly spaced slices of each scan.
-        config: of DynamicDPS.
-        start_level: its calibration; by default the bundled one.
+        settings: by solver, what differs from its defaults; see `dynamicdps.solvers.make_config`.
         seed: of noise and samples.
         progress: called with reconstructions done and planned.
 
@@ -97,6 +95,7 @@ def run_benchmark(
     for condition in conditions:
         if condition.operator.couples_slices:
             raise InputError(f"{condition.name} couples slices; expected a degradation of single slices; leave it out")
+    configs = {name: make_config(name, (settings or {}).get(name, {})) for name in solvers}
     rows: list[Row] = []
     planned, done = len(scans) * len(conditions) * len(solvers), 0
     for index, path in enumerate(scans):
@@ -118,8 +117,7 @@ def run_benchmark(
                     denoiser,
                     initial,
                     generator=torch.Generator().manual_seed(seed + index),
-                    config=config,
-                    start_level=start_level,
+                    config=configs[solver],
                 )
                 seconds = (time.monotonic() - began) / len(truth)
                 rows += _rows(found, truth, subject_name(path), numbers, condition.name, solver, seconds)

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from dynamicdps.errors import InputError
 from dynamicdps.operators.contrast import inverse_power_law, power_law, power_law_slope
-from dynamicdps.operators.operator import Linearisation, Operator
+from dynamicdps.operators.linear import separable_model
+from dynamicdps.operators.operator import Linearisation, LinearProblem, Operator
 from dynamicdps.operators.sampling import along, axis_matrix, image_size, measured_size
 
 PROFILES = ("gaussian", "box")
@@ -64,6 +65,27 @@ class LowField(Operator):
             raise InputError(f"slice_profile is {self.slice_profile!r}; expected one of {', '.join(PROFILES)}; change it")
         if self.noise not in NOISES:
             raise InputError(f"noise is {self.noise!r}; expected one of {', '.join(NOISES)}; change it")
+
+    @property
+    def is_linear(self) -> bool:
+        return bool((torch.as_tensor(self.gamma) == 1).all())
+
+    def linear_problem(self, y: Tensor, shape: Sequence[int]) -> LinearProblem:
+        """The blur, profile and resolution; a contrast is undone on the measurement first.
+
+        That is exact only where the image is constant over a measured voxel: contrast and averaging do not commute.
+        """
+        noise = torch.full((1,), self.noise_std, dtype=y.dtype, device=y.device)
+        warnings = []
+        if not self.is_linear:
+            gamma = self._per_image(self.gamma, y)
+            y = inverse_power_law(y, gamma)
+            slope = power_law_slope(y, gamma)
+            noise = self.noise_std * slope.pow(-2).flatten(1).mean(1).sqrt()
+            warnings = [
+                "the contrast was undone on the measurement, because the solver needs a linear operator; that is not exact at edges"
+            ]
+        return LinearProblem(separable_model(self._matrices(shape, y), shape, noise, y), y, warnings)
 
     @property
     def couples_slices(self) -> bool:

@@ -1,11 +1,14 @@
 """What every forward operator offers."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from dynamicdps.errors import InputError
+from dynamicdps.operators.linear import IterativeModel, LinearModel
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,21 @@ class Linearisation:
     vjp: Callable[[Tensor], Tensor]
 
 
+@dataclass(frozen=True)
+class LinearProblem:
+    """An inverse problem as linear solvers see it.
+
+    Attributes:
+        model: H with its noise.
+        measurement: y, such that ``y = H x + n``.
+        warnings: what was changed to make it linear, one sentence each.
+    """
+
+    model: LinearModel
+    measurement: Tensor
+    warnings: list[str]
+
+
 class Operator(ABC):
     """Forward model ``y = A(x) + noise`` of a scanner, on a batch.
 
@@ -34,6 +52,29 @@ class Operator(ABC):
     """
 
     noise_std: float
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether ``A(a x + b z) = a A(x) + b A(z)``."""
+        return False
+
+    def linear_problem(self, y: Tensor, shape: Sequence[int]) -> LinearProblem:
+        """What solvers that need a linear operator work on.
+
+        Args:
+            y: measurements.
+            shape: of the images.
+
+        Raises:
+            InputError: the operator is not linear and does not know how to become so.
+        """
+        if not self.is_linear:
+            raise InputError(
+                f"{type(self).__name__} is not linear; expected a linear operator for this solver; choose dynamicdps, dps or red-diff"
+            )
+        near = self.linearise(torch.zeros(tuple(shape), dtype=y.dtype, device=y.device))
+        noise = torch.full((1,), self.noise_std, dtype=y.dtype, device=y.device)
+        return LinearProblem(IterativeModel(noise, self.forward, near.vjp), y, [])
 
     @property
     def couples_slices(self) -> bool:

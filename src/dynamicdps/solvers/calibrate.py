@@ -4,14 +4,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from dynamicdps.conditional import ConditionalUNet
 from dynamicdps.diffusion import Denoiser
+from dynamicdps.diffusion.levels import cosine_levels
 from dynamicdps.operators import LowField, add_noise
+from dynamicdps.solvers.dps import DPSConfig, solve_dps
 from dynamicdps.solvers.dynamicdps import DynamicDPSConfig, solve_dynamicdps
-from dynamicdps.solvers.start_level import StartLevelRule, excess_misfit, fit_start_level
+from dynamicdps.solvers.start_level import CHUNK, PAPER_NORM, BankRule, StartLevelRule, excess_misfit, fit_start_level
 from dynamicdps.volumes import IntensityScale, load, to_slices
 
 CANDIDATES = (0.01, 0.015, 0.022, 0.033, 0.05, 0.075, 0.11, 0.16, 0.25, 0.4)
@@ -96,3 +99,47 @@ def calibrate_start(
     misfit, error = torch.cat(misfits), torch.cat(errors)
     rule = fit_start_level(misfit.tolist(), CANDIDATES, error.numpy(), source=source)
     return StartCalibration(rule, misfit, CANDIDATES, error, conditions)
+
+
+def build_bank(
+    truth: Tensor,
+    degradations: dict[str, LowField],
+    denoiser: Denoiser,
+    *,
+    config: DPSConfig,
+    tau: float = 0.4,
+    seed: int = 0,
+    source: str = "",
+    progress: Callable[[int, int], None] | None = None,
+) -> BankRule:
+    """The paper's memory bank: ordinary DPS from pure noise on calibration images, the residual noted at every level.
+
+    Args:
+        truth: good slices, ``(slices, 1, height, width)``.
+        degradations: forward models by name; those that couple slices are not used here.
+        denoiser: the prior.
+        config: of the reference run.
+        tau: exponent of the rule.
+        seed: of noise and samples.
+        source: recorded in the rule.
+        progress: called with steps done and planned.
+    """
+    table = cosine_levels().log()
+    curves = []
+    for index, operator in enumerate(degradations.values()):
+        generators = [torch.Generator().manual_seed(seed + i) for i in range(len(truth))]
+        y = add_noise(operator(truth), operator.noise_std, generators, operator.noise)
+
+        def tick(done: int, planned: int, index: int = index) -> None:
+            if progress is not None:
+                progress(index * planned + done, len(degradations) * planned)
+
+        generator = torch.Generator().manual_seed(seed)
+        found = solve_dps(y, operator, denoiser, torch.zeros_like(truth), generator=generator, config=config, progress=tick)
+        # Falling levels; numpy interpolates on rising ones, and holds the ends for steps that the run does not visit.
+        levels = [float(step.sigma[0]) for step in reversed(found.trace)]
+        for image in range(len(truth)):
+            norms = [PAPER_NORM * operator.noise_std * float(step.misfit[image]) for step in reversed(found.trace)]
+            curves.append(np.exp(np.interp(table.numpy(), np.log(levels), np.log(norms))))
+    means = np.mean(curves, axis=0).reshape(-1, CHUNK).mean(axis=1)
+    return BankRule(tuple(float(f"{mean:.4g}") for mean in means), tau, source)

@@ -1,12 +1,16 @@
 """The data step: the image nearest to the denoiser's that explains the measurement."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from dynamicdps.operators import Linearisation, Operator
-from dynamicdps.solvers.line_search import strong_wolfe
+from dynamicdps.solvers.line_search import search
+
+METHODS = ("gauss-newton", "l-bfgs", "gradient")
+MEMORY = 8
 
 
 def per_image(values: Tensor, like: Tensor) -> Tensor:
@@ -17,6 +21,11 @@ def per_image(values: Tensor, like: Tensor) -> Tensor:
 def inner(a: Tensor, b: Tensor) -> Tensor:
     """Inner product of each image, ``(batch,)``, summed in float64: an image's sum must not depend on its size."""
     return (a.double() * b.double()).flatten(1).sum(1)
+
+
+def norm(a: Tensor) -> Tensor:
+    """Euclidean norm of each image, ``(batch,)``, greater than 0."""
+    return inner(a, a).sqrt().clamp_min(1e-12)
 
 
 def data_misfit(operator: Operator, y: Tensor, x: Tensor) -> Tensor:
@@ -32,9 +41,9 @@ class DataStep:
     Attributes:
         x: images.
         misfit: rms of ``(y - A(x)) / noise_std``, ``(batch,)``.
-        step: length of the last accepted step along the Gauss-Newton direction, ``(batch,)``; 1 is the full step.
+        step: length of the last accepted step along its direction, ``(batch,)``; 1 is the full Gauss-Newton step.
         outcome: the line search's `Outcome` of that step, ``(batch,)``.
-        operator_calls: applications of A or of its Jacobian, both ways, for an image.
+        operator_calls: applications of A or of its Jacobian, both ways, for an image (the most).
     """
 
     x: Tensor
@@ -44,6 +53,31 @@ class DataStep:
     operator_calls: int
 
 
+@dataclass(frozen=True)
+class _Problem:
+    """``f(x) = |(y - A(x)) / noise|^2 / 2 + |x - centre|^2 / (2 r^2)`` on the images that still run."""
+
+    operator: Operator
+    y: Tensor
+    centre: Tensor
+    r: Tensor
+    noise: float
+
+    def select(self, index: Tensor) -> "_Problem":
+        if len(index) == len(self.y):
+            return self
+        return _Problem(self.operator.select(index), self.y[index], self.centre[index], self.r[index], self.noise)
+
+    def value(self, residual: Tensor, offset: Tensor) -> Tensor:
+        return 0.5 * inner(residual, residual) / self.noise**2 + 0.5 * inner(offset, offset) / self.r.double().square()
+
+    def misfit(self, residual: Tensor) -> Tensor:
+        return (residual / self.noise).double().flatten(1).square().mean(1).sqrt()
+
+    def gradient(self, x: Tensor, linear: Linearisation) -> Tensor:
+        return (x - self.centre) / per_image(self.r.square(), x) - linear.vjp(self.y - linear.value) / self.noise**2
+
+
 def data_step(
     operator: Operator,
     y: Tensor,
@@ -51,16 +85,20 @@ def data_step(
     spread: Tensor,
     *,
     start: Tensor | None = None,
+    method: str = "gauss-newton",
+    line_search: str = "wolfe",
     iterations: int = 4,
     cg_iterations: int = 40,
     cg_tolerance: float = 1e-3,
     tolerance: float = 1e-3,
+    discrepancy: float = 0.0,
 ) -> DataStep:
     """Minimise ``|(y - A(x)) / noise_std|^2 / 2 + |x - centre|^2 / (2 spread^2)`` for each image.
 
     Gauss-Newton: each direction solves the problem with A linearised, in measurement space,
-    ``q = r^2 J^T (r^2 J J^T + noise_std^2)^-1 b``, by preconditioned conjugate gradients; the step along it satisfies the strong
-    Wolfe conditions. In measurement space the system is small and well conditioned even where the contrast is steep.
+    ``q = r^2 J^T (r^2 J J^T + noise_std^2)^-1 b``, by preconditioned conjugate gradients. In measurement space the system is small
+    and well conditioned even where the contrast is steep. The alternatives need a gradient only: L-BFGS (Nocedal and Wright,
+    algorithm 7.4) and plain gradient descent. An image that is done leaves the batch.
 
     Args:
         operator: the forward model A.
@@ -68,62 +106,129 @@ def data_step(
         centre: images to stay near (the denoiser's output), batch first.
         spread: their expected error r, ``(batch,)``, image intensities, greater than 0.
         start: first iterate; by default `centre`.
-        iterations: most Gauss-Newton steps.
-        cg_iterations: most conjugate-gradient steps in each.
+        method: ``"gauss-newton"``, ``"l-bfgs"`` or ``"gradient"``.
+        line_search: ``"wolfe"``, ``"armijo"`` or ``"constant"``.
+        iterations: most steps along a direction.
+        cg_iterations: most conjugate-gradient steps for each Gauss-Newton direction.
         cg_tolerance: they end when the preconditioned residual has fallen to this share.
         tolerance: an image is done when a step changes its objective by less than this share.
+        discrepancy: an image is done when its misfit is at most this, in standard deviations of the noise (Morozov: 1; the data are
+            then explained, and more steps only fit noise); 0 asks for the minimum.
+
+    Raises:
+        ValueError: the method or the line search is unknown.
     """
-    noise = operator.noise_std
-    r = spread.to(centre.dtype)
-    r_wide, r_meas = per_image(r, centre), per_image(r, y)
+    if method not in METHODS:
+        raise ValueError(f"the method is {method!r}; expected one of {', '.join(METHODS)}")
+    whole = _Problem(operator, y, centre, spread.to(centre.dtype), operator.noise_std)
     x = centre if start is None else start
-    calls = 0
-    linear = operator.linearise(x, r_wide)
-    value = _objective(y - linear.value, x - centre, noise, r)
-    step = torch.zeros_like(value)
-    outcome = torch.zeros_like(value, dtype=torch.long)
-    running = torch.ones_like(value, dtype=torch.bool)
+    first = y - operator(x)
+    value = whole.value(first, x - centre)
+    misfit = whole.misfit(first)
+    step, outcome = torch.zeros_like(value), torch.zeros_like(value, dtype=torch.long)
+    calls = torch.ones_like(outcome)
+    running = misfit > discrepancy
+    memory = _Memory() if method == "l-bfgs" else None
+    # Plain gradients have no natural length: the last accepted one is the best guess of the next.
+    trial = torch.ones_like(value)
     for _ in range(iterations):
-        residual = y - linear.value
-        offset = x - centre
-        b = residual + linear.jvp(offset)
-        w, cg_calls = _solve_dual(linear, b, r_meas, noise, cg_iterations, cg_tolerance)
-        direction = r_wide.square() * linear.vjp(w) - offset
-        velocity = operator.move(x, direction, torch.zeros_like(r_wide), r_wide)[1]
-        slope = inner(offset, velocity) / r.double().square() - inner(residual, operator.linearise(x).jvp(velocity)) / noise**2
-        calls += cg_calls + 4
-        current, trial_values = x, value
-
-        def phi(steps: Tensor, active: Tensor, x: Tensor = current, direction: Tensor = direction) -> tuple[Tensor, Tensor]:
-            del active
-            trial, velocity = operator.move(x, direction, per_image(steps, x), r_wide)
-            at = operator.linearise(trial)
-            misfit = y - at.value
-            slope = inner(trial - centre, velocity) / r.double().square() - inner(misfit, at.jvp(velocity)) / noise**2
-            return _objective(misfit, trial - centre, noise, r), slope
-
-        search = strong_wolfe(phi, trial_values, torch.where(running, slope, torch.zeros_like(slope)), torch.ones_like(value), max_step=2.0)
-        calls += 2 * int(search.trials.max())
-        lengths = per_image(search.step, x)
-        x = torch.where(lengths > 0, operator.move(current, direction, lengths, r_wide)[0], current)
-        step = torch.where(running, search.step, step)
-        outcome = torch.where(running, search.outcome, outcome)
-        running = running & (value - search.value > tolerance * value)
-        value = search.value
-        linear = operator.linearise(x, r_wide)
-        calls += 1
-        if not bool(running.any()):
+        index = running.nonzero()[:, 0]
+        if len(index) == 0:
             break
-    misfit = ((y - linear.value) / noise).double().flatten(1).square().mean(1).sqrt()
-    return DataStep(x, misfit.to(x.dtype), step.to(x.dtype), outcome, calls)
+        part, current = whole.select(index), x[index]
+        wide: Tensor | None
+        if method == "gauss-newton":
+            direction, used, wide = _gauss_newton(part, current, cg_iterations, cg_tolerance)
+        else:
+            direction, used, wide = _descent(part, current, memory, index)
+        calls[index] += used
+        phi = _along(part, current, direction, wide)
+        value0 = value[index]
+        slope0 = phi(torch.zeros_like(value0), torch.ones_like(value0, dtype=torch.bool))[1]
+        guess = torch.ones_like(value0) if method == "gauss-newton" else trial[index]
+        limits = {"max_step": 2.0} if method == "gauss-newton" else {"max_trials": 20}
+        found = search(line_search, phi, value0, slope0, guess, **limits)
+        calls[index] += 2 + 2 * found.trials + 2
+        lengths = per_image(found.step, current)
+        moved = torch.where(lengths > 0, part.operator.move(current, direction, lengths, wide)[0], current)
+        x = x.index_copy(0, index, moved)
+        residual = part.y - part.operator(moved)
+        trial[index] = torch.where(found.step > 0, 2 * found.step, trial[index] / 8)
+        step[index], outcome[index], value[index] = found.step, found.outcome, found.value
+        misfit = misfit.index_copy(0, index, part.misfit(residual))
+        better = value0 - found.value > tolerance * value0
+        running[index] = better & (misfit[index] > discrepancy)
+    return DataStep(x, misfit.to(x.dtype), step.to(x.dtype), outcome, int(calls.max()))
 
 
-def _objective(residual: Tensor, offset: Tensor, noise: float, r: Tensor) -> Tensor:
-    return 0.5 * inner(residual, residual) / noise**2 + 0.5 * inner(offset, offset) / r.double().square()
+def _along(part: _Problem, x: Tensor, direction: Tensor, spread: Tensor | None) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """The objective along a curve, with its slope."""
+
+    def phi(steps: Tensor, active: Tensor) -> tuple[Tensor, Tensor]:
+        del active
+        trial, velocity = part.operator.move(x, direction, per_image(steps, x), spread)
+        at = part.operator.linearise(trial)
+        residual, offset = part.y - at.value, trial - part.centre
+        slope = inner(offset, velocity) / part.r.double().square() - inner(residual, at.jvp(velocity)) / part.noise**2
+        return part.value(residual, offset), slope
+
+    return phi
 
 
-def _solve_dual(linear: Linearisation, b: Tensor, r: Tensor, noise: float, iterations: int, tolerance: float) -> tuple[Tensor, int]:
-    """Solve ``(r^2 J J^T + noise^2) w = b`` for each image by conjugate gradients; also the number of operator calls.
+def _gauss_newton(part: _Problem, x: Tensor, iterations: int, tolerance: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Direction, operator calls of each image, and the spread that its secants and curves are for."""
+    r_wide, r_meas = per_image(part.r, x), per_image(part.r, part.y)
+    linear = part.operator.linearise(x, r_wide)
+    offset = x - part.centre
+    w, calls = _solve_dual(linear, part.y - linear.value + linear.jvp(offset), r_meas, part.noise, iterations, tolerance)
+    return r_wide.square() * linear.vjp(w) - offset, calls + 3, r_wide
+
+
+class _Memory:
+    """Pairs of steps and gradient changes of L-BFGS, each image with its own."""
+
+    def __init__(self) -> None:
+        self.pairs: list[tuple[Tensor, Tensor, Tensor]] = []
+        self.last: tuple[Tensor, Tensor, Tensor] | None = None
+
+    def direction(self, part: _Problem, x: Tensor, gradient: Tensor, index: Tensor) -> Tensor:
+        """``-H g`` by the two-loop recursion (Nocedal and Wright, algorithm 7.4); the prior's curvature is the first guess of H."""
+        if self.last is not None:
+            kept = torch.isin(self.last[2], index)
+            self.pairs = [(s[kept], g[kept], i[kept]) for s, g, i in self.pairs]
+            change = x - self.last[0][kept], gradient - self.last[1][kept]
+            self.pairs = [*self.pairs, (*change, index)][-MEMORY:]
+        self.last = x, gradient, index
+        q, shares = gradient, []
+        for s, g, _ in reversed(self.pairs):
+            curvature = inner(s, g)
+            good = curvature > 1e-12
+            a = torch.where(good, inner(s, q) / curvature.clamp_min(1e-12), torch.zeros_like(curvature))
+            q = q - per_image(a, q) * g
+            shares.append((a, curvature, good))
+        scale = part.r.double().square()
+        if self.pairs:
+            s, g, _ = self.pairs[-1]
+            curvature = inner(s, g)
+            scale = torch.where(curvature > 1e-12, curvature / inner(g, g).clamp_min(1e-12), scale)
+        q = per_image(scale, q) * q
+        for (s, g, _), (a, curvature, good) in zip(self.pairs, reversed(shares), strict=True):
+            b = torch.where(good, inner(g, q) / curvature.clamp_min(1e-12), torch.zeros_like(curvature))
+            q = q + per_image(torch.where(good, a - b, torch.zeros_like(a)), q) * s
+        return -q
+
+
+def _descent(part: _Problem, x: Tensor, memory: _Memory | None, index: Tensor) -> tuple[Tensor, Tensor, None]:
+    """Direction of L-BFGS or of the gradient; operator calls; no spread: straight lines."""
+    gradient = part.gradient(x, part.operator.linearise(x))
+    calls = torch.full_like(index, 2)
+    if memory is None:
+        return -per_image(part.r.square(), x) * gradient, calls, None
+    return memory.direction(part, x, gradient, index), calls, None
+
+
+def _solve_dual(linear: Linearisation, b: Tensor, r: Tensor, noise: float, iterations: int, tolerance: float) -> tuple[Tensor, Tensor]:
+    """Solve ``(r^2 J J^T + noise^2) w = b`` for each image by conjugate gradients; also the operator calls of each.
 
     The preconditioner is the diagonal of row sums of ``r^2 J J^T``: the product with the vector of ones. Blur and resolution
     have weights of one sign, so it bounds the diagonal, and it follows the slope of the contrast, which spans orders of
@@ -137,13 +242,13 @@ def _solve_dual(linear: Linearisation, b: Tensor, r: Tensor, noise: float, itera
     p = z
     rho = inner(residual, z)
     goal = tolerance**2 * rho
-    calls = 2
+    calls = torch.full_like(rho, 2, dtype=torch.long)
     for _ in range(iterations):
         running = rho > goal
         if not bool(running.any()):
             break
         product = r.square() * linear.jvp(linear.vjp(p)) + noise**2 * p
-        calls += 2
+        calls += 2 * running
         alpha = torch.where(running, rho / inner(p, product).clamp_min(1e-300), torch.zeros_like(rho))
         w = w + per_image(alpha, w) * p
         residual = residual - per_image(alpha, w) * product

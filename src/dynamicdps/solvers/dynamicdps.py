@@ -1,46 +1,81 @@
 """DynamicDPS (Kim et al. 2025): posterior sampling from the conditional model's output, each image from its own noise level."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from dynamicdps.diffusion import Denoiser, denoising_error, descending_levels
-from dynamicdps.diffusion.sampling import image_generators, noise_like
+from dynamicdps.diffusion import Denoiser, denoising_error
 from dynamicdps.operators import Operator
-from dynamicdps.solvers.data_fidelity import data_misfit, data_step, inner, per_image
-from dynamicdps.solvers.line_search import strong_wolfe
-from dynamicdps.solvers.reconstruction import Progress, Reconstruction, TraceStep, denoise_images
-from dynamicdps.solvers.start_level import StartLevelRule, excess_misfit, read_start_level
+from dynamicdps.solvers.data_fidelity import METHODS, data_step, inner, norm, per_image
+from dynamicdps.solvers.line_search import LINE_SEARCHES, search
+from dynamicdps.solvers.reconstruction import Progress, Reconstruction
+from dynamicdps.solvers.sampler import Run, SamplerConfig, run_samples
+from dynamicdps.solvers.start_level import StartRule, read_start_level
 
 GRADIENTS = ("image", "network")
+ESTIMATES = ("mean", "sample", "deterministic")
+NOISES = ("renewed", "ancestral")
+KEPT = ("last", "best")
 
 
 @dataclass(frozen=True)
-class DynamicDPSConfig:
+class DynamicDPSConfig(SamplerConfig):
     """How to run DynamicDPS; the defaults are what docs/results.md measures.
 
     Attributes:
-        samples: posterior samples; their mean is the estimate, their spread the uncertainty.
-        steps: noise levels from the start down, each one denoiser pass a sample.
-        start_sigma: one start level for all images, image intensities; `None` chooses by calibration.
-        gradient: ``"image"``: data steps on the denoised image by Gauss-Newton (operator calls only); ``"network"``: gradient
-            steps through the denoiser, the paper's form.
-        renewal: share of the noise's variance that is drawn anew at each step; 1 forgets its direction, 0 is deterministic.
-        stop_sigma: the last noise level.
+        samples: posterior samples that the mean is of; each costs one denoiser pass a level.
+        start_sigma: one start level for all images, image intensities; `None` chooses by the start rule.
+        start_rule: how each image's start level follows from its misfit; `None` is the bundled calibration.
+        start_quantile: 0 to 1, of the calibrated rule: higher is safer (more of the initial image is washed out), lower is more
+            faithful to it; `None` is the level of lowest mean error.
+        estimate: ``"mean"`` of the samples; ``"sample"``: posterior samples as they are, drawn and not only most probable in the
+            data step (of several the mean is still returned); ``"deterministic"``: no noise anywhere.
+        gradient: ``"image"``: data steps on the denoised image (operator calls only); ``"network"``: gradient steps through the
+            denoiser, the paper's form.
+        data_method: of the data step: ``"gauss-newton"``, ``"l-bfgs"`` or ``"gradient"``.
+        line_search: ``"wolfe"``, ``"armijo"`` or ``"constant"``.
+        data_iterations: most steps along a direction in each data step.
+        discrepancy: data steps end at this misfit in standard deviations of the noise; 0 goes to the minimum.
+        noise: ``"renewed"``: a share `eta` of the noise's variance is drawn anew (Zhu et al. 2023); ``"ancestral"``: DDIM steps
+            with `eta` (Song et al. 2021).
+        blend: blend the initial image in, with a share that falls from 1 at the start to 0 at the end (the paper's w).
+        keep: return the ``"last"`` estimate of each sample or the one that fits the data ``"best"``.
         spread_scale: factor on the denoiser's error r(sigma) in the data step.
-        chunk: slices a denoiser pass.
     """
 
     samples: int = 8
     steps: int = 5
-    start_sigma: float | None = None
-    gradient: str = "image"
-    renewal: float = 1.0
     stop_sigma: float = 0.02
+    start_rule: StartRule | None = None
+    start_quantile: float | None = None
+    estimate: str = "mean"
+    gradient: str = "image"
+    data_method: str = "gauss-newton"
+    line_search: str = "wolfe"
+    data_iterations: int = 2
+    discrepancy: float = 0.0
+    noise: str = "renewed"
+    blend: bool = False
+    keep: str = "last"
     spread_scale: float = 1.0
-    chunk: int = 8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        choices = {
+            "estimate": ESTIMATES,
+            "gradient": GRADIENTS,
+            "data_method": METHODS,
+            "line_search": LINE_SEARCHES,
+            "noise": NOISES,
+            "keep": KEPT,
+        }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(allowed)}")
+        if self.start_quantile is not None and not 0 <= self.start_quantile <= 1:
+            raise ValueError(f"start_quantile is {self.start_quantile}; expected 0 to 1")
 
 
 def solve_dynamicdps(
@@ -51,14 +86,14 @@ def solve_dynamicdps(
     *,
     generator: torch.Generator,
     config: DynamicDPSConfig = DynamicDPSConfig(),
-    start_level: StartLevelRule | None = None,
     progress: Progress | None = None,
 ) -> Reconstruction:
     """Take out of an initial image what the measurement contradicts.
 
     1. The misfit of the initial image gives each image's start level (Kim et al. 2025, section 2.2).
     2. One data step mends what the operator alone explains (contrast, blur), so that only structure is left to the prior.
-    3. From there, noised to the start level, the levels fall; at each the denoised image is made consistent with the data.
+    3. From there, noised to the start level, the levels fall; at each the denoised image is made consistent with the data. An image
+       whose levels have ended leaves the batch.
 
     Args:
         measurement: y, batch first, range [0, 1].
@@ -67,164 +102,151 @@ def solve_dynamicdps(
         initial: the conditional model's output, image shape, batch first.
         generator: source of all randomness; an image's noise does not depend on the rest of the batch.
         config: see `DynamicDPSConfig`.
-        start_level: calibration; by default the bundled one.
-        progress: called with denoiser passes done and planned.
-
-    Raises:
-        ValueError: the gradient is unknown or a count is below 1.
+        progress: called with steps done and planned.
     """
-    if config.gradient not in GRADIENTS or config.samples < 1 or config.steps < 1:
-        raise ValueError(f"{config}: expected gradient image or network, samples and steps at least 1")
-    batch = len(initial)
-    warnings: list[str] = []
-    excess = excess_misfit(measurement - operator(initial), operator.noise_std)
-    if config.start_sigma is None:
-        rule = start_level or read_start_level()
-        start = rule(excess)
-        outside = int(rule.outside(excess).sum())
-        if outside:
-            warnings.append(
-                f"{outside} of {batch} images explain the measurement worse than any calibration image; their start level is the highest "
-                f"calibrated one, {rule.sigma[-1]:.3g}"
-            )
-    else:
-        start = torch.full((batch,), config.start_sigma, device=initial.device)
-    levels = descending_levels(start, config.steps, config.stop_sigma)
+    start, warnings = choose_start(measurement, operator, initial, config)
     # The initial image is off by about what its start level washes out: that is how far its data step may take it.
-    first = data_step(operator, measurement, initial, 2 * start, iterations=4)
-    seeds = image_generators(generator, batch)
-    mean, square = torch.zeros_like(initial), torch.zeros_like(initial)
-    traces: list[list[TraceStep]] = []
-    calls, trials = first.operator_calls, torch.zeros(batch, device=initial.device)
-    for index in range(config.samples):
-        generators = [torch.Generator().manual_seed(g.initial_seed() + index) for g in seeds]
-        sampler = _sample_image if config.gradient == "image" else _sample_network
+    first = data_step(operator, measurement, initial, 2 * start, method=config.data_method, line_search=config.line_search)
+    if config.estimate == "deterministic":
+        config = replace(config, samples=1, eta=0.0)
+    draw = _sample_image if config.gradient == "image" else _sample_network
 
-        def tick(step: int, index: int = index) -> None:
-            if progress is not None:
-                progress(index * config.steps + step + 1, config.samples * config.steps)
+    def sample(run: Run) -> Tensor:
+        if config.estimate == "deterministic":
+            run.x = first.x
+        return draw(run, measurement, operator, first.x, config)
 
-        sample, trace, used, extra = sampler(measurement, operator, denoiser, first.x, levels, generators, config, tick)
-        traces.append(trace)
-        calls, trials = calls + used, trials + extra
-        # Welford's update: the spread of nearly equal samples must not cancel.
-        delta = sample - mean
-        mean = mean + delta / (index + 1)
-        square = square + delta * (sample - mean)
-    # Each sample explains the data, their mean does not where A bends: a last data step within what the samples leave open.
-    spread = config.spread_scale * denoising_error(denoiser, levels[-1])
-    last = data_step(operator, measurement, mean, spread, iterations=2)
-    image = last.x
-    nfe = torch.full((batch,), config.samples * config.steps, device=initial.device) + trials.long()
-    return Reconstruction(
-        image=image,
-        misfit=data_misfit(operator, measurement, image),
-        nfe=nfe,
-        # The last pass of each sample needs no gradient.
-        nbackward=nfe - config.samples if config.gradient == "network" else torch.zeros_like(nfe),
-        start_sigma=start,
-        uncertainty=(square / (config.samples - 1)).sqrt() if config.samples > 1 else None,
-        operator_calls=calls + last.operator_calls,
-        trace=_mean_trace(traces),
+    last_calls = 0
+
+    def finish(mean: Tensor, last_level: Tensor) -> Tensor:
+        # Each sample explains the data, their mean does not where A bends: a last data step within what the samples leave open.
+        nonlocal last_calls
+        last = data_step(operator, measurement, mean, config.spread_scale * denoising_error(denoiser, last_level), iterations=2)
+        last_calls = last.operator_calls
+        return last.x
+
+    found = run_samples(
+        sample,
+        measurement,
+        operator,
+        denoiser,
+        first.x,
+        config,
+        generator=generator,
+        progress=progress,
+        start=start,
         warnings=warnings,
+        finish=finish if config.estimate == "mean" else None,
     )
+    return replace(found, operator_calls=found.operator_calls + first.operator_calls + last_calls)
 
 
-def _sample_image(
-    y: Tensor,
-    operator: Operator,
-    denoiser: Denoiser,
-    x0: Tensor,
-    levels: Tensor,
-    generators: Sequence[torch.Generator],
-    config: DynamicDPSConfig,
-    tick: Callable[[int], None],
-) -> tuple[Tensor, list[TraceStep], int, Tensor]:
-    """One posterior sample with data steps on the denoised image."""
-    x = x0 + per_image(levels[0], x0) * noise_like(x0, generators)
-    trace, calls = [], 0
-    for i, sigma in enumerate(levels):
-        with torch.no_grad():
-            denoised = denoise_images(denoiser, x, sigma, config.chunk)
-        tick(i)
-        spread = config.spread_scale * denoising_error(denoiser, sigma)
-        step = data_step(operator, y, denoised, spread, iterations=2)
-        calls += step.operator_calls
-        trace.append(TraceStep(i, sigma, step.misfit, step.step, step.outcome))
-        x0 = step.x
-        if i + 1 < len(levels):
-            noise = (x - x0) / per_image(sigma, x)
-            fresh = noise_like(x, generators)
-            x = x0 + per_image(levels[i + 1], x) * ((1 - config.renewal) ** 0.5 * noise + config.renewal**0.5 * fresh)
-    return x0, trace, calls, torch.zeros(len(y), device=y.device)
-
-
-def _sample_network(
-    y: Tensor,
-    operator: Operator,
-    denoiser: Denoiser,
-    x0: Tensor,
-    levels: Tensor,
-    generators: Sequence[torch.Generator],
-    config: DynamicDPSConfig,
-    tick: Callable[[int], None],
-) -> tuple[Tensor, list[TraceStep], int, Tensor]:
-    """One posterior sample with gradient steps through the denoiser (Chung et al. 2023, algorithm 1) and Wolfe step lengths."""
-    noise = operator.noise_std
-    x = x0 + per_image(levels[0], x0) * noise_like(x0, generators)
-    trace, calls = [], 0
-    passes = torch.zeros(len(y), device=y.device)
-    first = torch.ones(len(y), dtype=torch.float64, device=y.device)
-    for i, sigma in enumerate(levels):
-        with torch.enable_grad():
-            variable = x.detach().clone().requires_grad_()
-            denoised = denoise_images(denoiser, variable, sigma, config.chunk)
-            residual = (y - operator(denoised)) / noise
-            # The norm, not its square, as in Chung et al.: its gradient is of one size whatever the misfit, and 1 is a fair first step.
-            value = residual.double().flatten(1).square().sum(1).sqrt()
-            gradient = torch.autograd.grad(value.sum(), variable)[0]
-        tick(i)
-        denoised, direction = denoised.detach(), -noise * gradient
-        slope = inner(gradient, direction)
-
-        def phi(
-            steps: Tensor, active: Tensor, x: Tensor = x, direction: Tensor = direction, sigma: Tensor = sigma
-        ) -> tuple[Tensor, Tensor]:
-            chosen = active.nonzero()[:, 0]
-            with torch.enable_grad():
-                trial = (x + per_image(steps, x) * direction)[chosen].detach().requires_grad_()
-                at = (y[chosen] - operator.select(chosen)(denoise_images(denoiser, trial, sigma[chosen], config.chunk))) / noise
-                values = at.double().flatten(1).square().sum(1).sqrt()
-                slopes = inner(torch.autograd.grad(values.sum(), trial)[0], direction[chosen])
-            full = torch.full_like(steps, torch.inf), torch.zeros_like(steps)
-            return full[0].index_copy(0, chosen, values.detach()), full[1].index_copy(0, chosen, slopes)
-
-        search = strong_wolfe(phi, value.detach(), slope, first, c1=1e-3, c2=0.8)
-        passes += search.trials
-        first = torch.where(search.step > 0, search.step, first).clamp_min(1e-3)
-        calls += 1 + int(search.trials.max())
-        shift = per_image(search.step, x) * direction
-        trace.append(TraceStep(i, sigma, (search.value / residual[0].numel() ** 0.5).to(x.dtype), search.step.to(x.dtype), search.outcome))
-        if i + 1 == len(levels):
-            with torch.no_grad():
-                x0 = denoise_images(denoiser, x + shift, sigma, config.chunk)
-            passes += 1
-            break
-        down, s = per_image(levels[i + 1], x), per_image(sigma, x)
-        mean = denoised + (down / s) ** 2 * (x - denoised)
-        x = mean + down * (1 - (down / s) ** 2).clamp_min(0).sqrt() * noise_like(x, generators) + shift
-    return x0, trace, calls, passes
-
-
-def _mean_trace(traces: Sequence[Sequence[TraceStep]]) -> list[TraceStep]:
-    """The steps of several samples as one trace."""
-    return [
-        TraceStep(
-            step=steps[0].step,
-            sigma=steps[0].sigma,
-            misfit=torch.stack([s.misfit for s in steps]).mean(0),
-            step_length=torch.stack([s.step_length for s in steps]).mean(0),
-            outcome=torch.stack([s.outcome for s in steps]).amax(0),
-        )
-        for steps in zip(*traces, strict=True)
+def choose_start(measurement: Tensor, operator: Operator, initial: Tensor, config: DynamicDPSConfig) -> tuple[Tensor, list[str]]:
+    """Start level of each image, ``(batch,)``, and warnings where the calibration does not reach."""
+    if config.start_sigma is not None:
+        return torch.full((len(initial),), config.start_sigma, device=initial.device), []
+    rule = config.start_rule or read_start_level()
+    residual = measurement - operator(initial)
+    start = rule(residual, operator.noise_std, config.start_quantile)
+    outside = int(rule.outside(residual, operator.noise_std).sum())
+    if not outside:
+        return start, []
+    return start, [
+        f"{outside} of {len(initial)} images explain the measurement worse than any calibration image; their start level is the highest "
+        f"calibrated one, {float(start.max()):.3g}"
     ]
+
+
+def _sample_image(run: Run, y: Tensor, operator: Operator, x0: Tensor, config: DynamicDPSConfig) -> Tensor:
+    """One posterior sample with data steps on the denoised image."""
+    x, start, out = run.x, x0, x0
+    noise_std = operator.noise_std
+    best = torch.full((len(y),), torch.inf, dtype=y.dtype, device=y.device)
+    misfit, step_length = torch.zeros_like(best), torch.ones_like(best)
+    outcome = torch.zeros(len(y), dtype=torch.long, device=y.device)
+    for i, sigma in enumerate(run.levels):
+        # An image whose start lies below the last level has that one level only.
+        running = sigma < run.levels[i - 1] if i else torch.ones_like(sigma, dtype=torch.bool)
+        index = running.nonzero()[:, 0]
+        if len(index):
+            here, level, part = y[index], sigma[index], operator.select(index)
+            denoised = run.denoise(x[index], level, index)
+            if config.blend:
+                share = per_image(1 - (level - run.levels[-1][index]) / run.levels[0][index], denoised)
+                denoised = share * denoised + (1 - share) * start[index]
+            spread = config.spread_scale * run.error(level)
+            if config.estimate == "sample":
+                # The minimiser of a perturbed problem is a draw (exact for linear A; Papandreou and Yuille 2010).
+                here = here + noise_std * run.noise(y.shape)[index]
+                denoised = denoised + per_image(spread, denoised) * run.noise()[index]
+            step = data_step(
+                part,
+                here,
+                denoised,
+                spread,
+                method=config.data_method,
+                line_search=config.line_search,
+                iterations=config.data_iterations,
+                discrepancy=config.discrepancy,
+            )
+            run.operator_calls += step.operator_calls
+            x0 = x0.index_copy(0, index, step.x)
+            misfit[index], step_length[index], outcome[index] = step.misfit, step.step, step.outcome
+            better = index[(step.misfit < best[index]) | (config.keep == "last")]
+            out = out.index_copy(0, better, x0[better])
+            best[better] = misfit[better]
+        run.record(i, misfit.clone(), step_length.clone(), outcome.clone())
+        if i + 1 < len(run.levels):
+            x = run.step_down(x, x0, i, config.eta) if config.noise == "ancestral" else run.renew(x, x0, i, config.eta)
+    return out
+
+
+def _sample_network(run: Run, y: Tensor, operator: Operator, x0: Tensor, config: DynamicDPSConfig) -> Tensor:
+    """One posterior sample with gradient steps through the denoiser (Chung et al. 2023, algorithm 1) and searched step lengths."""
+    noise = operator.noise_std
+    x, out = run.x, x0
+    best = torch.full((len(y),), torch.inf, dtype=torch.float64, device=y.device)
+    first = torch.ones(len(y), dtype=torch.float64, device=y.device)
+    size = y[0].numel() ** 0.5
+    for i, sigma in enumerate(run.levels):
+        denoised, pullback = run.denoise_with_pullback(x, sigma)
+        near = operator.linearise(denoised)
+        residual = (y - near.value) / noise
+        # The norm, not its square, as in Chung et al.: its gradient is of one size whatever the misfit, and 1 is a fair first step.
+        value = norm(residual)
+        gradient = -pullback(near.vjp(residual / per_image(value, residual))) / noise
+        direction = -noise * gradient
+        phi = _through_network(run, x, direction, sigma, y, operator)
+        limits = {"c1": 1e-3, "c2": 0.8}
+        found = search(config.line_search, phi, value, inner(gradient, direction), first, **limits)
+        first = torch.where(found.step > 0, found.step, first).clamp_min(1e-3)
+        run.operator_calls += 3 + 2 * int(found.trials.max())
+        shift = per_image(found.step, x) * direction
+        run.record(i, found.value / size, found.step, found.outcome)
+        if i + 1 == len(run.levels):
+            denoised = run.denoise(x + shift, sigma)
+            value = norm((y - operator(denoised)) / noise)
+        better = (value < best) | (config.keep == "last")
+        out, best = torch.where(per_image(better, out) > 0, denoised, out), torch.where(better, value, best)
+        if i + 1 < len(run.levels):
+            x = run.step_down(x, denoised, i, config.eta) + shift
+    return out
+
+
+def _through_network(
+    run: Run, x: Tensor, direction: Tensor, sigma: Tensor, y: Tensor, operator: Operator
+) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """The norm of the standardised residual along a direction of the noisy image, with its slope; each trial is a pass and back."""
+
+    def phi(steps: Tensor, active: Tensor) -> tuple[Tensor, Tensor]:
+        index = active.nonzero()[:, 0]
+        denoised, pullback = run.denoise_with_pullback((x + per_image(steps, x) * direction)[index], sigma[index], index)
+        part = operator.select(index)
+        near = part.linearise(denoised)
+        residual = (y[index] - near.value) / operator.noise_std
+        value = norm(residual)
+        slope = -inner(pullback(near.vjp(residual / per_image(value, residual))), direction[index]) / operator.noise_std
+        full = torch.full_like(steps, torch.inf), torch.zeros_like(steps)
+        return full[0].index_copy(0, index, value), full[1].index_copy(0, index, slope)
+
+    return phi

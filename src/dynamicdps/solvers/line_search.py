@@ -1,6 +1,7 @@
-"""Step lengths that satisfy the strong Wolfe conditions, for a batch of images at once.
+"""Step lengths for a batch of images at once, each image at its own pace.
 
-Nocedal and Wright, Numerical Optimization (2006), algorithms 3.5 (bracketing) and 3.6 (zoom), each image at its own pace.
+`strong_wolfe`: Nocedal and Wright, Numerical Optimization (2006), algorithms 3.5 (bracketing) and 3.6 (zoom); `armijo`: their
+algorithm 3.1 (backtracking), without slopes along the way; `constant`: the first trial as it is.
 """
 
 from collections.abc import Callable
@@ -10,16 +11,22 @@ from enum import IntEnum
 import torch
 from torch import Tensor
 
+LINE_SEARCHES = ("wolfe", "armijo", "constant")
 Phi = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 class Outcome(IntEnum):
-    """Why a line search ended."""
+    """Why a line search ended.
+
+    `SATISFIED`: its conditions hold. `NO_DESCENT`: the direction does not descend, the step is 0. `STEP_LIMIT`: the longest step still
+    descends. `TRIAL_LIMIT`: out of trials; the step is the best so far that decreases enough, or 0. `UNCHECKED`: a constant step.
+    """
 
     SATISFIED = 0
     NO_DESCENT = 1
     STEP_LIMIT = 2
     TRIAL_LIMIT = 3
+    UNCHECKED = 4
 
 
 @dataclass(frozen=True)
@@ -29,7 +36,7 @@ class LineSearch:
     Attributes:
         step: accepted step length; 0 where the direction does not descend.
         value: objective there.
-        outcome: an `Outcome`; only `SATISFIED` promises both conditions.
+        outcome: an `Outcome`; only `SATISFIED` promises the conditions of the search.
         trials: evaluations of the objective along the line.
     """
 
@@ -116,6 +123,76 @@ def strong_wolfe(
     # Out of trials: the low end of the bracket satisfies the sufficient decrease (or is 0).
     left = outcome == Outcome.TRIAL_LIMIT
     return LineSearch(torch.where(left, low, accepted), torch.where(left, value_low, accepted_value), outcome, trials)
+
+
+def armijo(
+    phi: Phi,
+    value0: Tensor,
+    slope0: Tensor,
+    first: Tensor,
+    *,
+    c1: float = 1e-4,
+    shrink: float = 0.5,
+    max_trials: int = 20,
+) -> LineSearch:
+    """Find steps with ``phi(a) <= phi(0) + c1 a phi'(0)`` by backtracking; arguments as `strong_wolfe`.
+
+    Args:
+        phi: only its values are used.
+        value0: objective at step 0.
+        slope0: slope at step 0.
+        first: first trial steps.
+        c1: constant of the sufficient decrease.
+        shrink: factor between trials, between 0 and 1.
+        max_trials: most evaluations for an image; then the step is 0.
+    """
+    step, accepted, accepted_value = first, torch.zeros_like(value0), value0.clone()
+    outcome = torch.full_like(value0, Outcome.TRIAL_LIMIT, dtype=torch.long)
+    trials = torch.zeros_like(outcome)
+    active = slope0 < 0
+    outcome[~active] = Outcome.NO_DESCENT
+    for _ in range(max_trials):
+        if not bool(active.any()):
+            break
+        value = phi(step, active)[0].nan_to_num(nan=torch.inf, posinf=torch.inf)
+        trials += active
+        done = active & (value <= value0 + c1 * step * slope0)
+        accepted, accepted_value = torch.where(done, step, accepted), torch.where(done, value, accepted_value)
+        outcome[done] = Outcome.SATISFIED
+        active = active & ~done
+        step = torch.where(active, shrink * step, step)
+    return LineSearch(accepted, accepted_value, outcome, trials)
+
+
+def constant(phi: Phi, value0: Tensor, slope0: Tensor, first: Tensor) -> LineSearch:
+    """The first trial as it is, wherever the direction descends; arguments as `strong_wolfe`."""
+    descends = slope0 < 0
+    value = phi(first, descends)[0] if bool(descends.any()) else value0
+    outcome = torch.where(descends, int(Outcome.UNCHECKED), int(Outcome.NO_DESCENT))
+    return LineSearch(torch.where(descends, first, torch.zeros_like(first)), torch.where(descends, value, value0), outcome, descends.long())
+
+
+def search(kind: str, phi: Phi, value0: Tensor, slope0: Tensor, first: Tensor, **limits: float) -> LineSearch:
+    """A line search by its name: ``"wolfe"``, ``"armijo"`` or ``"constant"``.
+
+    Args:
+        kind: which one.
+        phi: as `strong_wolfe`, like the next three.
+        value0: objective at step 0.
+        slope0: slope at step 0.
+        first: first trial steps.
+        limits: constants of `strong_wolfe`; of these `armijo` uses `c1`.
+
+    Raises:
+        ValueError: there is no such search.
+    """
+    if kind == "wolfe":
+        return strong_wolfe(phi, value0, slope0, first, **limits)  # type: ignore[arg-type]
+    if kind == "armijo":
+        return armijo(phi, value0, slope0, first, c1=limits.get("c1", 1e-4))
+    if kind == "constant":
+        return constant(phi, value0, slope0, first)
+    raise ValueError(f"the line search is {kind!r}; expected one of {', '.join(LINE_SEARCHES)}")
 
 
 def _interpolate(low: Tensor, value_low: Tensor, slope_low: Tensor, high: Tensor, value_high: Tensor, slope_high: Tensor) -> Tensor:

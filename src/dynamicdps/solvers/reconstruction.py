@@ -57,6 +57,11 @@ class Reconstruction:
     stopped: str = "all steps done"
 
 
+@dataclass(frozen=True)
+class PlainConfig:
+    """Of solvers that have nothing to choose."""
+
+
 Progress = Callable[[int, int], None]
 
 

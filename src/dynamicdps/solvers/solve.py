@@ -1,8 +1,10 @@
 """Solve by name: volumes in, volumes out."""
 
+import math
 import time
-from dataclasses import dataclass, fields, replace
-from typing import Protocol
+from collections.abc import Mapping
+from dataclasses import Field, dataclass, fields, replace
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -10,11 +12,24 @@ from torch import Tensor
 from dynamicdps.diffusion import Denoiser
 from dynamicdps.errors import InputError
 from dynamicdps.operators import LowField, Operator, ScanOperator, power_law
-from dynamicdps.solvers.ablation import solve_data_step
+from dynamicdps.solvers.ablation import DataStepConfig, solve_data_step
+from dynamicdps.solvers.ccdf import CCDFConfig, solve_ccdf
 from dynamicdps.solvers.conditional import solve_conditional
+from dynamicdps.solvers.daps import DAPSConfig, solve_daps
+from dynamicdps.solvers.ddnm import DDNMConfig, solve_ddnm
+from dynamicdps.solvers.ddrm import DDRMConfig, solve_ddrm
+from dynamicdps.solvers.dds import DDSConfig, solve_dds
+from dynamicdps.solvers.diffpir import DiffPIRConfig, solve_diffpir
+from dynamicdps.solvers.dps import DPSConfig, solve_dps
+from dynamicdps.solvers.dps_plus import DPSPlusConfig, solve_dps_plus
 from dynamicdps.solvers.dynamicdps import DynamicDPSConfig, solve_dynamicdps
-from dynamicdps.solvers.reconstruction import Progress, Reconstruction, TraceStep
-from dynamicdps.solvers.start_level import StartLevelRule
+from dynamicdps.solvers.dynamicdps_paper import PaperConfig, solve_dynamicdps_paper
+from dynamicdps.solvers.mcg import MCGConfig, solve_mcg
+from dynamicdps.solvers.pigdm import PiGDMConfig, solve_pigdm
+from dynamicdps.solvers.projection import ProjectionConfig, solve_projection
+from dynamicdps.solvers.reconstruction import PlainConfig, Progress, Reconstruction, TraceStep
+from dynamicdps.solvers.red_diff import REDDiffConfig, solve_red_diff
+from dynamicdps.solvers.total_variation import TVConfig, solve_tv
 from dynamicdps.volumes import IntensityScale, Volume, from_slices, resample_to, to_slices
 from dynamicdps.volumes.intensity import PERCENTILE_VALUE
 
@@ -22,30 +37,123 @@ BATCH_SIZE = 16
 
 
 class Solver(Protocol):
-    """A solver on tensors; see `dynamicdps.solvers.dynamicdps.solve_dynamicdps` for what the arguments are."""
+    """A solver on tensors; see `dynamicdps.solvers.dynamicdps.solve_dynamicdps` for what the arguments are.
+
+    Its configuration is a frozen dataclass, the default of the argument `config`.
+    """
 
     def __call__(
-        self, measurement: Tensor, operator: Operator, denoiser: Denoiser, initial: Tensor, *, generator: torch.Generator
+        self,
+        measurement: Tensor,
+        operator: Operator,
+        denoiser: Denoiser,
+        initial: Tensor,
+        *,
+        generator: torch.Generator,
+        config: Any = ...,
+        progress: Progress | None = None,
     ) -> Reconstruction: ...
 
 
-_SOLVERS: dict[str, Solver] = {"conditional": solve_conditional, "data-step": solve_data_step, "dynamicdps": solve_dynamicdps}
+_SOLVERS: dict[str, tuple[Solver, type]] = {
+    "conditional": (solve_conditional, PlainConfig),
+    "data-step": (solve_data_step, DataStepConfig),
+    "dynamicdps": (solve_dynamicdps, DynamicDPSConfig),
+    "dynamicdps-paper": (solve_dynamicdps_paper, PaperConfig),
+    "dps": (solve_dps, DPSConfig),
+    "projection": (solve_projection, ProjectionConfig),
+    "mcg": (solve_mcg, MCGConfig),
+    "dps+": (solve_dps_plus, DPSPlusConfig),
+    "pigdm": (solve_pigdm, PiGDMConfig),
+    "ddnm": (solve_ddnm, DDNMConfig),
+    "ddrm": (solve_ddrm, DDRMConfig),
+    "diffpir": (solve_diffpir, DiffPIRConfig),
+    "dds": (solve_dds, DDSConfig),
+    "red-diff": (solve_red_diff, REDDiffConfig),
+    "daps": (solve_daps, DAPSConfig),
+    "ccdf": (solve_ccdf, CCDFConfig),
+    "tv": (solve_tv, TVConfig),
+}
 
 
-def register(name: str, solver: Solver) -> None:
+def register(name: str, solver: Solver, config: type = PlainConfig) -> None:
     """Make a solver available under a name.
+
+    Args:
+        name: a new one.
+        solver: the function.
+        config: its configuration, a frozen dataclass whose defaults are the solver's.
 
     Raises:
         ValueError: the name is taken.
     """
     if name in _SOLVERS:
         raise ValueError(f"there is a solver {name!r} already; expected a new name")
-    _SOLVERS[name] = solver
+    _SOLVERS[name] = solver, config
 
 
 def available() -> list[str]:
     """Names of all solvers."""
     return sorted(_SOLVERS)
+
+
+def find_solver(name: str) -> tuple[Solver, type]:
+    """A solver and its configuration by name.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    if name not in _SOLVERS:
+        raise InputError(f"there is no solver {name!r}; expected one of {', '.join(available())}; choose one")
+    return _SOLVERS[name]
+
+
+def make_config(name: str, settings: Mapping[str, Any]) -> Any:
+    """A solver's configuration from plain values, as the command line and settings files give them.
+
+    Args:
+        name: the solver.
+        settings: values by the configuration's field names; what is not named keeps its default.
+
+    Raises:
+        InputError: there is no such solver or field, or a value is of the wrong type or out of its range.
+    """
+    config = find_solver(name)[1]
+    known = {f.name: f for f in fields(config)}
+    values = {}
+    for key, value in settings.items():
+        if key not in known:
+            raise InputError(f"the solver {name} has no setting {key!r}; expected some of {', '.join(known) or 'none'}; leave it out")
+        values[key] = _converted(name, known[key], value)
+    try:
+        return config(**values)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"the settings of {name} are wrong ({error}); expected what `{config.__name__}` allows; change them") from error
+
+
+def _converted(name: str, known: Field[Any], value: Any) -> Any:
+    """A plain value as the type of the field's default; text from a command line is read as a number where one is wanted."""
+    default: Any = known.default
+    kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
+    kind: type = float if default is None else type(default)
+    wrong = InputError(f"{known.name} of {name} is {value!r}; expected {kinds.get(kind, 'another value')}; change it")
+    if kind is bool:
+        if str(value).lower() not in {"true", "false"}:
+            raise wrong
+        return str(value).lower() == "true"
+    if kind is str:
+        return str(value)
+    if isinstance(value, bool):
+        raise wrong
+    if default is None and (value is None or not isinstance(value, str | int | float)):
+        return value
+    try:
+        number = kind(value)
+    except (TypeError, ValueError) as error:
+        raise wrong from error
+    if not math.isfinite(number) or (kind is int and number != float(value)):
+        raise wrong
+    return number
 
 
 @dataclass(frozen=True)
@@ -109,23 +217,29 @@ def solve_tensors(
     initial: Tensor,
     *,
     generator: torch.Generator,
-    config: DynamicDPSConfig | None = None,
-    start_level: StartLevelRule | None = None,
+    config: Any = None,
     progress: Progress | None = None,
 ) -> Reconstruction:
     """Reconstruct a batch in image intensities by the solver's name; arguments as `solve_dynamicdps`.
 
+    Args:
+        name: one of `available`.
+        measurement: y, batch first.
+        operator: forward model.
+        denoiser: the prior.
+        initial: images to start from.
+        generator: source of all randomness.
+        config: the solver's configuration; by default its own defaults.
+        progress: called with steps done and planned.
+
     Raises:
-        InputError: there is no solver of that name.
+        InputError: there is no solver of that name, or it cannot work with this operator.
+        TypeError: the configuration is another solver's.
     """
-    if name not in _SOLVERS:
-        raise InputError(f"there is no solver {name!r}; expected one of {', '.join(available())}; choose one")
-    if name == "dynamicdps":
-        settings = config or DynamicDPSConfig()
-        return solve_dynamicdps(
-            measurement, operator, denoiser, initial, generator=generator, config=settings, start_level=start_level, progress=progress
-        )
-    return _SOLVERS[name](measurement, operator, denoiser, initial, generator=generator)
+    solver, kind = find_solver(name)
+    if config is not None and not isinstance(config, kind):
+        raise TypeError(f"the configuration is a {type(config).__name__}; expected a {kind.__name__} for {name}")
+    return solver(measurement, operator, denoiser, initial, generator=generator, config=config or kind(), progress=progress)
 
 
 def solve(
@@ -136,8 +250,7 @@ def solve(
     *,
     initial: Volume,
     seed: int = 0,
-    config: DynamicDPSConfig | None = None,
-    start_level: StartLevelRule | None = None,
+    config: Any = None,
     batch_size: int = BATCH_SIZE,
     progress: Progress | None = None,
 ) -> Result:
@@ -150,10 +263,9 @@ def solve(
         prior: the denoiser.
         initial: the conditional model's output, in the units of the scan; put on the image grid if it is on another.
         seed: of all randomness; the result is the same for any `batch_size`.
-        config: of DynamicDPS.
-        start_level: calibration of its start level; by default the bundled one.
+        config: the solver's configuration, for example a `DynamicDPSConfig`; by default its own defaults.
         batch_size: slices solved together, a bound on memory. Thick slices couple a volume: it is solved whole.
-        progress: called with denoiser passes of slices done and planned.
+        progress: called with steps of slices done and planned.
 
     Raises:
         InputError: there is no solver of that name, or the grids do not fit each other.
@@ -190,7 +302,6 @@ def solve(
             x[chosen],
             generator=generator,
             config=config,
-            start_level=start_level,
             progress=tick,
         )
         parts.append(part)
@@ -224,7 +335,7 @@ def _join(parts: list[Reconstruction]) -> Reconstruction:
 
     trace = [
         TraceStep(steps[0].step, *(torch.cat([getattr(s, f.name) for s in steps]) for f in fields(TraceStep)[1:]))
-        for steps in zip(*(part.trace for part in parts), strict=True)
+        for steps in _aligned([part.trace for part in parts])
     ]
     return replace(
         parts[0],
@@ -238,3 +349,9 @@ def _join(parts: list[Reconstruction]) -> Reconstruction:
         trace=trace,
         warnings=list(dict.fromkeys(w for part in parts for w in part.warnings)),
     )
+
+
+def _aligned(traces: list[list[TraceStep]]) -> list[list[TraceStep]]:
+    """Steps of several batches side by side; a batch that ended earlier keeps its last step."""
+    most = max(map(len, traces))
+    return [[replace(t[min(i, len(t) - 1)], step=i) for t in traces] for i in range(most)] if all(traces) else []

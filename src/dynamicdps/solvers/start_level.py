@@ -5,54 +5,143 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from dynamicdps.diffusion.levels import N_STEPS, cosine_levels
 from dynamicdps.errors import InputError
+
+QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
+# The paper's norms are over 256 x 256 pixels of range [0, 2]: what the root mean square of a residual in [0, 1] is multiplied by.
+PAPER_NORM = 2 * 256.0
+CHUNK = 50
+
+
+class StartRule(Protocol):
+    """A rule from the residual ``y - A(x_c)`` of the initial images to their start levels."""
+
+    def __call__(self, residual: Tensor, noise_std: float, quantile: float | None = None) -> Tensor:
+        """Start level of each image, ``(batch,)``; `quantile` as in `DynamicDPSConfig`, where the rule has such a choice."""
+
+    def outside(self, residual: Tensor, noise_std: float) -> Tensor:
+        """Which images lie above the calibrated range, ``(batch,)``; below it doing little is safe."""
+
+    def to_json(self) -> dict[str, Any]:
+        """What `read_start_level` reads."""
 
 
 @dataclass(frozen=True)
 class StartLevelRule:
-    """A monotone map from the initial image's misfit to the start level of lowest true error.
+    """A monotone map from the initial image's excess misfit to the start level of lowest true error.
 
-    Between the knots it is linear in the logarithms; outside them it holds the end values, with a warning.
+    Between the knots it is linear in the logarithms; outside them it holds the end values, with a warning above.
 
     Attributes:
         misfit: knots, increasing, greater than 0: excess misfit in image intensities (see `excess_misfit`).
-        sigma: start levels there, not decreasing, greater than 0.
+        sigma: start levels of lowest mean error there, not decreasing, greater than 0.
         source: what it was calibrated on.
+        quantiles: the user's choice between safe and faithful: quantiles of the images' own best levels, increasing.
+        quantile_sigma: start levels at each of them, like `sigma`.
     """
 
     misfit: tuple[float, ...]
     sigma: tuple[float, ...]
     source: str = ""
+    quantiles: tuple[float, ...] = ()
+    quantile_sigma: tuple[tuple[float, ...], ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.misfit) != len(self.sigma) or not self.misfit:
             raise InputError(f"the start calibration has {len(self.misfit)} misfits and {len(self.sigma)} levels; expected as many of both")
+        rows = (self.sigma, *self.quantile_sigma)
         if (
-            min(self.misfit) <= 0
-            or min(self.sigma) <= 0
+            not np.isfinite([*self.misfit, *self.sigma]).all()
+            or min(self.misfit) <= 0
             or list(self.misfit) != sorted(set(self.misfit))
-            or list(self.sigma) != sorted(self.sigma)
+            or any(len(row) != len(self.misfit) or min(row) <= 0 or list(row) != sorted(row) for row in rows)
         ):
             raise InputError("the start calibration is not monotone or not positive; expected rising misfits and levels; calibrate again")
+        if len(self.quantiles) != len(self.quantile_sigma) or list(self.quantiles) != sorted(set(self.quantiles)):
+            raise InputError("the start calibration's quantiles do not fit their levels; expected one row of levels each; calibrate again")
 
-    def __call__(self, misfit: Tensor) -> Tensor:
-        """Start level of each image, ``(batch,)``, from its excess misfit."""
-        knots, levels = np.log(self.misfit), np.log(self.sigma)
-        values = np.interp(misfit.double().clamp_min(1e-12).log().cpu().numpy(), knots, levels)
-        return torch.from_numpy(np.exp(values)).to(misfit)
+    def __call__(self, residual: Tensor, noise_std: float, quantile: float | None = None) -> Tensor:
+        """Start level of each image, ``(batch,)``.
 
-    def outside(self, misfit: Tensor) -> Tensor:
-        """Which images lie above the calibrated range, ``(batch,)``; below it doing little is safe."""
-        return misfit > self.misfit[-1] * 1.05
+        Raises:
+            InputError: a quantile is asked for that the calibration does not have.
+        """
+        excess = excess_misfit(residual, noise_std).double().clamp_min(1e-12).log().cpu().numpy()
+        values = np.interp(excess, np.log(self.misfit), np.log(self._levels(quantile)))
+        return torch.from_numpy(np.exp(values)).to(residual)
+
+    def _levels(self, quantile: float | None) -> tuple[float, ...]:
+        if quantile is None:
+            return self.sigma
+        if not self.quantiles:
+            raise InputError("the start calibration has no quantiles; expected one that `calibrate start` wrote; leave the quantile out")
+        rows = np.log(self.quantile_sigma)
+        return tuple(float(np.exp(np.interp(quantile, self.quantiles, rows[:, k]))) for k in range(len(self.misfit)))
+
+    def outside(self, residual: Tensor, noise_std: float) -> Tensor:
+        return excess_misfit(residual, noise_std) > self.misfit[-1] * 1.05
 
     def to_json(self) -> dict[str, Any]:
-        return {"kind": "start-level", "rule": "misfit", "misfit": list(self.misfit), "sigma": list(self.sigma), "source": self.source}
+        rows = {f"{q:g}": list(row) for q, row in zip(self.quantiles, self.quantile_sigma, strict=True)}
+        values = {"kind": "start-level", "rule": "misfit", "misfit": list(self.misfit), "sigma": list(self.sigma)}
+        return values | {"quantiles": rows, "source": self.source}
+
+
+@dataclass(frozen=True)
+class BankRule:
+    """The paper's rule: the chunk of a reference run whose mean residual is nearest to the initial image's.
+
+    The residual norm of the initial image, to the power tau, is compared with the mean residual norms of ordinary DPS over chunks of 50
+    of its 1000 steps. Norms are the paper's (256 x 256 pixels of range 2) whatever the size of the image, so that one bank and
+    its tau serve all.
+
+    Attributes:
+        means: mean norm of each chunk, from the lowest noise level up.
+        tau: exponent on the initial image's norm.
+        source: what it was calibrated on.
+    """
+
+    means: tuple[float, ...]
+    tau: float = 0.4
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        if len(self.means) != N_STEPS // CHUNK or not np.isfinite(self.means).all() or min(self.means) <= 0 or not 0 < self.tau <= 2:
+            raise InputError(
+                f"the memory bank has {len(self.means)} means and tau {self.tau}; expected {N_STEPS // CHUNK} positive means and a tau "
+                "from 0 to 2; calibrate again"
+            )
+
+    def steps(self, residual: Tensor) -> Tensor:
+        """Start step of each image, 50 to 1000, ``(batch,)``."""
+        norm = PAPER_NORM * residual.double().flatten(1).square().mean(1).sqrt()
+        value = norm**self.tau
+        means = torch.tensor(self.means, dtype=value.dtype, device=value.device)
+        nearest = (value[:, None] - means[None]).abs().argmin(dim=1)
+        # One chunk lower where the bank's mean is below the residual, as the reference implementation has it.
+        lower = (means[nearest] < value) & (nearest > 0)
+        return CHUNK * (nearest - lower.long() + 1)
+
+    def __call__(self, residual: Tensor, noise_std: float, quantile: float | None = None) -> Tensor:
+        del noise_std
+        if quantile is not None:
+            raise InputError("the paper's bank has no quantiles; expected none; leave the quantile out")
+        return cosine_levels().to(residual)[self.steps(residual) - 1]
+
+    def outside(self, residual: Tensor, noise_std: float) -> Tensor:
+        del noise_std
+        norm = PAPER_NORM * residual.double().flatten(1).square().mean(1).sqrt()
+        return norm**self.tau > self.means[-1]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": "start-level", "rule": "bank", "means": list(self.means), "tau": self.tau, "source": self.source}
 
 
 def excess_misfit(residual: Tensor, noise_std: float) -> Tensor:
@@ -67,7 +156,8 @@ def excess_misfit(residual: Tensor, noise_std: float) -> Tensor:
 def fit_start_level(misfit: Sequence[float], sigma: Sequence[float], error: Any, *, source: str = "", knots: int = 8) -> StartLevelRule:
     """Fit the rule to calibration images.
 
-    For groups of images of similar misfit the level of lowest mean error is taken, then made monotone (pool adjacent violators).
+    For groups of images of similar misfit the level of lowest mean error is taken, then made monotone (pool adjacent violators);
+    likewise the quantiles of the images' own best levels.
 
     Args:
         misfit: excess misfit of each calibration image, ``(images,)``.
@@ -90,17 +180,21 @@ def fit_start_level(misfit: Sequence[float], sigma: Sequence[float], error: Any,
     relative = e / e.min(axis=1, keepdims=True)
     centres = np.array([np.exp(np.log(np.maximum(m[g], 1e-6)).mean()) for g in groups])
     best = np.array([np.log(sigma[int(relative[g].mean(axis=0).argmin())]) for g in groups])
+    own = np.log(np.asarray(sigma))[relative.argmin(axis=1)]
     weights = np.array([len(g) for g in groups], dtype=float)
-    levels = np.exp(isotonic_regression(best, weights=weights).x)
     keep = np.concatenate([[True], np.diff(centres) > 1e-9])
 
     def rounded(values: Any) -> tuple[float, ...]:
         return tuple(float(f"{value:.4g}") for value in values[keep])
 
-    return StartLevelRule(rounded(centres), rounded(levels), source)
+    def monotone(values: Any) -> tuple[float, ...]:
+        return rounded(np.exp(isotonic_regression(values, weights=weights).x))
+
+    rows = tuple(monotone(np.array([np.quantile(own[g], q) for g in groups])) for q in QUANTILES)
+    return StartLevelRule(rounded(centres), monotone(best), source, QUANTILES, rows)
 
 
-def read_start_level(path: str | Path | None = None) -> StartLevelRule:
+def read_start_level(path: str | Path | None = None) -> StartLevelRule | BankRule:
     """The bundled calibration, or one written by ``dynamicdps calibrate start``.
 
     Raises:
@@ -111,7 +205,17 @@ def read_start_level(path: str | Path | None = None) -> StartLevelRule:
         values = json.loads(path.read_text(encoding="utf-8"))
         if values["kind"] != "start-level":
             raise ValueError(f"kind {values['kind']!r}")
-        return StartLevelRule(tuple(map(float, values["misfit"])), tuple(map(float, values["sigma"])), str(values.get("source", "")))
+        source = str(values.get("source", ""))
+        if values.get("rule") == "bank":
+            return BankRule(tuple(map(float, values["means"])), float(values["tau"]), source)
+        rows = values.get("quantiles", {})
+        return StartLevelRule(
+            tuple(map(float, values["misfit"])),
+            tuple(map(float, values["sigma"])),
+            source,
+            tuple(map(float, rows)),
+            tuple(tuple(map(float, row)) for row in rows.values()),
+        )
     except InputError:
         raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -1,0 +1,220 @@
+"""Linear forward models with what linear solvers need of them: pseudo-inverse, regularised inverses, singular values."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dynamicdps.errors import InputError
+from dynamicdps.operators.sampling import along
+
+NEGLIGIBLE = 1e-4
+
+
+class LinearModel(ABC):
+    """A linear model ``y = H x + n`` on a batch.
+
+    Attributes:
+        noise_std: standard deviation of `n` for each image, ``(batch,)`` or ``(1,)``, image intensities.
+    """
+
+    noise_std: Tensor
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> Tensor:
+        """``H x``."""
+
+    @abstractmethod
+    def adjoint(self, w: Tensor) -> Tensor:
+        """``H^T w``."""
+
+    @abstractmethod
+    def solve_normal(self, b: Tensor, c: Tensor) -> Tensor:
+        """``(H^T H + c)^-1 b`` for images `b` and ``c > 0`` of shape ``(batch,)`` or ``(1,)``."""
+
+    @abstractmethod
+    def solve_dual(self, b: Tensor, c: Tensor) -> Tensor:
+        """``(H H^T + c)^-1 b`` for measurements `b`."""
+
+    @abstractmethod
+    def pseudo_inverse(self, w: Tensor) -> Tensor:
+        """``H^+ w``: of all images that explain `w` best, the one of least norm."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.forward(x)
+
+
+@dataclass(frozen=True, eq=False)
+class SpectralModel(LinearModel):
+    """A linear model that is diagonal in known bases: ``H = U S V^T``.
+
+    Everything that linear solvers ask for is then a filter on the coefficients, exact and as cheap as two applications of `H`.
+
+    Attributes:
+        noise_std: see `LinearModel`.
+        to_basis: ``V^T x``, image to coefficients (same shape).
+        from_basis: ``V c``.
+        data_to_basis: ``U^T w``, measurement to coefficients of image shape; 0 where there is no singular vector.
+        data_from_basis: ``U c``, coefficients of image shape to measurement.
+        singular_values: of each coefficient, broadcastable to images; 0 in the null space.
+    """
+
+    noise_std: Tensor
+    to_basis: Callable[[Tensor], Tensor]
+    from_basis: Callable[[Tensor], Tensor]
+    data_to_basis: Callable[[Tensor], Tensor]
+    data_from_basis: Callable[[Tensor], Tensor]
+    singular_values: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.data_from_basis(self.singular_values * self.to_basis(x))
+
+    def adjoint(self, w: Tensor) -> Tensor:
+        return self.from_basis(self.singular_values * self.data_to_basis(w))
+
+    def solve_normal(self, b: Tensor, c: Tensor) -> Tensor:
+        return self.from_basis(self.to_basis(b) / (self.singular_values.square() + _wide(c, self.singular_values)))
+
+    def solve_dual(self, b: Tensor, c: Tensor) -> Tensor:
+        # Outside the range of H the matrix is c alone.
+        wide = _wide(c, self.singular_values)
+        coefficients = self.data_to_basis(b)
+        inside = coefficients * (1 / (self.singular_values.square() + wide) - 1 / wide)
+        return self.data_from_basis(inside) + b / _wide(c, b)
+
+    def pseudo_inverse(self, w: Tensor) -> Tensor:
+        return self.from_basis(self.data_to_basis(w) * self.inverse_values)
+
+    @property
+    def inverse_values(self) -> Tensor:
+        """``1 / S``, 0 where the singular value is below a ten-thousandth of the largest."""
+        s = self.singular_values
+        small = s <= NEGLIGIBLE * s.amax()
+        return torch.where(small, torch.zeros_like(s), 1 / torch.where(small, torch.ones_like(s), s))
+
+
+def spectral(model: LinearModel) -> SpectralModel:
+    """The model, if its singular values are known.
+
+    Raises:
+        InputError: they are not.
+    """
+    if not isinstance(model, SpectralModel):
+        raise InputError(
+            "the operator's singular values are not known; expected an operator that has them for this solver; choose dynamicdps or diffpir"
+        )
+    return model
+
+
+def separable_model(matrices: Sequence[tuple[int, Tensor]], shape: Sequence[int], noise_std: Tensor, like: Tensor) -> SpectralModel:
+    """The model that applies one matrix along each axis, by the singular value decompositions of the matrices.
+
+    Args:
+        matrices: pairs of a negative axis and a matrix ``(measured, image)`` or ``(batch, measured, image)``, ``measured <= image``.
+        shape: of the images.
+        noise_std: ``(batch,)`` or ``(1,)``.
+        like: gives type and device.
+    """
+    rows, columns = [], []
+    values = torch.ones([1] * len(shape), dtype=like.dtype, device=like.device)
+    for axis, matrix in matrices:
+        u, s, vt = torch.linalg.svd(matrix.double(), full_matrices=True)
+        size = matrix.shape[-1]
+        padded = torch.zeros(*s.shape[:-1], size, dtype=s.dtype, device=s.device)
+        padded[..., : s.shape[-1]] = s
+        view = [1] * len(shape)
+        view[0], view[axis] = (padded.shape[0] if padded.ndim == 2 else 1), size
+        values = values * padded.to(like).view(view)
+        # U padded with zero columns: coefficients keep the shape of the image.
+        wide = torch.zeros(*u.shape[:-1], size, dtype=u.dtype, device=u.device)
+        wide[..., : u.shape[-1]] = u
+        rows.append((axis, wide.to(like)))
+        columns.append((axis, vt.to(like)))
+
+    def apply(x: Tensor, pairs: Sequence[tuple[int, Tensor]], transpose: bool) -> Tensor:
+        for axis, matrix in pairs:
+            x = along(x, matrix.transpose(-1, -2) if transpose else matrix, axis)
+        return x
+
+    return SpectralModel(
+        noise_std=noise_std,
+        to_basis=lambda x: apply(x, columns, False),
+        from_basis=lambda c: apply(c, columns, True),
+        data_to_basis=lambda w: apply(w, rows, True),
+        data_from_basis=lambda c: apply(c, rows, False),
+        singular_values=values,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class IterativeModel(LinearModel):
+    """Any linear model from its two products; inverses by conjugate gradients.
+
+    Attributes:
+        noise_std: see `LinearModel`.
+        apply: ``H x``.
+        transpose: ``H^T w``.
+        iterations: most conjugate-gradient steps.
+        tolerance: they end when each image's residual has fallen to this share.
+    """
+
+    noise_std: Tensor
+    apply: Callable[[Tensor], Tensor]
+    transpose: Callable[[Tensor], Tensor]
+    iterations: int = 200
+    tolerance: float = 1e-6
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.apply(x)
+
+    def adjoint(self, w: Tensor) -> Tensor:
+        return self.transpose(w)
+
+    def solve_normal(self, b: Tensor, c: Tensor) -> Tensor:
+        return conjugate_gradients(lambda x: self.transpose(self.apply(x)) + _wide(c, x) * x, b, self.iterations, self.tolerance)
+
+    def solve_dual(self, b: Tensor, c: Tensor) -> Tensor:
+        return conjugate_gradients(lambda w: self.apply(self.transpose(w)) + _wide(c, w) * w, b, self.iterations, self.tolerance)
+
+    def pseudo_inverse(self, w: Tensor) -> Tensor:
+        return self.transpose(conjugate_gradients(lambda v: self.apply(self.transpose(v)), w, self.iterations, self.tolerance))
+
+
+def conjugate_gradients(
+    product: Callable[[Tensor], Tensor], b: Tensor, iterations: int, tolerance: float = 0.0, start: Tensor | None = None
+) -> Tensor:
+    """Solve ``product(x) = b`` for each image of a batch, `product` symmetric and positive (Hestenes and Stiefel 1952).
+
+    Args:
+        product: the matrix times a vector.
+        b: right sides, batch first.
+        iterations: most steps.
+        tolerance: an image is done when its residual has fallen to this share of `b`.
+        start: first iterate; by default 0.
+    """
+
+    def inner(a: Tensor, c: Tensor) -> Tensor:
+        return (a.double() * c.double()).flatten(1).sum(1)
+
+    x = torch.zeros_like(b) if start is None else start
+    residual = b if start is None else b - product(x)
+    p, rho = residual, inner(residual, residual)
+    goal = tolerance**2 * inner(b, b)
+    for _ in range(iterations):
+        running = rho > goal
+        if not bool(running.any()):
+            break
+        image = product(p)
+        step = torch.where(running, rho / inner(p, image).clamp_min(1e-300), torch.zeros_like(rho))
+        x = x + _wide(step, x) * p
+        residual = residual - _wide(step, x) * image
+        new = torch.where(running, inner(residual, residual), rho)
+        p = residual + _wide(torch.where(running, new / rho.clamp_min(1e-300), torch.zeros_like(rho)), p) * p
+        rho = new
+    return x
+
+
+def _wide(values: Tensor, like: Tensor) -> Tensor:
+    return values.to(like).view(-1, *[1] * (like.ndim - 1))

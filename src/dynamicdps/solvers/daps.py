@@ -1,0 +1,99 @@
+"""DAPS (Zhang et al., CVPR 2025): decoupled annealing, Langevin steps on the clean image at each level."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dynamicdps.diffusion import Denoiser, descending_levels
+from dynamicdps.operators import Linearisation, LinearModel, LowField, Operator
+from dynamicdps.solvers.data_fidelity import data_misfit, norm, per_image
+from dynamicdps.solvers.reconstruction import Progress, Reconstruction
+from dynamicdps.solvers.sampler import Run, SamplerConfig, run_samples
+
+
+@dataclass(frozen=True)
+class DAPSConfig(SamplerConfig):
+    """How to run DAPS; `steps` are annealing levels, and the noise is always renewed (no `eta`).
+
+    Attributes:
+        ode_steps: denoiser passes from each level down, for the centre of ``p(x0 | x_t)``.
+        langevin_steps: Langevin steps at each level, operator calls only.
+        langevin_rate: their length as a share of the longest stable one.
+        noise_scale: factor on the noise that the measurement is believed to have (the paper tempers it too).
+    """
+
+    steps: int = 50
+    ode_steps: int = 4
+    langevin_steps: int = 50
+    langevin_rate: float = 0.3
+    noise_scale: float = 1.0
+
+
+def solve_daps(
+    measurement: Tensor,
+    operator: Operator,
+    denoiser: Denoiser,
+    initial: Tensor,
+    *,
+    generator: torch.Generator,
+    config: DAPSConfig = DAPSConfig(),
+    progress: Progress | None = None,
+) -> Reconstruction:
+    """Algorithm 1 of the paper: ``p(x0 | x_t, y)`` with a Gaussian of deviation sigma around the ODE's end, sampled by Langevin steps.
+
+    A contrast is undone first where that makes the operator linear: Langevin steps stall where A is steep. Other operators are
+    used as they are. Arguments as `dynamicdps.solvers.dynamicdps.solve_dynamicdps`.
+    """
+    target: Operator | LinearModel = operator
+    y, noise, warnings = measurement, torch.full((1,), operator.noise_std), list[str]()
+    if operator.is_linear or isinstance(operator, LowField):
+        problem = operator.linear_problem(measurement, initial.shape)
+        target, y, noise, warnings = problem.model, problem.measurement, problem.model.noise_std, problem.warnings
+    noise = (config.noise_scale * noise).to(initial).expand(len(initial))
+
+    def pull(x: Tensor) -> Tensor:
+        """``J_A^T (y - A(x))``."""
+        if isinstance(target, LinearModel):
+            return target.adjoint(y - target(x))
+        near = target.linearise(x)
+        return near.vjp(y - near.value)
+
+    bend = _largest_curvature(target, initial)
+
+    def sample(run: Run) -> Tensor:
+        x = run.x
+        for i, sigma in enumerate(run.levels):
+            centre = _ode(run, x, sigma, config)
+            rate = config.langevin_rate / (1 / sigma.square() + bend / noise.square())
+            x0 = centre
+            for _ in range(config.langevin_steps):
+                slope = (centre - x0) / per_image(sigma.square(), x0) + pull(x0) / per_image(noise.square(), x0)
+                x0 = x0 + per_image(rate, x0) * slope + per_image((2 * rate).sqrt(), x0) * run.noise()
+            run.operator_calls += 2 * config.langevin_steps
+            run.record(i, data_misfit(operator, measurement, x0))
+            if i + 1 < len(run.levels):
+                x = x0 + per_image(run.levels[i + 1], x0) * run.noise()
+        return x0
+
+    return run_samples(sample, measurement, operator, denoiser, initial, config, generator=generator, progress=progress, warnings=warnings)
+
+
+def _ode(run: Run, x: Tensor, sigma: Tensor, config: DAPSConfig) -> Tensor:
+    """Euler steps of the probability flow from a level to its clean end."""
+    levels = descending_levels(sigma, config.ode_steps, config.stop_sigma, config.rho)
+    for j, level in enumerate(levels):
+        denoised = run.denoise(x, level)
+        if j + 1 < len(levels):
+            x = denoised + per_image(levels[j + 1] / level, x) * (x - denoised)
+    return denoised
+
+
+def _largest_curvature(target: Operator | LinearModel, x: Tensor, iterations: int = 20) -> Tensor:
+    """Largest eigenvalue of ``J^T J`` at `x` for each image, ``(batch,)``, by power iteration from a fixed vector."""
+    near = Linearisation(x, target.forward, target.adjoint) if isinstance(target, LinearModel) else target.linearise(x)
+    v = torch.randn(x.shape[1:], generator=torch.Generator().manual_seed(0)).to(x).expand_as(x)
+    for _ in range(iterations):
+        v = v / per_image(norm(v), v)
+        v = near.vjp(near.jvp(v))
+    return norm(v).to(x.dtype)

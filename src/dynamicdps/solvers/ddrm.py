@@ -1,0 +1,81 @@
+"""DDRM (Kawar, Elad, Ermon, Song, NeurIPS 2022): a diffusion of its own for each singular vector of the operator."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dynamicdps.diffusion import Denoiser
+from dynamicdps.operators import Operator, spectral
+from dynamicdps.solvers.data_fidelity import data_misfit, per_image
+from dynamicdps.solvers.reconstruction import Progress, Reconstruction
+from dynamicdps.solvers.sampler import Run, SamplerConfig, run_samples
+
+
+@dataclass(frozen=True)
+class DDRMConfig(SamplerConfig):
+    """How to run DDRM.
+
+    Attributes:
+        eta: share of fresh noise where the measurement says nothing or is noisier than the state.
+        eta_measured: weight of the measurement where it is the better of the two ("eta_b").
+        noise_scale: factor on the noise that the measurement is believed to have.
+    """
+
+    steps: int = 40
+    eta: float = 0.85
+    eta_measured: float = 1.0
+    noise_scale: float = 1.0
+
+
+def solve_ddrm(
+    measurement: Tensor,
+    operator: Operator,
+    denoiser: Denoiser,
+    initial: Tensor,
+    *,
+    generator: torch.Generator,
+    config: DDRMConfig = DDRMConfig(),
+    progress: Progress | None = None,
+) -> Reconstruction:
+    """Equations 7 and 8 of the paper, coefficient by coefficient; arguments as `dynamicdps.solvers.dynamicdps.solve_dynamicdps`.
+
+    Raises:
+        InputError: the operator is not linear or its singular values are not known.
+    """
+    problem = operator.linear_problem(measurement, initial.shape)
+    model = spectral(problem.model)
+    inverse = model.inverse_values
+    known = inverse > 0
+    measured = inverse * model.data_to_basis(problem.measurement)
+    noise = config.noise_scale * per_image(model.noise_std, measured) * inverse
+
+    def sample(run: Run) -> Tensor:
+        first = per_image(run.levels[0], run.x)
+        state = model.to_basis(run.x)
+        # Equation 7: where the measurement is better than the first level it is the start, filled up with noise.
+        direct = measured + (first.square() - noise.square()).clamp_min(0).sqrt() * model.to_basis(run.noise())
+        state = torch.where(known & (first >= noise), direct, state)
+        for i, sigma in enumerate(run.levels):
+            denoised = model.to_basis(run.denoise(model.from_basis(state), sigma))
+            last = i + 1 == len(run.levels)
+            down = per_image(sigma if last else run.levels[i + 1], state)
+            better = known & (down >= noise)
+            kept = (1 - config.eta**2) ** 0.5 * down
+            from_state = denoised + kept / per_image(sigma, state) * (state - denoised)
+            from_data = denoised + kept / noise.clamp_min(1e-12) * (measured - denoised)
+            mixed = denoised + config.eta_measured * (measured - denoised)
+            if last:
+                x0 = model.from_basis(torch.where(better, mixed, torch.where(known, from_data, denoised)))
+                run.record(i, data_misfit(operator, measurement, x0))
+                return x0
+            run.record(i, data_misfit(operator, measurement, model.from_basis(denoised)))
+            mean = torch.where(better, mixed, torch.where(known, from_data, from_state))
+            std = torch.where(better, (down.square() - (config.eta_measured * noise).square()).clamp_min(0).sqrt(), config.eta * down)
+            state = mean + std * model.to_basis(run.noise())
+            run.operator_calls += 1
+        raise AssertionError("a schedule has at least one level")
+
+    return run_samples(
+        sample, measurement, operator, denoiser, initial, config, generator=generator, progress=progress, warnings=problem.warnings
+    )

@@ -1,0 +1,66 @@
+"""DPS (Chung, Kim, McCann, Klasky, Ye, ICLR 2023): every ancestral step is followed by a gradient step on the data misfit."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dynamicdps.diffusion import Denoiser
+from dynamicdps.operators import Operator
+from dynamicdps.solvers.data_fidelity import data_misfit, norm, per_image
+from dynamicdps.solvers.reconstruction import Progress, Reconstruction
+from dynamicdps.solvers.sampler import Run, SamplerConfig, run_samples
+
+
+@dataclass(frozen=True)
+class DPSConfig(SamplerConfig):
+    """How to run DPS.
+
+    Attributes:
+        step: the paper's step length zeta, in the units of its process: variance-preserving, data in [-1, 1].
+    """
+
+    spacing: str = "cosine"
+    step: float = 1.0
+
+
+def solve_dps(
+    measurement: Tensor,
+    operator: Operator,
+    denoiser: Denoiser,
+    initial: Tensor,
+    *,
+    generator: torch.Generator,
+    config: DPSConfig = DPSConfig(),
+    progress: Progress | None = None,
+) -> Reconstruction:
+    """Algorithm 1 of the paper: ``x_{t-1} <- ancestral(x_t, x0_hat) - zeta grad |y - A(x0_hat)|``, through the network.
+
+    Arguments as `dynamicdps.solvers.dynamicdps.solve_dynamicdps`.
+    """
+
+    def sample(run: Run) -> Tensor:
+        x = run.x
+        for i, sigma in enumerate(run.levels):
+            denoised, pullback = run.denoise_with_pullback(x, sigma)
+            near = operator.linearise(denoised)
+            residual = measurement - near.value
+            run.operator_calls += 2
+            run.record(i, data_misfit(operator, measurement, denoised))
+            if i + 1 == len(run.levels):
+                return denoised
+            gradient = -pullback(near.vjp(residual / per_image(norm(residual), residual)))
+            shift = per_image(config.step * vp_factor(run.levels[i], run.levels[i + 1]), x) * gradient
+            x = run.step_down(x, denoised, i, config.eta) - shift
+        raise AssertionError("a schedule has at least one level")
+
+    return run_samples(sample, measurement, operator, denoiser, initial, config, generator=generator, progress=progress)
+
+
+def vp_factor(sigma: Tensor, down: Tensor) -> Tensor:
+    """What a shift of the variance-preserving state u along ``grad_u |r_u|`` is for ours, ``(batch,)``.
+
+    Theirs: data in [-1, 1], ``u_t = sqrt(abar_t) u_0 + sqrt(1 - abar_t) n``; ours: data in [0, 1], ``x = x0 + sigma n`` with
+    ``1 / abar = 1 + 4 sigma^2``. Hence ``x = u / (2 sqrt(abar))`` up to a constant, and ``grad_u |r_u| = grad_x |r_x| / sqrt(abar)``.
+    """
+    return ((1 + 4 * sigma.square()) * (1 + 4 * down.square())).sqrt() / 2

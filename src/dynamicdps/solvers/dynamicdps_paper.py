@@ -1,0 +1,177 @@
+"""DynamicDPS in the paper's own configuration (Kim et al., MICCAI 2025), for comparison."""
+
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from dynamicdps.diffusion import Denoiser
+from dynamicdps.diffusion.levels import cosine_levels
+from dynamicdps.operators import Operator
+from dynamicdps.solvers.composite_loss import composite_loss
+from dynamicdps.solvers.data_fidelity import data_misfit, inner, per_image
+from dynamicdps.solvers.dps import vp_factor
+from dynamicdps.solvers.line_search import Outcome
+from dynamicdps.solvers.reconstruction import Progress, Reconstruction
+from dynamicdps.solvers.sampler import Run, SamplerConfig, run_samples
+from dynamicdps.solvers.start_level import BankRule, read_start_level
+
+C1, C2 = 1e-3, 0.8
+SHORTEST, LONGEST = 0.1, 1.5
+SHRINK, GROW = 0.75, 1.25
+MAX_TRIALS = 10
+
+
+@dataclass(frozen=True)
+class PaperConfig(SamplerConfig):
+    """The paper's configuration.
+
+    Every step of its 1000-step process is taken from the start level down, whatever `steps` says.
+
+    Attributes:
+        start_sigma: level of the start; `None` chooses by the memory bank.
+        bank: the memory bank; `None` is the bundled one.
+        search_every: steps between line searches; between them the last step length is kept.
+        blend: blend the initial image in, with a share that falls from 1 at the start to 0 at the end.
+    """
+
+    spacing: str = "cosine"
+    bank: BankRule | None = None
+    search_every: int = 5
+    blend: bool = False
+
+
+def solve_dynamicdps_paper(
+    measurement: Tensor,
+    operator: Operator,
+    denoiser: Denoiser,
+    initial: Tensor,
+    *,
+    generator: torch.Generator,
+    config: PaperConfig = PaperConfig(),
+    progress: Progress | None = None,
+) -> Reconstruction:
+    """Ancestral steps of the 1000-step process, each followed by a step along the composite loss's gradient through the network.
+
+    A line search every fifth step: the length starts at 1 and is shrunk or grown within [0.1, 1.5] until the Wolfe conditions
+    hold, at most 10 trials, each a full pass and back; the last 5 steps take 0.1. Returns the denoised image of best data fit.
+    Arguments as `dynamicdps.solvers.dynamicdps.solve_dynamicdps`.
+    """
+    table = cosine_levels().to(initial)
+    warnings: list[str] = []
+    if config.start_sigma is None:
+        rule = config.bank or read_bank()
+        residual = measurement - operator(initial)
+        first = rule.steps(residual)
+        outside = int(rule.outside(residual, operator.noise_std).sum())
+        if outside:
+            warnings.append(f"{outside} of {len(initial)} images explain the measurement worse than pure noise in the memory bank")
+    else:
+        first = (torch.searchsorted(table, torch.tensor(config.start_sigma).to(table)) + 1).expand(len(initial))
+
+    # Images start at different steps of one process: all count down together, and each joins when its step comes.
+    most = int(first.max())
+
+    count = torch.arange(most, 0, -1, device=initial.device)[:, None]
+
+    def sample(run: Run) -> Tensor:
+        x = run.x
+        run.levels = table[torch.minimum(first[None], count) - 1]
+        out = initial.clone()
+        best = torch.full((len(initial),), torch.inf, dtype=torch.float64, device=initial.device)
+        length = torch.full_like(best, 1.0)
+        for i in range(most):
+            t = most - i
+            running = (first >= t).nonzero()[:, 0]
+            sigma = table[t - 1].expand(len(running))
+            # The loss is in the paper's units already (range 2), hence half the factor of DPS.
+            down = table[t - 2] if t > 1 else torch.zeros_like(table[0])
+            scale = float(vp_factor(table[t - 1], down)) / 2
+            y, part, here = measurement[running], operator.select(running), x[running]
+            denoised, pullback = run.denoise_with_pullback(here, sigma, running)
+            if config.blend:
+                share = per_image((t / first[running]).to(here), here)
+                denoised = (1 - share) * denoised + share * initial[running]
+            value, slope = composite_loss(part, y, denoised)
+            gradient = pullback(slope)
+            run.operator_calls += 2
+            outcome = torch.full_like(running, int(Outcome.UNCHECKED))
+            if t <= 5:
+                length[running] = SHORTEST
+            elif i % config.search_every == 0:
+                found, outcome = _search(run, here, scale * gradient, gradient, value, sigma, y, part, running)
+                length[running] = found
+            better = value < best[running]
+            out = out.index_copy(0, running[better], denoised[better])
+            best[running] = torch.minimum(best[running], value)
+            if t > 1:
+                wide = per_image(sigma, here)
+                mean = denoised + (down / wide) ** 2 * (here - denoised)
+                stepped = mean + down * (1 - (down / wide) ** 2).clamp_min(0).sqrt() * run.noise()[running]
+                x = x.index_copy(0, running, stepped - per_image(length[running], here) * scale * gradient)
+            full = torch.full_like(first, int(Outcome.UNCHECKED)).index_copy(0, running, outcome)
+            run.record(i, data_misfit(operator, measurement, out), length, full)
+        return out
+
+    start = table[first - 1]
+    shown = replace(config, steps=most)
+    return run_samples(
+        sample,
+        measurement,
+        operator,
+        denoiser,
+        initial,
+        shown,
+        generator=generator,
+        progress=progress,
+        start=start,
+        warnings=warnings,
+    )
+
+
+def read_bank() -> BankRule:
+    """The bundled memory bank."""
+    rule = read_start_level(Path(str(files("dynamicdps.models"))) / "start-bank.json")
+    if not isinstance(rule, BankRule):
+        raise TypeError("the bundled memory bank is of another rule")
+    return rule
+
+
+def _search(
+    run: Run,
+    x: Tensor,
+    direction: Tensor,
+    gradient: Tensor,
+    value0: Tensor,
+    sigma: Tensor,
+    y: Tensor,
+    operator: Operator,
+    index: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """The reference implementation's search, image by image: Armijo fails, shrink; curvature fails, grow; within its bounds."""
+    length = torch.ones_like(value0)
+    outcome = torch.full_like(index, int(Outcome.TRIAL_LIMIT))
+    slope0 = -inner(gradient, direction)
+    active = torch.ones_like(index, dtype=torch.bool)
+    for _ in range(MAX_TRIALS):
+        chosen = active.nonzero()[:, 0]
+        if len(chosen) == 0:
+            break
+        trial = x[chosen] - per_image(length[chosen], x) * direction[chosen]
+        denoised, pullback = run.denoise_with_pullback(trial, sigma[chosen], index[chosen])
+        value, slope = composite_loss(operator.select(chosen), y[chosen], denoised)
+        along = -inner(pullback(slope), direction[chosen])
+        run.operator_calls += 2
+        short = value > value0[chosen] + C1 * length[chosen] * slope0[chosen]
+        flat = along.abs() <= -C2 * slope0[chosen]
+        new = torch.where(short, SHRINK * length[chosen], torch.where(flat, length[chosen], GROW * length[chosen]))
+        new = new.clamp(SHORTEST, LONGEST)
+        done = ~short & flat
+        outcome[chosen[done]] = int(Outcome.SATISFIED)
+        stuck = ~done & (new == length[chosen])
+        outcome[chosen[stuck]] = int(Outcome.STEP_LIMIT)
+        length[chosen] = new
+        active[chosen[done | stuck]] = False
+    return length, outcome

@@ -1,0 +1,65 @@
+"""PiGDM (Song, Vahdat, Mardani, Kautz, ICLR 2023): pseudo-inverse guidance."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dynamicdps.diffusion import Denoiser
+from dynamicdps.operators import Operator
+from dynamicdps.solvers.data_fidelity import data_misfit, per_image
+from dynamicdps.solvers.reconstruction import Progress, Reconstruction
+from dynamicdps.solvers.sampler import Run, SamplerConfig, run_samples
+
+
+@dataclass(frozen=True)
+class PiGDMConfig(SamplerConfig):
+    """How to run PiGDM.
+
+    Attributes:
+        noise_scale: factor on the noise that the measurement is believed to have.
+    """
+
+    noise_scale: float = 1.0
+
+
+def solve_pigdm(
+    measurement: Tensor,
+    operator: Operator,
+    denoiser: Denoiser,
+    initial: Tensor,
+    *,
+    generator: torch.Generator,
+    config: PiGDMConfig = PiGDMConfig(),
+    progress: Progress | None = None,
+) -> Reconstruction:
+    """``p(x0 | x_t)`` taken as a Gaussian around the denoised image with variance r^2, so that ``p(y | x_t)`` is known.
+
+    Algorithm 1 of the paper in noise-level form: ``x0 = D + sigma^2 (dD/dx)^T H^T (r^2 H H^T + sigma_y^2)^-1 (y - H D)``, then a DDIM
+    step. r is the denoiser's error r(sigma), where the paper has ``sigma^2 / (1 + sigma^2)``, right for data of unit variance.
+    Arguments as `dynamicdps.solvers.dynamicdps.solve_dynamicdps`.
+
+    Raises:
+        InputError: the operator is not linear.
+    """
+    problem = operator.linear_problem(measurement, initial.shape)
+    model, y = problem.model, problem.measurement
+
+    def sample(run: Run) -> Tensor:
+        x = run.x
+        for i, sigma in enumerate(run.levels):
+            denoised, pullback = run.denoise_with_pullback(x, sigma)
+            variance = run.error(sigma).square()
+            noise = (config.noise_scale * model.noise_std.to(variance)).square()
+            w = model.solve_dual(y - model(denoised), noise / variance) / per_image(variance, y)
+            x0 = denoised + per_image(sigma.square(), x) * pullback(model.adjoint(w))
+            run.operator_calls += 4
+            run.record(i, data_misfit(operator, measurement, x0))
+            if i + 1 == len(run.levels):
+                return x0
+            x = run.step_down(x, x0, i, config.eta)
+        raise AssertionError("a schedule has at least one level")
+
+    return run_samples(
+        sample, measurement, operator, denoiser, initial, config, generator=generator, progress=progress, warnings=problem.warnings
+    )

@@ -1,0 +1,245 @@
+"""What all diffusion samplers share: noise levels, starts, counted passes, the mean of samples."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from dynamicdps.diffusion import Denoiser, denoising_error, descending_levels
+from dynamicdps.diffusion.levels import cosine_levels
+from dynamicdps.diffusion.sampling import image_generators, noise_like
+from dynamicdps.operators import Operator
+from dynamicdps.solvers.data_fidelity import data_misfit, per_image
+from dynamicdps.solvers.reconstruction import Progress, Reconstruction, TraceStep, denoise_images
+
+SPACINGS = ("karras", "log", "cosine")
+PURE_NOISE = 10.0
+
+
+@dataclass(frozen=True)
+class SamplerConfig:
+    """What every sampler has; each adds the constants of its paper.
+
+    Attributes:
+        samples: posterior samples; the estimate is their mean, the uncertainty their spread.
+        steps: noise levels from the start down.
+        start_sigma: the initial image is noised to this level; `None` is the algorithm's own start (pure noise, unless it says
+            otherwise).
+        stop_sigma: the last level.
+        spacing: of the levels: ``"karras"`` (Karras et al. 2022), ``"log"`` (uniform in log sigma) or ``"cosine"`` (the paper's
+            1000-step table, every so many).
+        rho: how much Karras's levels crowd at the low end.
+        eta: share of ancestral noise in each step: 0 is deterministic, 1 ancestral sampling. Where an algorithm has no such
+            choice it says so.
+        chunk: slices a denoiser pass, a bound on memory.
+    """
+
+    samples: int = 1
+    steps: int = 100
+    start_sigma: float | None = None
+    stop_sigma: float = 0.01
+    spacing: str = "karras"
+    rho: float = 3.0
+    eta: float = 1.0
+    chunk: int = 8
+
+    def __post_init__(self) -> None:
+        if self.samples < 1 or self.steps < 1 or self.chunk < 1:
+            raise ValueError(f"samples {self.samples}, steps {self.steps}, chunk {self.chunk}; expected at least 1 of each")
+        if self.spacing not in SPACINGS:
+            raise ValueError(f"the spacing is {self.spacing!r}; expected one of {', '.join(SPACINGS)}")
+        if not 0 <= self.eta <= 1:
+            raise ValueError(f"eta is {self.eta}; expected 0 to 1")
+        if self.stop_sigma <= 0 or (self.start_sigma is not None and self.start_sigma <= 0):
+            raise ValueError(f"levels {self.start_sigma} and {self.stop_sigma}; expected numbers greater than 0")
+
+    def levels(self, start: Tensor) -> Tensor:
+        """Noise levels from each image's start down, ``(steps, batch)``."""
+        if self.spacing == "karras":
+            return descending_levels(start, self.steps, self.stop_sigma, self.rho)
+        if self.spacing == "log":
+            # rho to infinity: equal ratios.
+            end = torch.minimum(start, torch.full_like(start, self.stop_sigma)).log()
+            ramp = torch.linspace(0, 1, self.steps, device=start.device)[:, None] if self.steps > 1 else torch.zeros_like(start[None, :1])
+            return (start.log() + ramp * (end - start.log())).exp()
+        table = cosine_levels().to(start)
+        top = torch.searchsorted(table, start.clamp(max=float(table[-1])))
+        low = torch.searchsorted(table, torch.minimum(start, torch.full_like(start, self.stop_sigma)))
+        ramp = torch.linspace(0, 1, self.steps, device=start.device)[:, None] if self.steps > 1 else torch.zeros_like(start[None, :1])
+        return table[(top + ramp * (low - top)).round().long()]
+
+
+@dataclass
+class Run:
+    """One sample of a batch on its way down: the state that a sampler's loop needs.
+
+    Attributes:
+        x: the start, noised to ``levels[0]``.
+        levels: noise levels, ``(steps, batch)``.
+        generators: one an image.
+        denoiser: the prior.
+        chunk: slices a pass.
+        nfe: denoiser passes of each image so far.
+        nbackward: backward passes.
+        trace: the steps so far.
+    """
+
+    x: Tensor
+    levels: Tensor
+    generators: Sequence[torch.Generator]
+    denoiser: Denoiser
+    chunk: int
+    tick: Callable[[int], None]
+    nfe: Tensor
+    nbackward: Tensor
+    operator_calls: int = 0
+    trace: list[TraceStep] = field(default_factory=list)
+
+    def denoise(self, x: Tensor, sigma: Tensor, index: Tensor | None = None) -> Tensor:
+        """``D(x, sigma)`` without gradient, counted; `index` says which images of the batch these are, if not all."""
+        with torch.no_grad():
+            out = denoise_images(self.denoiser, x, sigma, self.chunk)
+        self.nfe[slice(None) if index is None else index] += 1
+        return out
+
+    def denoise_with_pullback(self, x: Tensor, sigma: Tensor, index: Tensor | None = None) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """``D(x, sigma)`` and the product of a vector with its Jacobian's transpose, usable once; both passes are counted."""
+        chosen = slice(None) if index is None else index
+        with torch.enable_grad():
+            variable = x.detach().clone().requires_grad_()
+            denoised = denoise_images(self.denoiser, variable, sigma, self.chunk)
+        self.nfe[chosen] += 1
+
+        def pullback(w: Tensor) -> Tensor:
+            self.nbackward[chosen] += 1
+            gradient: Tensor = torch.autograd.grad(denoised, variable, w.to(denoised))[0]
+            return gradient
+
+        return denoised.detach(), pullback
+
+    def error(self, sigma: Tensor) -> Tensor:
+        """The denoiser's expected error r(sigma), ``(batch,)``."""
+        return denoising_error(self.denoiser, sigma)
+
+    def noise(self, shape: Sequence[int] | None = None) -> Tensor:
+        """Standard normal noise of image shape, or of another one, batch first."""
+        like = self.x if shape is None else self.x.new_empty(tuple(shape))
+        return noise_like(like, self.generators)
+
+    def renew(self, x: Tensor, x0: Tensor, i: int, share: float) -> Tensor:
+        """From level i to the next, with a share of the noise's variance drawn anew (Zhu et al. 2023, eq. 14; Zhang et al. 2025)."""
+        noise = float((1 - share) ** 0.5) * (x - x0) / per_image(self.levels[i], x)
+        if share > 0:
+            noise = noise + float(share**0.5) * self.noise()
+        return x0 + per_image(self.levels[i + 1], x) * noise
+
+    def step_down(self, x: Tensor, x0: Tensor, i: int, eta: float) -> Tensor:
+        """From level i to the next, with `x0` as the clean image (Song et al. 2021, DDIM eq. 12, in noise-level form).
+
+        With ``eta = 1`` it is the ancestral step: the posterior of the next state given `x` and `x0`.
+        """
+        sigma, down = per_image(self.levels[i], x), per_image(self.levels[i + 1], x)
+        fresh = eta * down * (1 - (down / sigma) ** 2).clamp_min(0).sqrt()
+        kept = (down**2 - fresh**2).clamp_min(0).sqrt()
+        return x0 + kept / sigma * (x - x0) + (fresh * self.noise() if eta > 0 else 0)
+
+    def record(self, i: int, misfit: Tensor, step_length: Tensor | None = None, outcome: Tensor | None = None) -> None:
+        """Note a finished step; what a solver does not have is 1 (step) or satisfied (outcome)."""
+        sigma = self.levels[i]
+        ones = torch.ones_like(sigma)
+        lengths = ones if step_length is None else step_length.to(sigma)
+        outcomes = torch.zeros_like(sigma, dtype=torch.long) if outcome is None else outcome
+        self.trace.append(TraceStep(i, sigma, misfit.to(sigma), lengths, outcomes))
+        self.tick(i)
+
+
+Sample = Callable[[Run], Tensor]
+
+
+def run_samples(
+    sample: Sample,
+    measurement: Tensor,
+    operator: Operator,
+    denoiser: Denoiser,
+    initial: Tensor,
+    config: SamplerConfig,
+    *,
+    generator: torch.Generator,
+    progress: Progress | None = None,
+    start: Tensor | None = None,
+    warnings: Sequence[str] = (),
+    finish: Callable[[Tensor, Tensor], Tensor] | None = None,
+) -> Reconstruction:
+    """Draw `config.samples` samples and return their mean with the spread.
+
+    An image's noise depends on the generator and the image's place only; sample k's noise not on how many are drawn, so that more
+    samples can be added later.
+
+    Args:
+        sample: one sample from a `Run` to its end; returns the clean images.
+        measurement: y, batch first.
+        operator: forward model.
+        denoiser: the prior.
+        initial: images that a warm start is noised from.
+        config: counts and levels.
+        generator: source of all randomness.
+        progress: called with steps done and planned.
+        start: start level of each image, ``(batch,)``; by default the configuration's, or pure noise.
+        warnings: passed on.
+        finish: called with the mean and the last levels; returns the estimate.
+    """
+    batch, device = len(initial), initial.device
+    warm = start is not None or config.start_sigma is not None
+    if start is None:
+        start = torch.full((batch,), config.start_sigma or PURE_NOISE, device=device)
+    levels = config.levels(start)
+    # Pure noise has the prior's mean: a start around 0 would be off by a share of the range.
+    centre = initial if warm else torch.full_like(initial, float(getattr(denoiser, "data_mean", 0.5)))
+    seeds = image_generators(generator, batch)
+    mean, square = torch.zeros_like(initial), torch.zeros_like(initial)
+    nfe, nbackward = (torch.zeros(batch, dtype=torch.long, device=device) for _ in range(2))
+    traces: list[list[TraceStep]] = []
+    calls = 0
+    for index in range(config.samples):
+        generators = [torch.Generator().manual_seed(g.initial_seed() + index) for g in seeds]
+
+        def tick(i: int, index: int = index) -> None:
+            if progress is not None:
+                progress(index * config.steps + i + 1, config.samples * config.steps)
+
+        x = centre + per_image(levels[0], centre) * noise_like(centre, generators)
+        run = Run(x, levels, generators, denoiser, config.chunk, tick, nfe, nbackward)
+        found = sample(run)
+        traces.append(run.trace)
+        calls += run.operator_calls
+        # Welford's update: the spread of nearly equal samples must not cancel.
+        delta = found - mean
+        mean = mean + delta / (index + 1)
+        square = square + delta * (found - mean)
+    image = mean if finish is None else finish(mean, levels[-1])
+    return Reconstruction(
+        image=image,
+        misfit=data_misfit(operator, measurement, image),
+        nfe=nfe,
+        nbackward=nbackward,
+        start_sigma=start,
+        uncertainty=(square / (config.samples - 1)).sqrt() if config.samples > 1 else None,
+        operator_calls=calls,
+        trace=mean_trace(traces),
+        warnings=list(warnings),
+    )
+
+
+def mean_trace(traces: Sequence[Sequence[TraceStep]]) -> list[TraceStep]:
+    """The steps of several samples as one trace."""
+    return [
+        TraceStep(
+            step=steps[0].step,
+            sigma=steps[0].sigma,
+            misfit=torch.stack([s.misfit for s in steps]).mean(0),
+            step_length=torch.stack([s.step_length for s in steps]).mean(0),
+            outcome=torch.stack([s.outcome for s in steps]).amax(0),
+        )
+        for steps in zip(*traces, strict=True)
+    ]
