@@ -1,12 +1,15 @@
 import json
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from dynamicdps.diffusion import level_of_step
 from dynamicdps.errors import InputError
-from dynamicdps.solvers import StartLevelRule, excess_misfit, fit_start_level, read_start_level
+from dynamicdps.solvers import BankRule, StartLevelRule, excess_misfit, fit_start_level, read_start_level
+from tests.properties import input_error
 
 
 def flat_residual(excess: torch.Tensor) -> torch.Tensor:
@@ -70,3 +73,90 @@ def test_bad_calibrations_are_refused_in_one_sentence(tmp_path: Path, content: s
     assert "\n" not in str(caught.value)
     with pytest.raises(InputError):
         read_start_level(tmp_path / "missing.json")
+
+
+def calibrated(**changes: object) -> StartLevelRule:
+    values = {
+        "misfit": (0.01, 0.1),
+        "sigma": (0.02, 0.2),
+        "quantiles": (0.1, 0.9),
+        "quantile_sigma": ((0.01, 0.1), (0.04, 0.4)),
+        "share": (0.3, 1.0),
+    }
+    return StartLevelRule(**(values | changes))  # type: ignore[arg-type]
+
+
+def test_a_higher_quantile_starts_higher() -> None:
+    rule = calibrated()
+    residual = flat_residual(torch.tensor([0.01, 0.03, 0.1]))
+    levels = torch.stack([rule(residual, 1e-9, q) for q in (0.0, 0.1, 0.5, 0.9, 1.0)])
+    assert (levels.diff(dim=0) >= 0).all()
+    torch.testing.assert_close(levels[1], torch.tensor([0.01, 0.01 * 10 ** math.log10(3), 0.1]))
+    torch.testing.assert_close(levels[2, 0], torch.tensor(0.02))
+    with input_error("quantiles"):
+        StartLevelRule((0.01,), (0.02,))(residual, 1e-9, 0.5)
+
+
+def test_quantiles_are_those_of_the_images_own_best_levels() -> None:
+    levels = [0.01, 0.1, 1.0]
+    best = np.array([0] * 25 + [1] * 50 + [2] * 25)
+    error = np.ones((100, 3))
+    error[np.arange(100), best] = 0.5
+    rule = fit_start_level([0.05] * 100, levels, error, knots=1)
+    residual = flat_residual(torch.tensor([0.05]))
+    for quantile, expected in ((0.1, 0.01), (0.5, 0.1), (0.9, 1.0)):
+        assert rule(residual, 1e-9, quantile).item() == pytest.approx(expected, rel=1e-3)
+
+
+def test_share_of_the_initial_image_is_fitted_and_falls_with_the_misfit() -> None:
+    rng = np.random.default_rng(0)
+    misfit = np.repeat([0.01, 0.1], 50)
+    error = np.ones((100, 2))
+    share = np.where(misfit[:, None] < 0.05, 0.4, 1.3) + 0.05 * rng.standard_normal((100, 2))
+    rule = fit_start_level(misfit.tolist(), [0.1, 0.2], error, share=share, knots=2)
+    found = rule.initial_share(flat_residual(torch.tensor([0.001, 0.01, 0.1, 1.0])), 1e-9)
+    torch.testing.assert_close(found, torch.tensor([0.6, 0.6, 0.0, 0.0]), atol=0.02, rtol=0)
+    assert (StartLevelRule((0.01,), (0.02,)).initial_share(flat_residual(torch.tensor([0.1])), 1e-9) == 0).all()
+
+
+@pytest.mark.parametrize(
+    "change", [{"share": (0.5,)}, {"share": (0.5, 1.5)}, {"quantiles": (0.1,)}, {"quantile_sigma": ((0.2, 0.1), (0.4, 0.4))}]
+)
+def test_calibrations_that_contradict_themselves_are_refused(change: dict[str, object]) -> None:
+    with input_error("calibrat"):
+        calibrated(**change)
+
+
+def bank() -> BankRule:
+    return BankRule(tuple(2.0 + k for k in range(20)), tau=0.5)
+
+
+@pytest.mark.parametrize(("norm", "step"), [(0.01, 50), (4.0, 50), (7.0, 100), (8.9, 100), (30.0, 150), (480.0, 950), (1e6, 950)])
+def test_bank_takes_the_nearest_chunk_or_one_lower(norm: float, step: int) -> None:
+    """``norm ** tau`` against means 2, 3, 4, ...; one chunk lower where the mean is below it."""
+    residual = flat_residual(torch.tensor([norm / 512]))
+    assert bank().steps(residual).item() == step
+
+
+def test_bank_serves_any_image_size_and_warns_beyond_its_end() -> None:
+    rule = bank()
+    for size in (8, 64):
+        residual = torch.full((2, 1, size, size), 0.05)
+        assert rule.steps(residual).tolist() == [150, 150]
+        torch.testing.assert_close(rule(residual, 0.01), torch.full((2,), level_of_step(150)))
+    assert rule.outside(flat_residual(torch.tensor([0.05, 2.0])), 0.01).tolist() == [False, True]
+    with input_error("quantiles"):
+        rule(flat_residual(torch.tensor([0.05])), 0.01, 0.5)
+
+
+@pytest.mark.parametrize("rule", [calibrated(), bank()], ids=["misfit", "bank"])
+def test_every_rule_comes_back_from_its_file(rule: StartLevelRule | BankRule, tmp_path: Path) -> None:
+    path = tmp_path / "rule.json"
+    path.write_text(json.dumps(rule.to_json()))
+    assert read_start_level(path) == rule
+
+
+@pytest.mark.parametrize("means", [(), (1.0,) * 19, (-1.0,) * 20, (float("nan"),) * 20])
+def test_bad_banks_are_refused(means: tuple[float, ...]) -> None:
+    with input_error("memory bank"):
+        BankRule(means)

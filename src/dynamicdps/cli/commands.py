@@ -287,6 +287,8 @@ class Benchmark:
     """Conditions MODEL/DEGRADATION, separated by commas; unet is unet-iqt-in."""
     slices_per_scan: int = 4
     """Evenly spaced slices of each scan."""
+    slab: int = 10
+    """Neighbouring slices of each scan where a degradation couples slices."""
     prior: str = "brain-t1w"
     """Bundled prior or a .safetensors file."""
     settings: Path | None = None

@@ -60,8 +60,9 @@ def run(arguments: "Benchmark") -> None:
     unknown = [name for name in solvers if name not in available()]
     if unknown:
         raise InputError(f"there is no solver {unknown[0]!r}; expected some of {', '.join(available())}; change --solvers")
-    if arguments.slices_per_scan < 1:
-        raise InputError(f"--slices-per-scan is {arguments.slices_per_scan}; expected at least 1; change it")
+    for name in ("slices_per_scan", "slab"):
+        if getattr(arguments, name) < 1:
+            raise InputError(f"--{name.replace('_', '-')} is {getattr(arguments, name)}; expected at least 1; change it")
     settings = read_settings(arguments.settings) if arguments.settings else {}
     for name, values in settings.items():
         make_config(name, values)
@@ -75,6 +76,7 @@ def run(arguments: "Benchmark") -> None:
                 solvers,
                 open_prior(arguments.prior, "cpu", arguments.precision),
                 slices_per_scan=arguments.slices_per_scan,
+                slab=arguments.slab,
                 settings=settings,
                 seed=arguments.seed,
                 progress=bar,

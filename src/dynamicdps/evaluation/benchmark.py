@@ -3,7 +3,7 @@
 import csv
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,13 @@ from torch import Tensor
 from dynamicdps.conditional import ConditionalUNet
 from dynamicdps.diffusion import Denoiser
 from dynamicdps.diffusion.model_file import write_json
-from dynamicdps.errors import InputError
 from dynamicdps.evaluation.fidelity import nrmse, psnr, ssim
 from dynamicdps.operators import LowField, add_noise
 from dynamicdps.solvers import Reconstruction, make_config, solve_tensors
 from dynamicdps.volumes import IntensityScale, load, to_slices
 
 BOOTSTRAPS = 2000
+SLAB = 10
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,13 @@ def chosen_slices(count: int, wanted: int) -> list[int]:
     return [count * (2 * i + 1) // (2 * wanted) for i in range(wanted)]
 
 
+def middle_slices(count: int, wanted: int) -> list[int]:
+    """Neighbouring slice numbers around the middle."""
+    wanted = min(wanted, count)
+    first = (count - wanted) // 2
+    return list(range(first, first + wanted))
+
+
 def run_benchmark(
     scans: Sequence[Path],
     conditions: Sequence[Condition],
@@ -70,13 +77,15 @@ def run_benchmark(
     denoiser: Denoiser,
     *,
     slices_per_scan: int = 4,
+    slab: int = SLAB,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Row]:
     """Degrade, reconstruct and measure.
 
-    Each scan's slices are one batch. Noise and samples depend on the seed and the subject's place only, so every solver sees the
+    Each scan's slices are one batch; where a degradation couples slices they are one volume, a slab of neighbouring slices in the middle
+    of the scan. Noise and samples depend on the seed and the subject's place only, so every solver sees the
     same measurements.
 
     Args:
@@ -85,26 +94,23 @@ def run_benchmark(
         solvers: names of `dynamicdps.solvers.available`.
         denoiser: the prior.
         slices_per_scan: evenly spaced slices of each scan.
+        slab: slices of a slab.
         settings: by solver, what differs from its defaults; see `dynamicdps.solvers.make_config`.
         seed: of noise and samples.
         progress: called with reconstructions done and planned.
-
-    Raises:
-        InputError: a condition couples slices (a single slice cannot be measured alone).
     """
-    for condition in conditions:
-        if condition.operator.couples_slices:
-            raise InputError(f"{condition.name} couples slices; expected a degradation of single slices; leave it out")
     configs = {name: make_config(name, (settings or {}).get(name, {})) for name in solvers}
     rows: list[Row] = []
     planned, done = len(scans) * len(conditions) * len(solvers), 0
     for index, path in enumerate(scans):
         volume = load(path)
         slices = to_slices(IntensityScale.robust(volume.data).apply(volume).data)
-        numbers = chosen_slices(len(slices), slices_per_scan)
-        truth = slices[numbers]
         for condition in conditions:
             operator = condition.operator
+            numbers = middle_slices(len(slices), slab) if operator.couples_slices else chosen_slices(len(slices), slices_per_scan)
+            truth = slices[numbers]
+            if operator.couples_slices:
+                truth = truth.movedim(0, 1)[None]
             generators = [torch.Generator().manual_seed(seed + 1000 * index + i) for i in range(len(truth))]
             y = add_noise(operator(truth), operator.noise_std, generators, operator.noise)
             initial = condition.model.enhance(y, operator, truth.shape)
@@ -119,7 +125,7 @@ def run_benchmark(
                     generator=torch.Generator().manual_seed(seed + index),
                     config=configs[solver],
                 )
-                seconds = (time.monotonic() - began) / len(truth)
+                seconds = (time.monotonic() - began) / len(numbers)
                 rows += _rows(found, truth, subject_name(path), numbers, condition.name, solver, seconds)
                 done += 1
                 if progress is not None:
@@ -128,6 +134,14 @@ def run_benchmark(
 
 
 def _rows(found: Reconstruction, truth: Tensor, subject: str, numbers: list[int], condition: str, solver: str, seconds: float) -> list[Row]:
+    if truth.ndim == 5:
+        # One volume: its slices share what was spent on it.
+        found = replace(
+            found,
+            image=found.image[0].movedim(1, 0),
+            **{name: getattr(found, name).expand(len(numbers)) for name in ("misfit", "nfe", "nbackward", "start_sigma")},
+        )
+        truth = truth[0].movedim(1, 0)
     measured = psnr(found.image, truth), ssim(found.image, truth), nrmse(found.image, truth)
     return [
         Row(

@@ -12,8 +12,9 @@ from dynamicdps.conditional import ConditionalUNet
 from dynamicdps.diffusion import Denoiser
 from dynamicdps.diffusion.levels import cosine_levels
 from dynamicdps.operators import LowField, add_noise
+from dynamicdps.solvers.data_fidelity import inner
 from dynamicdps.solvers.dps import DPSConfig, solve_dps
-from dynamicdps.solvers.dynamicdps import DynamicDPSConfig, solve_dynamicdps
+from dynamicdps.solvers.dynamicdps import DynamicDPSConfig, initial_step, solve_dynamicdps
 from dynamicdps.solvers.start_level import CHUNK, PAPER_NORM, BankRule, StartLevelRule, excess_misfit, fit_start_level
 from dynamicdps.volumes import IntensityScale, load, to_slices
 
@@ -77,7 +78,7 @@ def calibrate_start(
         source: recorded in the rule.
         progress: called with runs done and planned.
     """
-    misfits, errors, conditions = [], [], []
+    misfits, errors, shares, conditions = [], [], [], []
     total, done = len(models) * len(degradations) * len(CANDIDATES), 0
     for model_name, model in models.items():
         for degradation_name, operator in degradations.items():
@@ -86,18 +87,23 @@ def calibrate_start(
             initial = model.enhance(y, operator, truth.shape)
             misfits.append(excess_misfit(y - operator(initial), operator.noise_std))
             conditions += [f"{model_name}/{degradation_name}"] * len(truth)
-            row = []
+            row, weights = [], []
             for level in CANDIDATES:
+                base = initial_step(y, operator, initial, torch.full((len(truth),), level), config).x
                 found = solve_dynamicdps(
                     y, operator, denoiser, initial, generator=torch.Generator().manual_seed(seed), config=replace(config, start_sigma=level)
                 )
+                # The share w of least error in base + w (found - base).
+                change = found.image - base
+                weights.append((inner(truth - base, change) / inner(change, change).clamp_min(1e-12)).float())
                 row.append((found.image - truth).square().flatten(1).mean(1).sqrt())
                 done += 1
                 if progress is not None:
                     progress(done, total)
             errors.append(torch.stack(row, dim=1))
+            shares.append(torch.stack(weights, dim=1))
     misfit, error = torch.cat(misfits), torch.cat(errors)
-    rule = fit_start_level(misfit.tolist(), CANDIDATES, error.numpy(), source=source)
+    rule = fit_start_level(misfit.tolist(), CANDIDATES, error.numpy(), share=torch.cat(shares).numpy(), source=source)
     return StartCalibration(rule, misfit, CANDIDATES, error, conditions)
 
 

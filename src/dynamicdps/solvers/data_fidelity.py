@@ -127,7 +127,9 @@ def data_step(
     misfit = whole.misfit(first)
     step, outcome = torch.zeros_like(value), torch.zeros_like(value, dtype=torch.long)
     calls = torch.ones_like(outcome)
-    running = misfit > discrepancy
+    # An image without any misfit can be far from its minimum too.
+    goal = discrepancy if discrepancy > 0 else -1.0
+    running = misfit > goal
     memory = _Memory() if method == "l-bfgs" else None
     # Plain gradients have no natural length: the last accepted one is the best guess of the next.
     trial = torch.ones_like(value)
@@ -157,7 +159,7 @@ def data_step(
         step[index], outcome[index], value[index] = found.step, found.outcome, found.value
         misfit = misfit.index_copy(0, index, part.misfit(residual))
         better = value0 - found.value > tolerance * value0
-        running[index] = better & (misfit[index] > discrepancy)
+        running[index] = better & (misfit[index] > goal)
     return DataStep(x, misfit.to(x.dtype), step.to(x.dtype), outcome, int(calls.max()))
 
 

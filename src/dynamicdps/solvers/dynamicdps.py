@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dynamicdps.diffusion import Denoiser, denoising_error
 from dynamicdps.operators import Operator
-from dynamicdps.solvers.data_fidelity import METHODS, data_step, inner, norm, per_image
+from dynamicdps.solvers.data_fidelity import METHODS, DataStep, data_step, inner, norm, per_image
 from dynamicdps.solvers.line_search import LINE_SEARCHES, search
 from dynamicdps.solvers.reconstruction import Progress, Reconstruction
 from dynamicdps.solvers.sampler import Run, SamplerConfig, run_samples
@@ -90,7 +90,8 @@ def solve_dynamicdps(
 ) -> Reconstruction:
     """Take out of an initial image what the measurement contradicts.
 
-    1. The misfit of the initial image gives each image's start level (Kim et al. 2025, section 2.2).
+    1. The misfit of the initial image gives each image's start level (Kim et al. 2025, section 2.2), and how much of the initial image
+       itself goes into the estimate: where it explains the data it knows things that the prior does not.
     2. One data step mends what the operator alone explains (contrast, blur), so that only structure is left to the prior.
     3. From there, noised to the start level, the levels fall; at each the denoised image is made consistent with the data. An image
        whose levels have ended leaves the batch.
@@ -104,9 +105,8 @@ def solve_dynamicdps(
         config: see `DynamicDPSConfig`.
         progress: called with steps done and planned.
     """
-    start, warnings = choose_start(measurement, operator, initial, config)
-    # The initial image is off by about what its start level washes out: that is how far its data step may take it.
-    first = data_step(operator, measurement, initial, 2 * start, method=config.data_method, line_search=config.line_search)
+    start, share, warnings = choose_start(measurement, operator, initial, config)
+    first = initial_step(measurement, operator, initial, start, config)
     if config.estimate == "deterministic":
         config = replace(config, samples=1, eta=0.0)
     draw = _sample_image if config.gradient == "image" else _sample_network
@@ -121,6 +121,7 @@ def solve_dynamicdps(
     def finish(mean: Tensor, last_level: Tensor) -> Tensor:
         # Each sample explains the data, their mean does not where A bends: a last data step within what the samples leave open.
         nonlocal last_calls
+        mean = mean + per_image(share, mean) * (first.x - mean)
         last = data_step(operator, measurement, mean, config.spread_scale * denoising_error(denoiser, last_level), iterations=2)
         last_calls = last.operator_calls
         return last.x
@@ -141,20 +142,26 @@ def solve_dynamicdps(
     return replace(found, operator_calls=found.operator_calls + first.operator_calls + last_calls)
 
 
-def choose_start(measurement: Tensor, operator: Operator, initial: Tensor, config: DynamicDPSConfig) -> tuple[Tensor, list[str]]:
-    """Start level of each image, ``(batch,)``, and warnings where the calibration does not reach."""
+def initial_step(measurement: Tensor, operator: Operator, initial: Tensor, start: Tensor, config: DynamicDPSConfig) -> DataStep:
+    """The data step on the initial image; it is off by about what its start level washes out: so far the step may take it."""
+    return data_step(operator, measurement, initial, 2 * start, method=config.data_method, line_search=config.line_search)
+
+
+def choose_start(measurement: Tensor, operator: Operator, initial: Tensor, config: DynamicDPSConfig) -> tuple[Tensor, Tensor, list[str]]:
+    """Start level of each image and share of the initial one, ``(batch,)``, and warnings where the calibration does not reach."""
     if config.start_sigma is not None:
-        return torch.full((len(initial),), config.start_sigma, device=initial.device), []
+        start = torch.full((len(initial),), config.start_sigma, device=initial.device)
+        return start, torch.zeros_like(start), []
     rule = config.start_rule or read_start_level()
     residual = measurement - operator(initial)
     start = rule(residual, operator.noise_std, config.start_quantile)
+    share = rule.initial_share(residual, operator.noise_std) if config.start_quantile is None else torch.zeros_like(start)
     outside = int(rule.outside(residual, operator.noise_std).sum())
-    if not outside:
-        return start, []
-    return start, [
-        f"{outside} of {len(initial)} images explain the measurement worse than any calibration image; their start level is the highest "
-        f"calibrated one, {float(start.max()):.3g}"
+    warnings = [
+        f"{outside} of {len(initial)} images explain the measurement worse than any calibration image; their start level is the "
+        f"highest calibrated one, {float(start.max()):.3g}"
     ]
+    return start, share, warnings if outside else []
 
 
 def _sample_image(run: Run, y: Tensor, operator: Operator, x0: Tensor, config: DynamicDPSConfig) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dynamicdps.diffusion.levels import N_STEPS, cosine_levels
@@ -25,6 +26,9 @@ class StartRule(Protocol):
 
     def __call__(self, residual: Tensor, noise_std: float, quantile: float | None = None) -> Tensor:
         """Start level of each image, ``(batch,)``; `quantile` as in `DynamicDPSConfig`, where the rule has such a choice."""
+
+    def initial_share(self, residual: Tensor, noise_std: float) -> Tensor:
+        """How much the initial image counts in the estimate beside the mean of samples, 0 to 1, ``(batch,)``."""
 
     def outside(self, residual: Tensor, noise_std: float) -> Tensor:
         """Which images lie above the calibrated range, ``(batch,)``; below it doing little is safe."""
@@ -45,6 +49,8 @@ class StartLevelRule:
         source: what it was calibrated on.
         quantiles: the user's choice between safe and faithful: quantiles of the images' own best levels, increasing.
         quantile_sigma: start levels at each of them, like `sigma`.
+        share: how much the mean of samples counts against the initial image after its data step, 0 to 1, not decreasing; empty
+            for 1 everywhere.
     """
 
     misfit: tuple[float, ...]
@@ -52,6 +58,7 @@ class StartLevelRule:
     source: str = ""
     quantiles: tuple[float, ...] = ()
     quantile_sigma: tuple[tuple[float, ...], ...] = ()
+    share: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.misfit) != len(self.sigma) or not self.misfit:
@@ -64,6 +71,8 @@ class StartLevelRule:
             or any(len(row) != len(self.misfit) or min(row) <= 0 or list(row) != sorted(row) for row in rows)
         ):
             raise InputError("the start calibration is not monotone or not positive; expected rising misfits and levels; calibrate again")
+        if self.share and (len(self.share) != len(self.misfit) or not 0 <= min(self.share) <= max(self.share) <= 1):
+            raise InputError(f"the start calibration's shares are {self.share}; expected one from 0 to 1 for each misfit; calibrate again")
         if len(self.quantiles) != len(self.quantile_sigma) or list(self.quantiles) != sorted(set(self.quantiles)):
             raise InputError("the start calibration's quantiles do not fit their levels; expected one row of levels each; calibrate again")
 
@@ -73,9 +82,15 @@ class StartLevelRule:
         Raises:
             InputError: a quantile is asked for that the calibration does not have.
         """
+        return self._interpolated(np.log(self._levels(quantile)), residual, noise_std).exp()
+
+    def initial_share(self, residual: Tensor, noise_std: float) -> Tensor:
+        """How much the initial image counts in the estimate, ``(batch,)``: where it explains the data it knows what the prior does not."""
+        return 1 - self._interpolated(np.array(self.share or [1.0] * len(self.misfit)), residual, noise_std)
+
+    def _interpolated(self, values: NDArray[np.float64], residual: Tensor, noise_std: float) -> Tensor:
         excess = excess_misfit(residual, noise_std).double().clamp_min(1e-12).log().cpu().numpy()
-        values = np.interp(excess, np.log(self.misfit), np.log(self._levels(quantile)))
-        return torch.from_numpy(np.exp(values)).to(residual)
+        return torch.from_numpy(np.interp(excess, np.log(self.misfit), values)).to(residual)
 
     def _levels(self, quantile: float | None) -> tuple[float, ...]:
         if quantile is None:
@@ -91,7 +106,7 @@ class StartLevelRule:
     def to_json(self) -> dict[str, Any]:
         rows = {f"{q:g}": list(row) for q, row in zip(self.quantiles, self.quantile_sigma, strict=True)}
         values = {"kind": "start-level", "rule": "misfit", "misfit": list(self.misfit), "sigma": list(self.sigma)}
-        return values | {"quantiles": rows, "source": self.source}
+        return values | {"quantiles": rows, "share": list(self.share), "source": self.source}
 
 
 @dataclass(frozen=True)
@@ -135,6 +150,10 @@ class BankRule:
             raise InputError("the paper's bank has no quantiles; expected none; leave the quantile out")
         return cosine_levels().to(residual)[self.steps(residual) - 1]
 
+    def initial_share(self, residual: Tensor, noise_std: float) -> Tensor:
+        del noise_std
+        return torch.zeros(len(residual), dtype=residual.dtype, device=residual.device)
+
     def outside(self, residual: Tensor, noise_std: float) -> Tensor:
         del noise_std
         norm = PAPER_NORM * residual.double().flatten(1).square().mean(1).sqrt()
@@ -153,7 +172,9 @@ def excess_misfit(residual: Tensor, noise_std: float) -> Tensor:
     return (mean_square - noise_std**2).clamp_min(0).sqrt().to(residual.dtype)
 
 
-def fit_start_level(misfit: Sequence[float], sigma: Sequence[float], error: Any, *, source: str = "", knots: int = 8) -> StartLevelRule:
+def fit_start_level(
+    misfit: Sequence[float], sigma: Sequence[float], error: Any, *, share: Any = None, source: str = "", knots: int = 8
+) -> StartLevelRule:
     """Fit the rule to calibration images.
 
     For groups of images of similar misfit the level of lowest mean error is taken, then made monotone (pool adjacent violators);
@@ -163,6 +184,7 @@ def fit_start_level(misfit: Sequence[float], sigma: Sequence[float], error: Any,
         misfit: excess misfit of each calibration image, ``(images,)``.
         sigma: candidate start levels, increasing, ``(levels,)``.
         error: true error of each image's reconstruction from each level, ``(images, levels)``; lower is better, one scale for all.
+        share: best share of each image's reconstruction from each level against the data-stepped initial image, like `error`.
         source: what it was calibrated on.
         knots: groups.
 
@@ -187,11 +209,19 @@ def fit_start_level(misfit: Sequence[float], sigma: Sequence[float], error: Any,
     def rounded(values: Any) -> tuple[float, ...]:
         return tuple(float(f"{value:.4g}") for value in values[keep])
 
+    def rising(values: Any) -> NDArray[np.float64]:
+        return np.asarray(isotonic_regression(values, weights=weights).x)
+
     def monotone(values: Any) -> tuple[float, ...]:
-        return rounded(np.exp(isotonic_regression(values, weights=weights).x))
+        return rounded(np.exp(rising(values)))
 
     rows = tuple(monotone(np.array([np.quantile(own[g], q) for g in groups])) for q in QUANTILES)
-    return StartLevelRule(rounded(centres), monotone(best), source, QUANTILES, rows)
+    shares: tuple[float, ...] = ()
+    if share is not None:
+        nearest = [int(np.abs(np.log(sigma) - b).argmin()) for b in rising(best)]
+        raw = np.array([np.clip(np.asarray(share)[g, k].mean(), 0.0, 1.0) for g, k in zip(groups, nearest, strict=True)])
+        shares = rounded(rising(raw))
+    return StartLevelRule(rounded(centres), monotone(best), source, QUANTILES, rows, shares)
 
 
 def read_start_level(path: str | Path | None = None) -> StartLevelRule | BankRule:
@@ -215,6 +245,7 @@ def read_start_level(path: str | Path | None = None) -> StartLevelRule | BankRul
             source,
             tuple(map(float, rows)),
             tuple(tuple(map(float, row)) for row in rows.values()),
+            tuple(map(float, values.get("share", ()))),
         )
     except InputError:
         raise
