@@ -47,7 +47,7 @@ GRIDS: dict[str, tuple[str, tuple[float, ...]]] = {
     "projection": ("weight", (0.03, 0.1, 0.3, 1.0)),
     "ccdf": ("weight", (0.03, 0.1, 0.3, 1.0)),
     "pigdm": ("noise_scale", (1.0, 3.0, 10.0, 30.0)),
-    "ddnm": ("noise_scale", (1.0, 3.0, 10.0, 30.0)),
+    "ddnm": ("noise_scale", (3.0, 10.0, 30.0, 100.0, 300.0)),
     "ddrm": ("noise_scale", (1.0, 3.0, 10.0, 30.0)),
     "diffpir": ("weight", (0.1, 1.0, 10.0, 100.0)),
     "dds": ("weight", (10.0, 100.0, 1000.0, 10000.0)),

@@ -68,6 +68,13 @@ def test_simulate_names(scan_files: list[Path], tmp_path: Path, capsys: pytest.C
         (["--start-step", "20", "--start-sigma", "0.1"], "--start-sigma"),
         (["--start-calibration", "missing.json"], "missing.json"),
         (["--device", "abacus"], "abacus"),
+        (["--set", "steps"], "NAME=VALUE"),
+        (["--set", "colour=red"], "colour"),
+        (["--set", "steps=many"], "many"),
+        (["--set", "gradient=uphill"], "uphill"),
+        (["--start-quantile", "2"], "start_quantile"),
+        (["--solver", "tv", "--start-sigma", "0.1"], "start_sigma"),
+        (["--solver", "dps", "--estimate", "sample"], "estimate"),
     ],
 )
 def test_enhance(arguments: list[str], word: str, poor: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -117,6 +124,13 @@ def test_others(scan_files: list[Path], tmp_path: Path, capsys: pytest.CaptureFi
     refused(["benchmark", scan, "--out", out, "--solvers", "none-such"], capsys)
     refused(["benchmark", scan, "--out", out, "--conditions", "iqt-out"], capsys)
     refused(["benchmark", scan, "--out", out, "--slices-per-scan", "0"], capsys)
+    refused(["benchmark", scan, "--out", out, "--slab", "0"], capsys)
+    settings = tmp_path / "settings.json"
+    assert "missing.json" in refused(["benchmark", scan, "--out", out, "--settings", str(tmp_path / "missing.json")], capsys)
+    for text, word in (("[]", "settings.json"), ("{", "settings.json"), ('{"dps": {"colour": 1}}', "colour"), ('{"none": {}}', "none")):
+        settings.write_text(text)
+        assert word in refused(["benchmark", scan, "--out", out, "--settings", str(settings)], capsys)
+    refused(["calibrate", "start", scan, "--out", str(tmp_path / "c.json"), "--rule", "bank", "--tau", "0"], capsys)
 
 
 def test_failed_run_is_recorded(scan_files: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -162,6 +162,57 @@ def test_calibrate_and_benchmark(models: tuple[str, str], scan_files: list[Path]
     assert (out / "table.md").read_text().count("|") > 20
 
 
+def test_benchmark_continues_where_it_stopped(
+    models: tuple[str, str], scan_files: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Finished cells are kept, and the whole is what it would have been in one go; thick slices are benchmarked as slabs."""
+    scans = [str(scan_files[0]), str(scan_files[2])]
+    options = ["--prior", models[0], "--slices-per-scan", "1", "--slab", "6", "--solvers", "data-step,diffpir"]
+    settings = tmp_path / "settings.json"
+    settings.write_text('{"diffpir": {"steps": 2, "start_sigma": 0.1}}')
+    options += ["--conditions", f"{models[1]}/iqt-in,{models[1]}/thick-5mm", "--settings", str(settings)]
+
+    def table(out: Path, *scans: str) -> list[str]:
+        assert main(["benchmark", *scans, "--out", str(out), *options]) == 0
+        return [",".join(row.split(",")[:-2]) for row in (out / "results.csv").read_text().splitlines()]
+
+    parts, whole = tmp_path / "parts", tmp_path / "whole"
+    first = table(parts, scans[0])
+    assert len(first) == 1 + 2 * (1 + 6)
+    before = (parts / "results.csv").read_text().splitlines()
+    assert sorted(table(parts, *scans)) == sorted(table(whole, *scans))
+    assert (parts / "results.csv").read_text().splitlines()[: len(before)] == before
+    assert main(["benchmark", *scans, "--out", str(parts), *options, "--seed", "1"]) == 2
+    assert "other settings" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("solver", ["dynamicdps", "diffpir", "tv"])
+def test_enhance_by_any_solver(solver: str, models: tuple[str, str], measurement: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    options = {
+        "dynamicdps": ["--estimate", "deterministic", "--set", "data-method=l-bfgs", "--set", "line_search=armijo"],
+        "diffpir": ["--steps", "3", "--start-sigma", "0.1", "--set", "weight=2"],
+        "tv": ["--set", "iterations=5"],
+    }
+    command = ["enhance", str(measurement), "--out", str(out), "--prior", models[0], "--conditional", models[1], "--solver", solver]
+    assert main([*command, *options[solver]]) == 0
+    metrics = json.loads((out / "metrics.json").read_text())[solver]
+    assert metrics["nfe"] == {"dynamicdps": 5, "diffpir": 3, "tv": 0}[solver]
+    assert (out / "enhanced.nii.gz").exists()
+    warned = run_json(out)["warnings"]
+    assert any("contrast was undone" in str(w) for w in warned) == (solver != "dynamicdps")  # type: ignore[attr-defined]
+
+
+def test_the_papers_bank_is_built_and_used(models: tuple[str, str], measurement: Path, scan_files: list[Path], tmp_path: Path) -> None:
+    bank = tmp_path / "bank.json"
+    command = ["calibrate", "start", str(scan_files[0]), "--out", str(bank), "--prior", models[0], "--rule", "bank", "--steps", "4"]
+    assert main([*command, "--degradations", "iqt-in", "--slices-per-scan", "1"]) == 0
+    assert len(json.loads(bank.read_text())["means"]) == 20
+    out = tmp_path / "out"
+    command = ["enhance", str(measurement), "--out", str(out), "--prior", models[0], "--conditional", models[1]]
+    assert main([*command, "--samples", "1", "--steps", "1", "--start-calibration", str(bank)]) == 0
+
+
 def test_evaluate(measurement: Path, scan_files: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     truth, out = str(scan_files[0]), tmp_path / "eval"
     operator = str(measurement.with_name("poor.operator.json"))

@@ -1,18 +1,19 @@
 """`dynamicdps benchmark`."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from rich.markdown import Markdown
 
 from dynamicdps.cli.progress import out, progress_bar
 from dynamicdps.cli.record import recorded
 from dynamicdps.cli.run_enhance import open_prior
+from dynamicdps.cli.table import benchmark_table
 from dynamicdps.conditional import load_unet
 from dynamicdps.diffusion import read_model
+from dynamicdps.diffusion.model_file import write_json
 from dynamicdps.errors import InputError
-from dynamicdps.evaluation.benchmark import Condition, markdown_table, run_benchmark, write_benchmark
+from dynamicdps.evaluation.benchmark import Condition, Row, read_rows, run_benchmark, write_benchmark, write_rows
 from dynamicdps.operators import preset
 from dynamicdps.solvers import available, make_config
 
@@ -53,6 +54,24 @@ def read_settings(path: Path) -> dict[str, dict[str, Any]]:
     return values
 
 
+def resume(arguments: "Benchmark", prior_hash: str, settings: dict[str, dict[str, Any]]) -> list[Row]:
+    """Rows of an earlier run in the same folder, if it was the same benchmark; what makes it the same is noted in benchmark.json.
+
+    Raises:
+        InputError: the folder holds another benchmark.
+    """
+    made_by: dict[str, Any] = {name: getattr(arguments, name) for name in ("slices_per_scan", "slab", "precision", "seed")}
+    made_by |= {"prior": prior_hash, "settings": settings}
+    note, results = arguments.out / "benchmark.json", arguments.out / "results.csv"
+    if results.exists():
+        if not note.exists() or json.loads(note.read_text(encoding="utf-8")) != made_by:
+            raise InputError(f"{arguments.out} holds a benchmark with other settings; expected the same to continue; choose another --out")
+        return read_rows(results)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    write_json(note, made_by)
+    return []
+
+
 def run(arguments: "Benchmark") -> None:
     if not arguments.scans:
         raise InputError("there is no scan to test on; expected at least one SCAN; name skull-stripped T1w files")
@@ -67,8 +86,16 @@ def run(arguments: "Benchmark") -> None:
     for name, values in settings.items():
         make_config(name, values)
     conditions = read_conditions(arguments.conditions)
+    prior_hash = read_model(arguments.prior, "prior").card["sha256"]
+    finished = resume(arguments, prior_hash, settings)
     with recorded(arguments.out, "benchmark", arguments) as record:
-        record.facts["models"] = {"prior": read_model(arguments.prior, "prior").card["sha256"]}
+        record.facts["models"] = {"prior": prior_hash}
+        done = list(finished)
+
+        def keep(cell: Sequence[Row]) -> None:
+            done.extend(cell)
+            write_rows(arguments.out / "results.csv", done)
+
         with progress_bar("benchmark", "reconstructions") as bar, record.timed("benchmark"):
             rows = run_benchmark(
                 arguments.scans,
@@ -79,8 +106,10 @@ def run(arguments: "Benchmark") -> None:
                 slab=arguments.slab,
                 settings=settings,
                 seed=arguments.seed,
+                finished=finished,
+                on_cell=keep,
                 progress=bar,
             )
         summary = write_benchmark(arguments.out, rows)
-    out.print(Markdown(markdown_table(summary)))
+    out.print(benchmark_table(summary))
     out.print(f"{arguments.out / 'table.md'}")

@@ -1,4 +1,6 @@
-"""The table of stages that demo and evaluate print."""
+"""The tables that demo, evaluate and benchmark print."""
+
+from typing import Any
 
 from rich.table import Table
 
@@ -22,6 +24,31 @@ def metrics_table(stages: dict[str, StageMetrics]) -> Table:
             "-" if m.nfe is None else str(m.nfe),
             _number(m.seconds, 1),
         )
+    return table
+
+
+def benchmark_table(summary: dict[str, Any]) -> Table:
+    """One row a condition and solver: means over subjects; what does not fit on a screen is in table.md."""
+    table = Table()
+    table.add_column("condition", overflow="fold")
+    table.add_column("solver", no_wrap=True)
+    for name in ("PSNR dB", "SSIM", "misfit", "vs cond.", "NFE", "back", "s"):
+        table.add_column(name, justify="right")
+    for condition, solvers in summary["conditions"].items():
+        for row, (solver, e) in enumerate(solvers.items()):
+            against = e.get("against_conditional")
+            table.add_row(
+                condition if row == 0 else "",
+                solver,
+                _number(e["psnr"]["mean"], 2),
+                _number(e["ssim"]["mean"], 4),
+                _number(e["data_misfit"]["mean"], 2),
+                _number(against["psnr"]["mean"] if against else None, 2, sign=True),
+                _number(e["nfe"]["mean"], 0),
+                _number(e["nbackward"]["mean"], 0),
+                _number(e["seconds"]["mean"], 2),
+            )
+        table.add_section()
     return table
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import time
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch import Tensor
 from dynamicdps.conditional import ConditionalUNet
 from dynamicdps.diffusion import Denoiser
 from dynamicdps.diffusion.model_file import write_json
+from dynamicdps.errors import InputError
 from dynamicdps.evaluation.fidelity import nrmse, psnr, ssim
 from dynamicdps.operators import LowField, add_noise
 from dynamicdps.solvers import Reconstruction, make_config, solve_tensors
@@ -80,13 +82,15 @@ def run_benchmark(
     slab: int = SLAB,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     seed: int = 0,
+    finished: Sequence[Row] = (),
+    on_cell: Callable[[Sequence[Row]], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Row]:
     """Degrade, reconstruct and measure.
 
     Each scan's slices are one batch; where a degradation couples slices they are one volume, a slab of neighbouring slices in the middle
-    of the scan. Noise and samples depend on the seed and the subject's place only, so every solver sees the
-    same measurements.
+    of the scan. Noise and samples depend on the seed and the subject's name only, so every solver sees the same measurements, whatever
+    else is in the benchmark.
 
     Args:
         scans: skull-stripped scans that no model has seen.
@@ -97,24 +101,38 @@ def run_benchmark(
         slab: slices of a slab.
         settings: by solver, what differs from its defaults; see `dynamicdps.solvers.make_config`.
         seed: of noise and samples.
+        finished: rows of an earlier run; what they hold is not done again.
+        on_cell: called with the rows of each scan, condition and solver as soon as they are there.
         progress: called with reconstructions done and planned.
+
+    Returns:
+        All rows, finished ones first.
     """
     configs = {name: make_config(name, (settings or {}).get(name, {})) for name in solvers}
-    rows: list[Row] = []
+    rows = list(finished)
+    there = {(row.subject, row.condition, row.solver) for row in finished}
     planned, done = len(scans) * len(conditions) * len(solvers), 0
-    for index, path in enumerate(scans):
+    for path in scans:
+        subject = subject_name(path)
+        missing = [(c, [s for s in solvers if (subject, c.name, s) not in there]) for c in conditions]
+        done += len(conditions) * len(solvers) - sum(len(names) for _, names in missing)
+        if not any(names for _, names in missing):
+            continue
+        own_seed = seed + zlib.crc32(subject.encode())
         volume = load(path)
         slices = to_slices(IntensityScale.robust(volume.data).apply(volume).data)
-        for condition in conditions:
+        for condition, names in missing:
+            if not names:
+                continue
             operator = condition.operator
             numbers = middle_slices(len(slices), slab) if operator.couples_slices else chosen_slices(len(slices), slices_per_scan)
             truth = slices[numbers]
             if operator.couples_slices:
                 truth = truth.movedim(0, 1)[None]
-            generators = [torch.Generator().manual_seed(seed + 1000 * index + i) for i in range(len(truth))]
+            generators = [torch.Generator().manual_seed(own_seed + i) for i in range(len(truth))]
             y = add_noise(operator(truth), operator.noise_std, generators, operator.noise)
             initial = condition.model.enhance(y, operator, truth.shape)
-            for solver in solvers:
+            for solver in names:
                 began = time.monotonic()
                 found = solve_tensors(
                     solver,
@@ -122,11 +140,14 @@ def run_benchmark(
                     operator,
                     denoiser,
                     initial,
-                    generator=torch.Generator().manual_seed(seed + index),
+                    generator=torch.Generator().manual_seed(own_seed),
                     config=configs[solver],
                 )
                 seconds = (time.monotonic() - began) / len(numbers)
-                rows += _rows(found, truth, subject_name(path), numbers, condition.name, solver, seconds)
+                cell = _rows(found, truth, subject, numbers, condition.name, solver, seconds)
+                rows += cell
+                if on_cell is not None:
+                    on_cell(cell)
                 done += 1
                 if progress is not None:
                     progress(done, planned)
@@ -174,7 +195,8 @@ def summarise(rows: Sequence[Row], seed: int = 0) -> dict[str, Any]:
         for solver in dict.fromkeys(r.solver for r in rows if r.condition == condition):
             entry: dict[str, Any] = {}
             for name in ("psnr", "ssim", "nrmse", "data_misfit", "nfe", "nbackward", "start_sigma", "seconds"):
-                values = _by_subject(rows, condition, solver, name)
+                values = np.array(list(_by_subject(rows, condition, solver, name).values()))
+                entry["subjects"] = len(values)
                 entry[name] = {"mean": float(values.mean()), "interval": _interval(values, seed)}
             for reference in ("conditional", "data-step"):
                 if solver != reference and any(r.solver == reference and r.condition == condition for r in rows):
@@ -185,12 +207,12 @@ def summarise(rows: Sequence[Row], seed: int = 0) -> dict[str, Any]:
     return {"subjects": len({r.subject for r in rows}), "slices": len({(r.subject, r.slice) for r in rows}), "conditions": table}
 
 
-def _by_subject(rows: Sequence[Row], condition: str, solver: str, name: str) -> NDArray[np.float64]:
+def _by_subject(rows: Sequence[Row], condition: str, solver: str, name: str) -> dict[str, float]:
     values: dict[str, list[float]] = {}
     for row in rows:
         if row.condition == condition and row.solver == solver:
             values.setdefault(row.subject, []).append(float(getattr(row, name)))
-    return np.array([np.mean(v) for v in values.values()])
+    return {subject: float(np.mean(v)) for subject, v in values.items()}
 
 
 def _interval(values: NDArray[np.float64], seed: int) -> list[float]:
@@ -200,25 +222,26 @@ def _interval(values: NDArray[np.float64], seed: int) -> list[float]:
 
 
 def _paired(rows: Sequence[Row], condition: str, solver: str, reference: str, name: str, seed: int) -> dict[str, Any]:
-    difference = _by_subject(rows, condition, solver, name) - _by_subject(rows, condition, reference, name)
+    ours, theirs = (_by_subject(rows, condition, which, name) for which in (solver, reference))
+    difference = np.array([ours[subject] - theirs[subject] for subject in ours if subject in theirs])
     return {"mean": float(difference.mean()), "interval": _interval(difference, seed), "share_better": float((difference > 0).mean())}
 
 
 def markdown_table(summary: dict[str, Any]) -> str:
     """The table of docs/results.md."""
     lines = [
-        "| condition | solver | PSNR dB | SSIM | data misfit | PSNR against conditional | subjects better (PSNR / SSIM) "
-        "| PSNR against data-step | NFE | start sigma | s a slice |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "| condition | solver | subjects | PSNR dB | SSIM | data misfit | PSNR against conditional | better (PSNR / SSIM) "
+        "| PSNR against data-step | NFE | backward | start sigma | s a slice |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for condition, solvers in summary["conditions"].items():
         for solver, e in solvers.items():
             against, step = e.get("against_conditional"), e.get("against_data-step")
             better = f"{against['psnr']['share_better']:.0%} / {against['ssim']['share_better']:.0%}" if against else ""
             lines.append(
-                f"| {condition} | {solver} | {e['psnr']['mean']:.2f} | {e['ssim']['mean']:.4f} | {e['data_misfit']['mean']:.2f} "
-                f"| {_difference(against)} | {better} | {_difference(step)} | {e['nfe']['mean']:.0f} | {e['start_sigma']['mean']:.3f} "
-                f"| {e['seconds']['mean']:.2f} |"
+                f"| {condition} | {solver} | {e['subjects']} | {e['psnr']['mean']:.2f} | {e['ssim']['mean']:.4f} "
+                f"| {e['data_misfit']['mean']:.2f} | {_difference(against)} | {better} | {_difference(step)} | {e['nfe']['mean']:.0f} "
+                f"| {e['nbackward']['mean']:.0f} | {e['start_sigma']['mean']:.3f} | {e['seconds']['mean']:.2f} |"
             )
     return "\n".join(lines) + "\n"
 
@@ -230,14 +253,33 @@ def _difference(entry: dict[str, Any] | None) -> str:
     return f"{entry['psnr']['mean']:+.2f} ({low:+.2f} to {high:+.2f})"
 
 
-def write_benchmark(out: Path, rows: Sequence[Row]) -> dict[str, Any]:
-    """Write results.csv, summary.json and table.md into a folder."""
-    partial = out / ".partial-results.csv"
+def write_rows(path: Path, rows: Sequence[Row]) -> None:
+    """Write rows as CSV; the file is complete or the old one stays."""
+    partial = path.with_name(f".partial-{path.name}")
     with partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=[f.name for f in fields(Row)])
         writer.writeheader()
         writer.writerows(asdict(row) for row in rows)
-    partial.replace(out / "results.csv")
+    partial.replace(path)
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Rows that `write_rows` wrote.
+
+    Raises:
+        InputError: the file is something else.
+    """
+    kinds: dict[Any, Callable[[str], Any]] = {str: str, int: int, float: float}
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return [Row(**{f.name: kinds[f.type](line[f.name]) for f in fields(Row)}) for line in csv.DictReader(file)]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} cannot be read; expected the results of a benchmark; choose another folder for --out") from error
+
+
+def write_benchmark(out: Path, rows: Sequence[Row]) -> dict[str, Any]:
+    """Write results.csv, summary.json and table.md into a folder."""
+    write_rows(out / "results.csv", rows)
     summary = summarise(rows)
     write_json(out / "summary.json", summary)
     (out / "table.md").write_text(markdown_table(summary), encoding="utf-8")

@@ -51,7 +51,10 @@ def solve_ddnm(
     noise = config.noise_scale * per_image(model.noise_std, measured) * model.inverse_values.expand_as(s)
 
     def share(fresh: Tensor, a: Tensor) -> Tensor:
-        return torch.where(known, (fresh / (a * noise).clamp_min(1e-12)).clamp(max=1), torch.zeros_like(noise))
+        brought = a * noise
+        # Without noise in the measurement all of it is taken, even by a deterministic step.
+        weight = torch.where(brought <= fresh, torch.ones_like(brought), fresh / brought.clamp_min(1e-12))
+        return torch.where(known, weight, torch.zeros_like(weight))
 
     def sample(run: Run) -> Tensor:
         x = run.x

@@ -50,8 +50,9 @@ class DeepinvConfig:
             ``"ILVR"`` (Choi et al. 2021). All but the first two run deepinv's variance-preserving reverse process.
         samples: posterior samples; the estimate is their mean, the uncertainty their spread.
         steps: denoiser passes of a sample, at least 2.
-        weight: of the prior in DiffPIR (its lambda; twice our `DiffPIRConfig.weight` is the same problem, because deepinv takes the
-            noise in [0, 1] and the levels in [-1, 1]); of the measurement in the others. DDRM has none.
+        weight: of the prior in DiffPIR (its lambda; in deepinv's units, twice our `DiffPIRConfig.weight` is the same data step); of the
+            measurement in the others. DDRM has none. DPS with deepinv's own weight of 1 hardly sees the measurement: about
+            ``|y - A(x)| / noise_std^2`` is the likelihood's.
         eta: share of fresh noise in a step: zeta of DiffPIR, eta of DDRM, eta of DDIM in the others (1: ancestral sampling).
         chunk: slices a denoiser pass, a bound on memory.
     """
@@ -158,7 +159,7 @@ def deepinv_physics(operator: Operator, measurement: Tensor, shape: Sequence[int
     Args:
         operator: forward model.
         measurement: y, batch first.
-        shape: of the images, ``(batch, 1, height, width)`` or ``(batch, 1, depth, height, width)``.
+        shape: of the images, ``(batch, 1, height, width)`` or ``(batch, 1, depth, height, width)``; the physics is for batches of it.
         linear: `None` takes the operator as it is; where it is not linear, the result is a `Physics` with `A` only. True asks for a
             `LinearPhysics`, if need be by undoing a contrast on the measurement, which then changes and a warning says so. False asks
             for a `Physics` with `A` only.
@@ -215,9 +216,9 @@ def solve_deepinv(
 ) -> Reconstruction:
     """Run a sampler of deepinv as a solver of ours.
 
-    DPS takes the operator as it is. The others need a linear one: a contrast is undone on the measurement, and a warning says so. DiffPIR
-    starts from the initial image with noise of a hundred times its range; the others use only its shape. Torch's global random state
-    is left as it was. deepinv does not report its steps: the trace is empty and operator calls are not counted.
+    DPS takes the operator as it is. The others need a linear one: a contrast is undone on the measurement, and a warning says so. All
+    start from noise that hides the initial image; only its shape matters. Torch's global random state is left as it was. deepinv does
+    not report its steps: the trace is empty and operator calls are not counted.
 
     Args:
         measurement: y, batch first.
