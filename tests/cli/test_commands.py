@@ -167,9 +167,9 @@ def test_benchmark_continues_where_it_stopped(
 ) -> None:
     """Finished cells are kept, and the whole is what it would have been in one go; thick slices are benchmarked as slabs."""
     scans = [str(scan_files[0]), str(scan_files[2])]
-    options = ["--prior", models[0], "--slices-per-scan", "1", "--slab", "6", "--solvers", "data-step,diffpir"]
+    options = ["--prior", models[0], "--slices-per-scan", "1", "--slab", "6", "--solvers", "data-step,short"]
     settings = tmp_path / "settings.json"
-    settings.write_text('{"diffpir": {"steps": 2, "start_sigma": 0.1}}')
+    settings.write_text('{"short": {"solver": "diffpir", "steps": 2, "start_sigma": 0.1}}')
     options += ["--conditions", f"{models[1]}/iqt-in,{models[1]}/thick-5mm", "--settings", str(settings)]
 
     def table(out: Path, *scans: str) -> list[str]:

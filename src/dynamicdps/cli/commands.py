@@ -282,7 +282,7 @@ class Benchmark:
     out: Path
     """Folder for results.csv, summary.json and table.md."""
     solvers: str = "conditional,data-step,dynamicdps"
-    """Solvers, separated by commas."""
+    """Solvers, or labels of --settings, separated by commas."""
     conditions: str = "unet/iqt-out,unet/blur-mismatch,unet/iqt-in"
     """Conditions MODEL/DEGRADATION, separated by commas; unet is unet-iqt-in."""
     slices_per_scan: int = 4
@@ -292,7 +292,8 @@ class Benchmark:
     prior: str = "brain-t1w"
     """Bundled prior or a .safetensors file."""
     settings: Path | None = None
-    """JSON file of what differs from the solvers' defaults: {"SOLVER": {"NAME": VALUE}}."""
+    """JSON file of what differs from the solvers' defaults, {"SOLVER": {"NAME": VALUE}}, and of variants under names of their own,
+    {"LABEL": {"solver": "SOLVER", "NAME": VALUE}}."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Type in which the prior computes; bfloat16 is about twice as fast on CPUs made for it."""
     seed: int = 0

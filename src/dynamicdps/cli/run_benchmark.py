@@ -13,9 +13,8 @@ from dynamicdps.conditional import load_unet
 from dynamicdps.diffusion import read_model
 from dynamicdps.diffusion.model_file import write_json
 from dynamicdps.errors import InputError
-from dynamicdps.evaluation.benchmark import Condition, Row, read_rows, run_benchmark, write_benchmark, write_rows
+from dynamicdps.evaluation.benchmark import Condition, Row, read_rows, run_benchmark, variant, write_benchmark, write_rows
 from dynamicdps.operators import preset
-from dynamicdps.solvers import available, make_config
 
 if TYPE_CHECKING:
     from dynamicdps.cli.commands import Benchmark
@@ -76,15 +75,12 @@ def run(arguments: "Benchmark") -> None:
     if not arguments.scans:
         raise InputError("there is no scan to test on; expected at least one SCAN; name skull-stripped T1w files")
     solvers = [name for name in arguments.solvers.split(",") if name]
-    unknown = [name for name in solvers if name not in available()]
-    if unknown:
-        raise InputError(f"there is no solver {unknown[0]!r}; expected some of {', '.join(available())}; change --solvers")
     for name in ("slices_per_scan", "slab"):
         if getattr(arguments, name) < 1:
             raise InputError(f"--{name.replace('_', '-')} is {getattr(arguments, name)}; expected at least 1; change it")
     settings = read_settings(arguments.settings) if arguments.settings else {}
-    for name, values in settings.items():
-        make_config(name, values)
+    for label in (*settings, *solvers):
+        variant(label, settings)
     conditions = read_conditions(arguments.conditions)
     prior_hash = read_model(arguments.prior, "prior").card["sha256"]
     finished = resume(arguments, prior_hash, settings)

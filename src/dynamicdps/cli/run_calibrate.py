@@ -40,11 +40,13 @@ def run(arguments: "Calibrate") -> None:
         prior = open_prior(arguments.prior, "cpu", arguments.precision)
         with progress_bar("calibrate start", "runs") as bar, record.timed("calibrate"):
             if arguments.rule == "bank":
+                count = arguments.steps or 100
                 bank = build_bank(
                     truth,
                     degradations,
                     prior,
-                    config=DPSConfig(steps=arguments.steps or 100),
+                    # The paper's step is 1 at 1000 steps; fewer steps have to move as far.
+                    config=DPSConfig(steps=count, step=1000 / count),
                     tau=arguments.tau,
                     seed=arguments.seed,
                     source=f"{len(truth)} slices of {len(arguments.scans)} scans; {', '.join(degradations)}",

@@ -72,6 +72,22 @@ def middle_slices(count: int, wanted: int) -> list[int]:
     return list(range(first, first + wanted))
 
 
+def variant(label: str, settings: Mapping[str, Mapping[str, Any]]) -> tuple[str, Any]:
+    """Solver and configuration behind a label.
+
+    Args:
+        label: a solver's name, or any name whose settings say which solver they are for: ``{"one-sample": {"solver": "dynamicdps",
+            "samples": 1}}``.
+        settings: by label; see `dynamicdps.solvers.make_config`.
+
+    Raises:
+        InputError: there is no such solver or setting.
+    """
+    values = dict(settings.get(label, {}))
+    name = str(values.pop("solver", label))
+    return name, make_config(name, values)
+
+
 def run_benchmark(
     scans: Sequence[Path],
     conditions: Sequence[Condition],
@@ -95,11 +111,11 @@ def run_benchmark(
     Args:
         scans: skull-stripped scans that no model has seen.
         conditions: what to reconstruct from what.
-        solvers: names of `dynamicdps.solvers.available`.
+        solvers: names of `dynamicdps.solvers.available`, or labels of variants that `settings` describes.
         denoiser: the prior.
         slices_per_scan: evenly spaced slices of each scan.
         slab: slices of a slab.
-        settings: by solver, what differs from its defaults; see `dynamicdps.solvers.make_config`.
+        settings: by solver or label, what differs from its defaults; see `variant`.
         seed: of noise and samples.
         finished: rows of an earlier run; what they hold is not done again.
         on_cell: called with the rows of each scan, condition and solver as soon as they are there.
@@ -108,7 +124,7 @@ def run_benchmark(
     Returns:
         All rows, finished ones first.
     """
-    configs = {name: make_config(name, (settings or {}).get(name, {})) for name in solvers}
+    chosen = {label: variant(label, settings or {}) for label in solvers}
     rows = list(finished)
     there = {(row.subject, row.condition, row.solver) for row in finished}
     planned, done = len(scans) * len(conditions) * len(solvers), 0
@@ -134,14 +150,15 @@ def run_benchmark(
             initial = condition.model.enhance(y, operator, truth.shape)
             for solver in names:
                 began = time.monotonic()
+                name, config = chosen[solver]
                 found = solve_tensors(
-                    solver,
+                    name,
                     y,
                     operator,
                     denoiser,
                     initial,
                     generator=torch.Generator().manual_seed(own_seed),
-                    config=configs[solver],
+                    config=config,
                 )
                 seconds = (time.monotonic() - began) / len(numbers)
                 cell = _rows(found, truth, subject, numbers, condition.name, solver, seconds)

@@ -56,7 +56,8 @@ class SpectralModel(LinearModel):
         noise_std: see `LinearModel`.
         to_basis: ``V^T x``, image to coefficients (same shape).
         from_basis: ``V c``.
-        data_to_basis: ``U^T w``, measurement to coefficients of image shape; 0 where there is no singular vector.
+        data_to_basis: ``U^T w``, measurement to coefficients of image shape; 0 where there is no singular vector. U is complete:
+            `data_from_basis` brings every measurement back.
         data_from_basis: ``U c``, coefficients of image shape to measurement.
         singular_values: of each coefficient, broadcastable to images; 0 in the null space.
     """
@@ -78,20 +79,16 @@ class SpectralModel(LinearModel):
         return self.from_basis(self.to_basis(b) / (self.singular_values.square() + _wide(c, self.singular_values)))
 
     def solve_dual(self, b: Tensor, c: Tensor) -> Tensor:
-        # Outside the range of H the matrix is c alone.
-        wide = _wide(c, self.singular_values)
-        coefficients = self.data_to_basis(b)
-        inside = coefficients * (1 / (self.singular_values.square() + wide) - 1 / wide)
-        return self.data_from_basis(inside) + b / _wide(c, b)
+        return self.data_from_basis(self.data_to_basis(b) / (self.singular_values.square() + _wide(c, self.singular_values)))
 
     def pseudo_inverse(self, w: Tensor) -> Tensor:
         return self.from_basis(self.data_to_basis(w) * self.inverse_values)
 
     @property
     def inverse_values(self) -> Tensor:
-        """``1 / S``, 0 where the singular value is below a ten-thousandth of the largest."""
+        """``1 / S``, 0 where the singular value is below a ten-thousandth of the image's largest."""
         s = self.singular_values
-        small = s <= NEGLIGIBLE * s.amax()
+        small = s <= NEGLIGIBLE * s.amax(tuple(range(1, s.ndim)), keepdim=True)
         return torch.where(small, torch.zeros_like(s), 1 / torch.where(small, torch.ones_like(s), s))
 
 

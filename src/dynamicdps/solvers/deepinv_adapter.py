@@ -153,8 +153,9 @@ def _levels(sigma: float | Tensor, x: Tensor) -> Tensor:
 def deepinv_physics(operator: Operator, measurement: Tensor, shape: Sequence[int], *, linear: bool | None = None) -> DeepinvProblem:
     """An operator of ours as a physics of deepinv, with Gaussian noise of its standard deviation.
 
-    A linear operator becomes a `LinearPhysics`: a `DecomposablePhysics` where its singular values are known (as of `LowField`), with
-    `A_dagger` and `prox_l2` in closed form. Images are in [0, 1], as in deepinv. Computation is in the measurement's type.
+    A linear operator becomes a `LinearPhysics`: a `DecomposablePhysics` where its singular values are known (as of `LowField`).
+    `A_dagger` and `prox_l2` are ours: closed forms with singular values, conjugate gradients without. Images are in [0, 1], as in
+    deepinv. Computation is in the measurement's type.
 
     Args:
         operator: forward model.
@@ -189,19 +190,30 @@ def _linear_physics(dinv: Any, model: LinearModel, y: Tensor, shape: Sequence[in
         "img_size": tuple(shape[1:]),
         "device": y.device,
     }
-    if not isinstance(model, SpectralModel):
-        products = {"A": typed(model.forward), "A_adjoint": typed(model.adjoint)}
-        return dinv.physics.LinearPhysics(**products, **common, solver="CG", max_iter=200, tol=1e-6)
-    values = model.singular_values
-    return dinv.physics.DecomposablePhysics(
-        U=typed(model.data_from_basis),
-        # Without a matrix the basis change is the identity, and DDRM writes into its result: the measurement must not be it.
-        U_adjoint=typed(lambda w: model.data_to_basis(w).clone()),
-        V=typed(model.from_basis),
-        V_adjoint=typed(model.to_basis),
-        mask=values.expand(len(values), *shape[1:]).contiguous(),
-        **common,
-    )
+    if isinstance(model, SpectralModel):
+        values = model.singular_values
+        physics = dinv.physics.DecomposablePhysics(
+            U=typed(model.data_from_basis),
+            # Without a matrix the basis change is the identity, and DDRM writes into its result: the measurement must not be it.
+            U_adjoint=typed(lambda w: model.data_to_basis(w).clone()),
+            V=typed(model.from_basis),
+            V_adjoint=typed(model.to_basis),
+            mask=values.expand(len(values), *shape[1:]).contiguous(),
+            **common,
+        )
+    else:
+        physics = dinv.physics.LinearPhysics(A=typed(model.forward), A_adjoint=typed(model.adjoint), **common)
+
+    def prox_l2(z: Tensor | float | None, y: Tensor, gamma: float | Tensor, **_: Any) -> Tensor:
+        x = z if isinstance(z, Tensor) else torch.full_like(physics.A_adjoint(y), float(z or 0))
+        c = 1 / torch.as_tensor(gamma, dtype=noise.dtype, device=x.device).flatten()
+        near, w = x.to(noise), y.to(noise)
+        return (near + model.adjoint(model.solve_dual(w - model(near), c))).to(x.dtype)
+
+    # In the normal form, deepinv's own, rounding is multiplied by gamma: at high noise levels float32 loses every digit.
+    physics.prox_l2 = prox_l2
+    physics.A_dagger = lambda y, **_: model.pseudo_inverse(y.to(noise)).to(y.dtype)
+    return physics
 
 
 def solve_deepinv(

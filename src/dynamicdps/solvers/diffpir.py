@@ -7,7 +7,7 @@ from torch import Tensor
 
 from dynamicdps.diffusion import Denoiser
 from dynamicdps.operators import Operator
-from dynamicdps.solvers.data_fidelity import data_misfit, per_image
+from dynamicdps.solvers.data_fidelity import data_misfit
 from dynamicdps.solvers.reconstruction import Progress, Reconstruction
 from dynamicdps.solvers.sampler import Run, SamplerConfig, run_samples
 
@@ -44,15 +44,15 @@ def solve_diffpir(
     """
     problem = operator.linear_problem(measurement, initial.shape)
     model, y = problem.model, problem.measurement
-    back = model.adjoint(y)
 
     def sample(run: Run) -> Tensor:
         x = run.x
         for i, sigma in enumerate(run.levels):
             denoised = run.denoise(x, sigma)
             rho = config.weight * (model.noise_std.to(sigma) / sigma).square()
-            x0 = model.solve_normal(back + per_image(rho, back) * denoised, rho)
-            run.operator_calls += 2
+            # The minimum from the denoised image: in its normal form, rounding would be divided by rho.
+            x0 = denoised + model.adjoint(model.solve_dual(y - model(denoised), rho))
+            run.operator_calls += 4
             run.record(i, data_misfit(operator, measurement, x0))
             if i + 1 == len(run.levels):
                 return x0

@@ -1,0 +1,91 @@
+"""Distortion against realism of DynamicDPS: PSNR and the distance of the spectrum to the truth's, against K and eta.
+
+    python benchmarks/tradeoff.py SCAN... [--prior NAME|FILE]
+
+Draws single samples once and averages the first K of them. Writes docs/images/tradeoff.png and prints the numbers as a table.
+"""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import torch
+from torch import Tensor
+
+from dynamicdps.conditional import load_unet
+from dynamicdps.diffusion import load_denoiser
+from dynamicdps.evaluation.fidelity import psnr
+from dynamicdps.operators import add_noise, preset
+from dynamicdps.solvers import DynamicDPSConfig, data_step, solve_dynamicdps
+from dynamicdps.solvers.calibrate import spread_slices
+
+COUNTS = (1, 2, 4, 8, 16)
+RUNS = {
+    "eta 1, most probable data step (default)": DynamicDPSConfig(),
+    "eta 0.5": DynamicDPSConfig(eta=0.5),
+    "eta 0": DynamicDPSConfig(eta=0.0),
+    "drawn data step (--estimate sample)": DynamicDPSConfig(estimate="sample"),
+}
+COLOURS = ("#0072b2", "#009e73", "#d55e00", "#cc79a7")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("scans", nargs="+", type=Path)
+    parser.add_argument("--prior", default="brain-t1w")
+    parser.add_argument("--degradation", default="blur-mismatch")
+    parser.add_argument("--out", type=Path, default=Path("docs/images/tradeoff.png"))
+    arguments = parser.parse_args()
+    truth = spread_slices(arguments.scans, 1)
+    denoiser = load_denoiser(arguments.prior, "cpu", torch.bfloat16)
+    operator = preset(arguments.degradation)
+    y = add_noise(operator(truth), operator.noise_std, [torch.Generator().manual_seed(i) for i in range(len(truth))])
+    initial = load_unet("unet-iqt-in").enhance(y, operator, truth.shape)
+    figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
+    print("| run | K | PSNR dB | spectrum dB |\n|---|---|---|---|")
+    for (name, config), colour in zip(RUNS.items(), COLOURS, strict=True):
+        points = []
+        total = torch.zeros_like(truth)
+        for k in range(max(COUNTS)):
+            one = replace(config, samples=1, estimate="sample" if config.estimate == "sample" else "mean")
+            found = solve_dynamicdps(y, operator, denoiser, initial, generator=torch.Generator().manual_seed(k), config=one)
+            total += found.image
+            if k + 1 in COUNTS:
+                spread = torch.full((len(truth),), 0.02)
+                mean = data_step(operator, y, total / (k + 1), spread, iterations=2).x
+                points.append((float(psnr(mean, truth).mean()), float(spectral_distance(mean, truth).mean())))
+                print(f"| {name} | {k + 1} | {points[-1][0]:.2f} | {points[-1][1]:.2f} |", flush=True)
+        axes.plot(*zip(*points, strict=True), "o-", color=colour, label=name)
+        for count, point in zip(COUNTS, points, strict=True):
+            axes.annotate(f"K={count}", point, textcoords="offset points", xytext=(6, 4), fontsize=8, color=colour)
+    flat = solve_dynamicdps(y, operator, denoiser, initial, generator=torch.Generator(), config=DynamicDPSConfig(estimate="deterministic"))
+    for label, image, marker in (("deterministic", flat.image, "s"), ("conditional model", initial, "x")):
+        point = float(psnr(image, truth).mean()), float(spectral_distance(image, truth).mean())
+        axes.plot(*point, marker, color="black", label=label)
+        print(f"| {label} | | {point[0]:.2f} | {point[1]:.2f} |")
+    axes.set(
+        xlabel="PSNR, dB (right is better: less error)", ylabel="distance of the spectrum to the truth's, dB (down is better: more real)"
+    )
+    axes.set_title(f"Distortion against realism, {arguments.degradation}, {len(truth)} slices")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(arguments.out, dpi=150)
+
+
+def spectral_distance(x: Tensor, truth: Tensor, rings: int = 40) -> Tensor:
+    """Mean absolute difference of the radial power spectra in dB, ``(batch,)``: 0 for an image as sharp and textured as the truth."""
+    return (10 * (radial_power(x, rings).log10() - radial_power(truth, rings).log10())).abs().mean(1)
+
+
+def radial_power(x: Tensor, rings: int) -> Tensor:
+    """Power in rings of equal width up to half a cycle a pixel, ``(batch, rings)``."""
+    height, width = x.shape[-2:]
+    radius = (torch.fft.fftfreq(height)[:, None] ** 2 + torch.fft.fftfreq(width)[None] ** 2).sqrt()
+    ring = (radius / 0.5 * rings).long().clamp(max=rings)
+    power = torch.fft.fft2(x[:, 0]).abs().square()
+    return torch.stack([power[:, ring == r].mean(1) for r in range(rings)], dim=1)
+
+
+if __name__ == "__main__":
+    main()
