@@ -123,7 +123,8 @@ def test_objective_never_increases(method: str, line_search: str, gamma: float) 
     for iterations in range(1, 9):
         found = data_step(operator, y, centre, spread, method=method, line_search=line_search, iterations=iterations)
         value = objective(operator, y, centre, spread, found.x)
-        assert (value <= last).all()
+        # Images are float32: a step of rounding size may raise the value by as little.
+        assert (value <= last * (1 + 1e-6)).all()
         assert (value < last).any() or iterations > 1
         last = value
 

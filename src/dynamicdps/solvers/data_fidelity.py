@@ -155,7 +155,7 @@ def data_step(
         moved = torch.where(lengths > 0, part.operator.move(current, direction, lengths, wide)[0], current)
         x = x.index_copy(0, index, moved)
         residual = part.y - part.operator(moved)
-        trial[index] = torch.where(found.step > 0, 2 * found.step, trial[index] / 8)
+        trial[index] = 2 * found.step
         step[index], outcome[index], value[index] = found.step, found.outcome, found.value
         misfit = misfit.index_copy(0, index, part.misfit(residual))
         better = value0 - found.value > tolerance * value0

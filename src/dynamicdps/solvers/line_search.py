@@ -87,7 +87,7 @@ def strong_wolfe(
         # A value that overflowed counts as one that is far too high.
         value = value.nan_to_num(nan=torch.inf, posinf=torch.inf)
         trials += active
-        too_high = (value > value0 + c1 * step * slope0) | (value >= value_low) & (low > 0) | (value >= value_low) & zooming
+        too_high = (value > value0 + c1 * step * slope0) | (value >= value_low) & (low > 0)
         flat = ~too_high & (slope.abs() <= -c2 * slope0)
         done = active & flat
         accepted, accepted_value = torch.where(done, step, accepted), torch.where(done, value, accepted_value)
