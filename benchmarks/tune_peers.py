@@ -43,7 +43,7 @@ FIXED: dict[str, dict[str, Any]] = {
 GRIDS: dict[str, tuple[str, tuple[float, ...]]] = {
     "dps": ("step", (1.0, 3.0, 10.0, 30.0)),
     "dps+": ("step", (1.0, 3.0, 10.0, 30.0)),
-    "mcg": ("step", (0.3, 1.0, 3.0, 10.0)),
+    "mcg": ("step", (0.3, 1.0, 3.0, 10.0, 30.0)),
     "projection": ("weight", (0.03, 0.1, 0.3, 1.0)),
     "ccdf": ("weight", (0.03, 0.1, 0.3, 1.0)),
     "pigdm": ("noise_scale", (1.0, 3.0, 10.0, 30.0)),
@@ -86,6 +86,28 @@ def main() -> None:
     target = arguments.out / "peer_settings.json"
     old = json.loads(target.read_text()) if target.exists() else {}
     target.write_text(json.dumps(old | chosen, indent=2) + "\n")
+    print(table(done, chosen))
+
+
+def table(done: dict[tuple[str, str, str], float], chosen: dict[str, dict[str, Any]]) -> str:
+    """Grid and choice of each solver in Markdown: mean PSNR over the conditions at each value, and with the other start."""
+    lines = ["| solver | fixed | constant | grid: mean PSNR dB | own start | chosen |", "|---|---|---|---|---|---|"]
+    for solver, choice in chosen.items():
+        name, grid = GRIDS[solver]
+        fixed = ", ".join(f"{key} {value}" for key, value in FIXED[solver].items())
+
+        def mean(settings: dict[str, Any], solver: str = solver) -> float:
+            return sum(done[solver, condition, json.dumps(settings)] for condition in CONDITIONS) / len(CONDITIONS)
+
+        warm = {} if solver == "tv" else {"start_sigma": WARM}
+        scores = {value: mean(FIXED[solver] | warm | {name: value}) for value in grid}
+        cold = FIXED[solver] | {name: max(scores, key=lambda v: scores[v])} | ({"start_sigma": 1.0} if solver == "ccdf" else {})
+        own = f"{mean(cold):.2f}" if warm else ""
+        shown = ", ".join(f"{value:g}: {score:.2f}" for value, score in scores.items())
+        start = choice.get("start_sigma")
+        where = f", start {start:g}" if start else ""
+        lines.append(f"| {solver} | {fixed} | {name} | {shown} | {own} | {choice[name]:g}{where} |")
+    return "\n".join(lines)
 
 
 def measure(truth: torch.Tensor, name: str) -> tuple[str, Any, torch.Tensor, torch.Tensor]:

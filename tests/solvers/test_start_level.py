@@ -109,11 +109,12 @@ def test_quantiles_are_those_of_the_images_own_best_levels() -> None:
 
 
 def test_share_of_the_initial_image_is_fitted_and_falls_with_the_misfit() -> None:
-    rng = np.random.default_rng(0)
+    """Two estimates with independent errors: the best share is that of the variances; where one is hopeless it is all or nothing."""
     misfit = np.repeat([0.01, 0.1], 50)
-    error = np.ones((100, 2))
-    share = np.where(misfit[:, None] < 0.05, 0.4, 1.3) + 0.05 * rng.standard_normal((100, 2))
-    rule = fit_start_level(misfit.tolist(), [0.1, 0.2], error, share=share, knots=2)
+    base = np.where(misfit[:, None] < 0.05, [[0.2, 0.2]], [[5.0, 5.0]])
+    error = np.where(misfit[:, None] < 0.05, [[0.5, 0.2 * (3 / 2) ** 0.5]], [[0.1, 0.1]])
+    change = np.where(misfit[:, None] < 0.05, np.hypot(base, error), base - error)
+    rule = fit_start_level(misfit.tolist(), [0.1, 0.2], error, base=base, change=change, knots=2)
     found = rule.initial_share(flat_residual(torch.tensor([0.001, 0.01, 0.1, 1.0])), 1e-9)
     torch.testing.assert_close(found, torch.tensor([0.6, 0.6, 0.0, 0.0]), atol=0.02, rtol=0)
     assert (StartLevelRule((0.01,), (0.02,)).initial_share(flat_residual(torch.tensor([0.1])), 1e-9) == 0).all()

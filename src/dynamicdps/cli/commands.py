@@ -236,7 +236,7 @@ class Calibrate:
     samples: int = 3
     """Posterior samples averaged for each candidate level (rule misfit)."""
     steps: int | None = None
-    """Noise levels of each run; 5 for the rule misfit, 100 for the bank."""
+    """Noise levels of each run; 5 for the rule misfit, the paper's 1000 for the bank."""
     tau: float = 0.4
     """Exponent on the initial image's residual norm (rule bank)."""
     precision: Literal["float32", "bfloat16"] = "float32"

@@ -40,7 +40,7 @@ def run(arguments: "Calibrate") -> None:
         prior = open_prior(arguments.prior, "cpu", arguments.precision)
         with progress_bar("calibrate start", "runs") as bar, record.timed("calibrate"):
             if arguments.rule == "bank":
-                count = arguments.steps or 100
+                count = arguments.steps or 1000
                 bank = build_bank(
                     truth,
                     degradations,

@@ -12,7 +12,6 @@ from dynamicdps.conditional import ConditionalUNet
 from dynamicdps.diffusion import Denoiser
 from dynamicdps.diffusion.levels import cosine_levels
 from dynamicdps.operators import LowField, add_noise
-from dynamicdps.solvers.data_fidelity import inner
 from dynamicdps.solvers.dps import DPSConfig, solve_dps
 from dynamicdps.solvers.dynamicdps import DynamicDPSConfig, initial_step, solve_dynamicdps
 from dynamicdps.solvers.start_level import CHUNK, PAPER_NORM, BankRule, StartLevelRule, excess_misfit, fit_start_level
@@ -78,7 +77,8 @@ def calibrate_start(
         source: recorded in the rule.
         progress: called with runs done and planned.
     """
-    misfits, errors, shares, conditions = [], [], [], []
+    misfits, conditions = [], []
+    errors, bases, changes = [], [], []
     total, done = len(models) * len(degradations) * len(CANDIDATES), 0
     for model_name, model in models.items():
         for degradation_name, operator in degradations.items():
@@ -87,24 +87,29 @@ def calibrate_start(
             initial = model.enhance(y, operator, truth.shape)
             misfits.append(excess_misfit(y - operator(initial), operator.noise_std))
             conditions += [f"{model_name}/{degradation_name}"] * len(truth)
-            row, weights = [], []
+            row, before, moved = [], [], []
             for level in CANDIDATES:
                 base = initial_step(y, operator, initial, torch.full((len(truth),), level), config).x
                 found = solve_dynamicdps(
                     y, operator, denoiser, initial, generator=torch.Generator().manual_seed(seed), config=replace(config, start_sigma=level)
                 )
-                # The share w of least error in base + w (found - base).
-                change = found.image - base
-                weights.append((inner(truth - base, change) / inner(change, change).clamp_min(1e-12)).float())
-                row.append((found.image - truth).square().flatten(1).mean(1).sqrt())
+                row.append(_rms(found.image - truth))
+                before.append(_rms(base - truth))
+                moved.append(_rms(found.image - base))
                 done += 1
                 if progress is not None:
                     progress(done, total)
             errors.append(torch.stack(row, dim=1))
-            shares.append(torch.stack(weights, dim=1))
+            bases.append(torch.stack(before, dim=1))
+            changes.append(torch.stack(moved, dim=1))
     misfit, error = torch.cat(misfits), torch.cat(errors)
-    rule = fit_start_level(misfit.tolist(), CANDIDATES, error.numpy(), share=torch.cat(shares).numpy(), source=source)
+    befores, moves = torch.cat(bases).numpy(), torch.cat(changes).numpy()
+    rule = fit_start_level(misfit.tolist(), CANDIDATES, error.numpy(), base=befores, change=moves, source=source)
     return StartCalibration(rule, misfit, CANDIDATES, error, conditions)
+
+
+def _rms(x: Tensor) -> Tensor:
+    return x.square().flatten(1).mean(1).sqrt()
 
 
 def build_bank(
@@ -130,6 +135,8 @@ def build_bank(
         source: recorded in the rule.
         progress: called with steps done and planned.
     """
+    from scipy.optimize import isotonic_regression
+
     table = cosine_levels().log()
     curves = []
     for index, operator in enumerate(degradations.values()):
@@ -147,5 +154,6 @@ def build_bank(
         for image in range(len(truth)):
             norms = [PAPER_NORM * operator.noise_std * float(step.misfit[image]) for step in reversed(found.trace)]
             curves.append(np.exp(np.interp(table.numpy(), np.log(levels), np.log(norms))))
-    means = np.mean(curves, axis=0).reshape(-1, CHUNK).mean(axis=1)
+    # Residuals grow with the noise level; what falls is the last steps' unrest.
+    means = isotonic_regression(np.mean(curves, axis=0).reshape(-1, CHUNK).mean(axis=1)).x
     return BankRule(tuple(float(f"{mean:.4g}") for mean in means), tau, source)

@@ -173,18 +173,27 @@ def excess_misfit(residual: Tensor, noise_std: float) -> Tensor:
 
 
 def fit_start_level(
-    misfit: Sequence[float], sigma: Sequence[float], error: Any, *, share: Any = None, source: str = "", knots: int = 8
+    misfit: Sequence[float],
+    sigma: Sequence[float],
+    error: Any,
+    *,
+    base: Any = None,
+    change: Any = None,
+    source: str = "",
+    knots: int = 8,
 ) -> StartLevelRule:
     """Fit the rule to calibration images.
 
     For groups of images of similar misfit the level of lowest mean error is taken, then made monotone (pool adjacent violators);
-    likewise the quantiles of the images' own best levels.
+    likewise the quantiles of the images' own best levels. With `base` and `change` each level is judged at its best share of the mean of
+    samples against the data-stepped initial image, and that share is fitted too.
 
     Args:
         misfit: excess misfit of each calibration image, ``(images,)``.
         sigma: candidate start levels, increasing, ``(levels,)``.
-        error: true error of each image's reconstruction from each level, ``(images, levels)``; lower is better, one scale for all.
-        share: best share of each image's reconstruction from each level against the data-stepped initial image, like `error`.
+        error: root mean square error of each image's mean of samples from each level, ``(images, levels)``, one scale for all.
+        base: the same of its data-stepped initial image.
+        change: root mean square difference of the two.
         source: what it was calibrated on.
         knots: groups.
 
@@ -196,32 +205,44 @@ def fit_start_level(
     m, e = np.asarray(misfit, dtype=float), np.asarray(error, dtype=float)
     if len(m) < 2 or e.shape != (len(m), len(sigma)):
         raise InputError(f"{len(m)} calibration images are too few; expected at least 2; give more scans")
-    order = np.argsort(m)
-    groups = np.array_split(order, min(knots, len(m)))
+    groups = np.array_split(np.argsort(m), min(knots, len(m)))
+    share = np.ones((len(groups), len(sigma)))
+    if base is not None and change is not None:
+        share, e = _best_shares(groups, e**2, np.asarray(base, dtype=float) ** 2, np.asarray(change, dtype=float) ** 2)
     # Relative to each image's best, so that hard images do not outvote easy ones.
     relative = e / e.min(axis=1, keepdims=True)
+    log_sigma = np.log(np.asarray(sigma))
     centres = np.array([np.exp(np.log(np.maximum(m[g], 1e-6)).mean()) for g in groups])
-    best = np.array([np.log(sigma[int(relative[g].mean(axis=0).argmin())]) for g in groups])
-    own = np.log(np.asarray(sigma))[relative.argmin(axis=1)]
     weights = np.array([len(g) for g in groups], dtype=float)
     keep = np.concatenate([[True], np.diff(centres) > 1e-9])
+
+    def rising(values: Any) -> NDArray[np.float64]:
+        return np.asarray(isotonic_regression(np.asarray(values), weights=weights).x)
 
     def rounded(values: Any) -> tuple[float, ...]:
         return tuple(float(f"{value:.4g}") for value in values[keep])
 
-    def rising(values: Any) -> NDArray[np.float64]:
-        return np.asarray(isotonic_regression(values, weights=weights).x)
+    best = rising([log_sigma[int(relative[g].mean(axis=0).argmin())] for g in groups])
+    own = log_sigma[relative.argmin(axis=1)]
+    rows = tuple(rounded(np.exp(rising([np.quantile(own[g], q) for g in groups]))) for q in QUANTILES)
+    nearest = [int(np.abs(log_sigma - level).argmin()) for level in best]
+    shares = () if base is None else rounded(rising([share[k, level] for k, level in enumerate(nearest)]))
+    return StartLevelRule(rounded(centres), rounded(np.exp(best)), source, QUANTILES, rows, shares)
 
-    def monotone(values: Any) -> tuple[float, ...]:
-        return rounded(np.exp(rising(values)))
 
-    rows = tuple(monotone(np.array([np.quantile(own[g], q) for g in groups])) for q in QUANTILES)
-    shares: tuple[float, ...] = ()
-    if share is not None:
-        nearest = [int(np.abs(np.log(sigma) - b).argmin()) for b in rising(best)]
-        raw = np.array([np.clip(np.asarray(share)[g, k].mean(), 0.0, 1.0) for g, k in zip(groups, nearest, strict=True)])
-        shares = rounded(rising(raw))
-    return StartLevelRule(rounded(centres), monotone(best), source, QUANTILES, rows, shares)
+def _best_shares(
+    groups: Sequence[NDArray[np.int64]], found: NDArray[np.float64], base: NDArray[np.float64], change: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Share w of least mean square error of ``base + w (found - base)`` for each group and level, and each image's error with it.
+
+    All arguments are mean squares, ``(images, levels)``; the error is a parabola in w that they determine.
+    """
+    cross = (base + change - found) / 2
+    share = np.stack([(cross[g].sum(0) / np.maximum(change[g].sum(0), 1e-12)).clip(0, 1) for g in groups])
+    error = np.empty_like(found)
+    for w, g in zip(share, groups, strict=True):
+        error[g] = np.sqrt(np.maximum(base[g] - 2 * w * cross[g] + w**2 * change[g], 1e-12))
+    return share, error
 
 
 def read_start_level(path: str | Path | None = None) -> StartLevelRule | BankRule:
