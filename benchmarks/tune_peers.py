@@ -31,7 +31,7 @@ FIXED: dict[str, dict[str, Any]] = {
     "mcg": {"steps": 40},
     "projection": {"steps": 40},
     "ccdf": {"steps": 40},
-    "pigdm": {"steps": 40},
+    "pigdm": {"steps": 40, "spread": "error"},
     "ddnm": {"steps": 40},
     "ddrm": {"steps": 40},
     "diffpir": {"steps": 40},

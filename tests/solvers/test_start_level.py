@@ -161,3 +161,13 @@ def test_every_rule_comes_back_from_its_file(rule: StartLevelRule | BankRule, tm
 def test_bad_banks_are_refused(means: tuple[float, ...]) -> None:
     with input_error("memory bank"):
         BankRule(means)
+
+
+def test_no_start_is_below_what_the_noise_hides() -> None:
+    """On a noisy measurement a small misfit says nothing: the noise decides on the start, and the initial image has no share."""
+    rule = calibrated()
+    residual = torch.zeros(1, 1, 8, 8)
+    assert rule(residual, 0.001).item() == pytest.approx(0.02)
+    assert rule.initial_share(residual, 0.001).item() == pytest.approx(0.7)
+    assert rule(residual, 0.04).item() == pytest.approx(0.06)
+    assert rule.initial_share(residual, 0.04).item() == 0

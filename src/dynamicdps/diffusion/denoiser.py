@@ -73,7 +73,12 @@ def denoising_error(denoiser: Denoiser, sigma: Tensor) -> Tensor:
     if not measured:
         return torch.minimum(sigma, 0.11 * sigma.sqrt())
     levels = sorted(measured)
-    knots, errors = np.log(levels), np.log([measured[level] for level in levels])
+    values = [measured[level] for level in levels]
+    spread = float(getattr(denoiser, "data_std", 0.0))
+    if spread > values[-1] and levels[-1] < SIGMA_MAX:
+        # In the end nothing is known: the error is the data's own spread.
+        levels, values = [*levels, SIGMA_MAX], [*values, spread]
+    knots, errors = np.log(levels), np.log(values)
     found = np.exp(np.interp(np.log(sigma.double().clamp_min(1e-9).cpu().numpy()), knots, errors))
     # Below the lowest measured level the error is at most the noise itself.
     return torch.minimum(torch.from_numpy(found).to(sigma), sigma)

@@ -18,7 +18,7 @@ from dynamicdps.diffusion.training import TrainingConfig, TrainingState, train, 
 # Karras et al. train on data in [-1, 1] with log-normal levels; ours live in [0, 1], so the mean falls by log 2.
 LOG_SIGMA_MEAN = -1.6 - 0.693
 LOG_SIGMA_STD = 1.4
-VALIDATION_LEVELS = (0.01, 0.03, 0.06, 0.12, 0.25, 0.5, 1.0)
+VALIDATION_LEVELS = (0.01, 0.03, 0.06, 0.12, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0)
 SHEET_START = 10.0
 
 

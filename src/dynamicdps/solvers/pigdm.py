@@ -11,6 +11,8 @@ from dynamicdps.solvers.data_fidelity import data_misfit, per_image
 from dynamicdps.solvers.reconstruction import Progress, Reconstruction
 from dynamicdps.solvers.sampler import Run, SamplerConfig, run_samples
 
+SPREADS = ("noise", "error")
+
 
 @dataclass(frozen=True)
 class PiGDMConfig(SamplerConfig):
@@ -18,9 +20,18 @@ class PiGDMConfig(SamplerConfig):
 
     Attributes:
         noise_scale: factor on the noise that the measurement is believed to have.
+        spread: r, the deviation of the Gaussian: ``"error"`` is the denoiser's error r(sigma), exact where pixels are independent, and
+            good from a warm start; ``"noise"`` is sigma itself. Large smooth structures are less certain than the mean error of all
+            pixels says: from pure noise, guidance by it overshoots and can diverge.
     """
 
     noise_scale: float = 1.0
+    spread: str = "noise"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.spread not in SPREADS:
+            raise ValueError(f"spread is {self.spread!r}; expected one of {', '.join(SPREADS)}")
 
 
 def solve_pigdm(
@@ -36,7 +47,7 @@ def solve_pigdm(
     """``p(x0 | x_t)`` taken as a Gaussian around the denoised image with variance r^2, so that ``p(y | x_t)`` is known.
 
     Algorithm 1 of the paper in noise-level form: ``x0 = D + sigma^2 (dD/dx)^T H^T (r^2 H H^T + sigma_y^2)^-1 (y - H D)``, then a DDIM
-    step. r is the denoiser's error r(sigma), where the paper has ``sigma^2 / (1 + sigma^2)``, right for data of unit variance.
+    step. The paper's r^2 is ``sigma^2 / (1 + sigma^2)``, for data of unit variance.
     Arguments as `dynamicdps.solvers.dynamicdps.solve_dynamicdps`.
 
     Raises:
@@ -49,7 +60,7 @@ def solve_pigdm(
         x = run.x
         for i, sigma in enumerate(run.levels):
             denoised, pullback = run.denoise_with_pullback(x, sigma)
-            variance = run.error(sigma).square()
+            variance = (run.error(sigma) if config.spread == "error" else sigma).square()
             noise = (config.noise_scale * model.noise_std.to(variance)).square()
             w = model.solve_dual(y - model(denoised), noise / variance) / per_image(variance, y)
             x0 = denoised + per_image(sigma.square(), x) * pullback(model.adjoint(w))

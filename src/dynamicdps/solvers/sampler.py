@@ -53,6 +53,8 @@ class SamplerConfig:
             raise ValueError(f"eta is {self.eta}; expected 0 to 1")
         if self.stop_sigma <= 0 or (self.start_sigma is not None and self.start_sigma <= 0):
             raise ValueError(f"levels {self.start_sigma} and {self.stop_sigma}; expected numbers greater than 0")
+        if self.rho <= 0:
+            raise ValueError(f"rho is {self.rho}; expected a number greater than 0")
 
     def levels(self, start: Tensor) -> Tensor:
         """Noise levels from each image's start down, ``(steps, batch)``."""
