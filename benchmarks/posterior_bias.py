@@ -39,7 +39,7 @@ SPREAD = STD * (1 - GAIN) ** 0.5
 SAMPLERS: list[tuple[str, str, dict[str, Any]]] = [
     ('DynamicDPS, estimate="sample"', "dynamicdps", {"estimate": "sample", "start_sigma": 10.0}),
     ('DynamicDPS, estimate="mean"', "dynamicdps", {"start_sigma": 10.0}),
-    ("PiGDM", "pigdm", {"spread": "error"}),
+    ("PiGDM", "pigdm", {}),
     ('PiGDM, spread="error"', "pigdm", {"spread": "error"}),
     ("DiffPIR", "diffpir", {}),
     ("DAPS", "daps", {}),

@@ -42,10 +42,10 @@ def main() -> None:
     operator = preset(arguments.degradation)
     y = add_noise(operator(truth), operator.noise_std, [torch.Generator().manual_seed(i) for i in range(len(truth))])
     initial = load_unet("unet-iqt-in").enhance(y, operator, truth.shape)
-    figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
+    curves: dict[str, list[tuple[float, float]]] = {}
     print("| run | K | PSNR dB | spectrum dB |\n|---|---|---|---|")
-    for (name, config), colour in zip(RUNS.items(), COLOURS, strict=True):
-        points = []
+    for name, config in RUNS.items():
+        points = curves[name] = []
         total = torch.zeros_like(truth)
         for k in range(max(COUNTS)):
             one = replace(config, samples=1, estimate="sample" if config.estimate == "sample" else "mean")
@@ -56,21 +56,30 @@ def main() -> None:
                 mean = data_step(operator, y, total / (k + 1), spread, iterations=2).x
                 points.append((float(psnr(mean, truth).mean()), float(spectral_distance(mean, truth).mean())))
                 print(f"| {name} | {k + 1} | {points[-1][0]:.2f} | {points[-1][1]:.2f} |", flush=True)
-        axes.plot(*zip(*points, strict=True), "o-", color=colour, label=name)
-        for count, point in zip(COUNTS, points, strict=True):
-            axes.annotate(f"K={count}", point, textcoords="offset points", xytext=(6, 4), fontsize=8, color=colour)
     flat = solve_dynamicdps(y, operator, denoiser, initial, generator=torch.Generator(), config=DynamicDPSConfig(estimate="deterministic"))
-    for label, image, marker in (("deterministic", flat.image, "s"), ("conditional model", initial, "x")):
+    for label, image in (("deterministic", flat.image), ("conditional model", initial)):
         point = float(psnr(image, truth).mean()), float(spectral_distance(image, truth).mean())
-        axes.plot(*point, marker, color="black", label=label)
+        curves[label] = [point]
         print(f"| {label} | | {point[0]:.2f} | {point[1]:.2f} |")
-    axes.set(
-        xlabel="PSNR, dB (right is better: less error)", ylabel="distance of the spectrum to the truth's, dB (down is better: more real)"
-    )
-    axes.set_title(f"Distortion against realism, {arguments.degradation}, {len(truth)} slices")
+    draw(curves, f"Distortion against realism, {arguments.degradation}, {len(truth)} slices", arguments.out)
+
+
+def draw(curves: dict[str, list[tuple[float, float]]], title: str, path: Path) -> None:
+    """One line a run; single points are black."""
+    figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
+    colours, markers = iter(COLOURS), iter("sx")
+    for name, points in curves.items():
+        if len(points) == 1:
+            axes.plot(*points[0], next(markers), color="black", label=name)
+            continue
+        colour = next(colours)
+        axes.plot(*zip(*points, strict=True), "o-", color=colour, label=name)
+        for count, point in ((COUNTS[0], points[0]), (COUNTS[-1], points[-1])):
+            axes.annotate(f"K={count}", point, textcoords="offset points", xytext=(7, -3), fontsize=8, color=colour)
+    axes.set(xlabel="PSNR, dB (right: less error)", ylabel="distance to the truth's spectrum, dB (down: more real)", title=title)
     axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(arguments.out, dpi=150)
+    figure.savefig(path, dpi=150)
 
 
 def spectral_distance(x: Tensor, truth: Tensor, rings: int = 40) -> Tensor:

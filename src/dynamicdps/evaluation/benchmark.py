@@ -202,7 +202,7 @@ def _rows(found: Reconstruction, truth: Tensor, subject: str, numbers: list[int]
 
 
 def summarise(rows: Sequence[Row], seed: int = 0) -> dict[str, Any]:
-    """Means over subjects with 95 % bootstrap intervals, and paired differences against the conditional model and the data step.
+    """Means over subjects with 95 % bootstrap intervals, and paired differences against conditional, data-step, dynamicdps.
 
     Slices of a subject are averaged first: subjects, not slices, are independent.
     """
@@ -215,7 +215,7 @@ def summarise(rows: Sequence[Row], seed: int = 0) -> dict[str, Any]:
                 values = np.array(list(_by_subject(rows, condition, solver, name).values()))
                 entry["subjects"] = len(values)
                 entry[name] = {"mean": float(values.mean()), "interval": _interval(values, seed)}
-            for reference in ("conditional", "data-step"):
+            for reference in ("conditional", "data-step", "dynamicdps"):
                 if solver != reference and any(r.solver == reference and r.condition == condition for r in rows):
                     entry[f"against_{reference}"] = {
                         name: _paired(rows, condition, solver, reference, name, seed) for name in ("psnr", "ssim")
@@ -248,18 +248,25 @@ def markdown_table(summary: dict[str, Any]) -> str:
     """The table of docs/results.md."""
     lines = [
         "| condition | solver | subjects | PSNR dB | SSIM | data misfit | PSNR against conditional | better (PSNR / SSIM) "
-        "| PSNR against data-step | NFE | backward | start sigma | s a slice |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "| PSNR against data-step | PSNR against dynamicdps | NFE | backward | start sigma | s a slice |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for condition, solvers in summary["conditions"].items():
         for solver, e in solvers.items():
-            against, step = e.get("against_conditional"), e.get("against_data-step")
+            against, step, ours = (e.get(f"against_{name}") for name in ("conditional", "data-step", "dynamicdps"))
             better = f"{against['psnr']['share_better']:.0%} / {against['ssim']['share_better']:.0%}" if against else ""
-            lines.append(
-                f"| {condition} | {solver} | {e['subjects']} | {e['psnr']['mean']:.2f} | {e['ssim']['mean']:.4f} "
-                f"| {e['data_misfit']['mean']:.2f} | {_difference(against)} | {better} | {_difference(step)} | {e['nfe']['mean']:.0f} "
-                f"| {e['nbackward']['mean']:.0f} | {e['start_sigma']['mean']:.3f} | {e['seconds']['mean']:.2f} |"
-            )
+            cells = [
+                condition,
+                solver,
+                e["subjects"],
+                f"{e['psnr']['mean']:.2f}",
+                f"{e['ssim']['mean']:.4f}",
+                f"{e['data_misfit']['mean']:.2f}",
+            ]
+            cells += [_difference(against), better, _difference(step), _difference(ours)]
+            cells += [f"{e['nfe']['mean']:.0f}", f"{e['nbackward']['mean']:.0f}"]
+            cells += [f"{e['start_sigma']['mean']:.3f}", f"{e['seconds']['mean']:.2f}"]
+            lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines) + "\n"
 
 
