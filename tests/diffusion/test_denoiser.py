@@ -96,10 +96,12 @@ def test_network_config_round_trip(tiny_network: NetworkConfig) -> None:
 
 
 def test_expected_error_runs_through_the_measured_ones() -> None:
+    """Below them it is at most the noise; above them it grows to the data's own spread, where nothing is known any more."""
     denoiser = NetworkDenoiser(Zero(), MEAN, STD, errors={0.01: 0.005, 0.1: 0.02, 1.0: 0.08})
-    sigma = torch.tensor([0.01, 0.1, 1.0, 0.1**1.5, 30.0, 0.002, 0.0])
-    expected = torch.tensor([0.005, 0.02, 0.08, 0.01, 0.08, 0.002, 0.0])
+    sigma = torch.tensor([0.01, 0.1, 1.0, 0.1**1.5, 40.0, 80.0, 0.002, 0.0])
+    expected = torch.tensor([0.005, 0.02, 0.08, 0.01, STD, STD, 0.002, 0.0])
     torch.testing.assert_close(denoising_error(denoiser, sigma), expected)
+    assert 0.08 < denoising_error(denoiser, torch.tensor([10.0])).item() < STD
 
 
 def test_expected_error_without_measurement_is_below_the_noise() -> None:

@@ -166,7 +166,7 @@ def test_train_prior_writes_a_usable_model(
     assert (card["kind"], card["data"], card["subjects"], card["steps"]) == ("prior", "phantoms", 2, 2)
     mean, std = Patches.from_files(scan_files[:2]).statistics()
     assert (card["data_mean"], card["data_std"]) == pytest.approx((mean, std))
-    assert list(card["denoising_rmse"]) == ["0.01", "0.03", "0.06", "0.12", "0.25", "0.5", "1"]
+    assert list(card["denoising_rmse"]) == ["0.01", "0.03", "0.06", "0.12", "0.25", "0.5", "1", "2", "5", "10"]
     assert "rmse@0.06" in log_of(out)[0]
     x = torch.rand(1, 1, 20, 20)
     assert load_denoiser(path)(x, torch.tensor([0.1])).shape == x.shape
