@@ -609,3 +609,25 @@ def test_memory_does_not_grow_with_steps_or_samples(name: str) -> None:
     assert base > 2
     assert images_alive(name, **many) == base
     assert images_alive(name, samples=5, **few) == base
+
+
+@pytest.mark.parametrize(
+    ("name", "setting"),
+    [
+        ("daps", "noise_scale=0"),
+        ("daps", "langevin_rate=-1"),
+        ("daps", "ode_steps=0"),
+        ("diffpir", "weight=0"),
+        ("pigdm", "noise_scale=-2"),
+        ("dps", "step=0"),
+        ("dynamicdps", "stop_sigma=0"),
+        ("dynamicdps", "rho=-1"),
+        ("dynamicdps-paper", "search_every=0"),
+        ("tv", "weight=-1"),
+        ("data-step", "spread=0"),
+    ],
+)
+def test_numbers_that_mean_nothing_are_refused(name: str, setting: str) -> None:
+    key, value = setting.split("=")
+    with input_error(key):
+        make_config(name, {key: value})

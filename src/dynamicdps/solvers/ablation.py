@@ -8,7 +8,7 @@ from torch import Tensor
 from dynamicdps.diffusion import Denoiser
 from dynamicdps.operators import Operator
 from dynamicdps.solvers.data_fidelity import data_step
-from dynamicdps.solvers.reconstruction import Progress, Reconstruction
+from dynamicdps.solvers.reconstruction import Progress, Reconstruction, check_positive
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,9 @@ class DataStepConfig:
     method: str = "gauss-newton"
     line_search: str = "wolfe"
     iterations: int = 4
+
+    def __post_init__(self) -> None:
+        check_positive(self)
 
 
 def solve_data_step(

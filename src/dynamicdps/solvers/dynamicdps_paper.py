@@ -42,11 +42,6 @@ class PaperConfig(SamplerConfig):
     search_every: int = 5
     blend: bool = False
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.search_every < 1:
-            raise ValueError(f"search_every is {self.search_every}; expected at least 1")
-
 
 def solve_dynamicdps_paper(
     measurement: Tensor,

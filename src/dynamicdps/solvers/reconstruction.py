@@ -1,7 +1,8 @@
 """What every solver returns."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -60,6 +61,21 @@ class Reconstruction:
 @dataclass(frozen=True)
 class PlainConfig:
     """Of solvers that have nothing to choose."""
+
+
+def check_positive(config: Any, may_be_zero: Sequence[str] = ()) -> None:
+    """Refuse a configuration with a number that is 0 or below where only positive ones mean something.
+
+    Raises:
+        ValueError: with the field's name and value.
+    """
+    for known in fields(config):
+        value = getattr(config, known.name)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            continue
+        if not value > 0 and not (value == 0 and known.name in may_be_zero):
+            least = "0 or more" if known.name in may_be_zero else "at least 1" if isinstance(value, int) else "a number greater than 0"
+            raise ValueError(f"{known.name} is {value}; expected {least}")
 
 
 Progress = Callable[[int, int], None]

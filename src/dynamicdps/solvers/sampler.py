@@ -11,7 +11,7 @@ from dynamicdps.diffusion.levels import cosine_levels
 from dynamicdps.diffusion.sampling import image_generators, noise_like
 from dynamicdps.operators import Operator
 from dynamicdps.solvers.data_fidelity import data_misfit, per_image
-from dynamicdps.solvers.reconstruction import Progress, Reconstruction, TraceStep, denoise_images
+from dynamicdps.solvers.reconstruction import Progress, Reconstruction, TraceStep, check_positive, denoise_images
 
 SPACINGS = ("karras", "log", "cosine")
 PURE_NOISE = 10.0
@@ -45,16 +45,11 @@ class SamplerConfig:
     chunk: int = 8
 
     def __post_init__(self) -> None:
-        if self.samples < 1 or self.steps < 1 or self.chunk < 1:
-            raise ValueError(f"samples {self.samples}, steps {self.steps}, chunk {self.chunk}; expected at least 1 of each")
+        check_positive(self, ("eta", "discrepancy", "start_quantile", "jitter"))
         if self.spacing not in SPACINGS:
             raise ValueError(f"the spacing is {self.spacing!r}; expected one of {', '.join(SPACINGS)}")
         if not 0 <= self.eta <= 1:
             raise ValueError(f"eta is {self.eta}; expected 0 to 1")
-        if self.stop_sigma <= 0 or (self.start_sigma is not None and self.start_sigma <= 0):
-            raise ValueError(f"levels {self.start_sigma} and {self.stop_sigma}; expected numbers greater than 0")
-        if self.rho <= 0:
-            raise ValueError(f"rho is {self.rho}; expected a number greater than 0")
 
     def levels(self, start: Tensor) -> Tensor:
         """Noise levels from each image's start down, ``(steps, batch)``."""

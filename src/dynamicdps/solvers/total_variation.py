@@ -10,7 +10,7 @@ from torch import Tensor
 from dynamicdps.diffusion import Denoiser
 from dynamicdps.operators import LinearModel, Operator
 from dynamicdps.solvers.data_fidelity import data_misfit
-from dynamicdps.solvers.reconstruction import Progress, Reconstruction
+from dynamicdps.solvers.reconstruction import Progress, Reconstruction, check_positive
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,9 @@ class TVConfig:
     weight: float = 1e-3
     smoothing: float = 0.01
     iterations: int = 200
+
+    def __post_init__(self) -> None:
+        check_positive(self)
 
 
 def solve_tv(
