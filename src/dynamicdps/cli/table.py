@@ -41,7 +41,7 @@ def benchmark_table(summary: dict[str, Any]) -> Table:
                 condition if row == 0 else "",
                 solver,
                 _number(e["psnr"]["mean"], 2),
-                _number(e["ssim"]["mean"], 4),
+                _number(e["ssim"]["mean"], 3),
                 _number(e["data_misfit"]["mean"], 2),
                 _number(against["psnr"]["mean"] if against else None, 2, sign=True),
                 _number(e["nfe"]["mean"], 0),
