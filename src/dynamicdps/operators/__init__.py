@@ -1,33 +1,78 @@
 """Forward models of scanners, their noise, and their files."""
 
-from dynamicdps.operators.contrast import inverse_power_law, power_law, power_law_slope
+from dynamicdps.operators.bias_field import BiasField
+from dynamicdps.operators.blur import AnisotropicBlur, MotionBlur
+from dynamicdps.operators.composition import Composition
+from dynamicdps.operators.contrast import MonotoneCurve, PowerLaw, inverse_power_law, power_law, power_law_slope, tissue_curve
+from dynamicdps.operators.contrast_operator import Contrast
+from dynamicdps.operators.field_strength import MPRAGE_3T, Mprage, SpinEcho, SpoiledGradientEcho, contrast_between
+from dynamicdps.operators.identity import Identity
+from dynamicdps.operators.inpainting import Inpainting
+from dynamicdps.operators.kspace import KSpace
+from dynamicdps.operators.kspace_masks import centre_mask, partial_fourier_mask, uniform_mask, variable_density_mask
 from dynamicdps.operators.linear import IterativeModel, LinearModel, SpectralModel, conjugate_gradients, spectral
 from dynamicdps.operators.low_field import LowField
 from dynamicdps.operators.noise import add_noise
-from dynamicdps.operators.operator import Linearisation, LinearProblem, Operator
+from dynamicdps.operators.noise_estimate import NoiseEstimate, estimate_noise
+from dynamicdps.operators.operator import Linearisation, LinearOperator, LinearProblem, Operator, SameGrid
 from dynamicdps.operators.operator_file import ScanOperator, read_operator
 from dynamicdps.operators.presets import PRESETS, preset
+from dynamicdps.operators.registry import operator_from_json, operator_types, register_operator
+from dynamicdps.operators.resample import AffineResample, InPlaneResolution
 from dynamicdps.operators.sampling import interpolate
 from dynamicdps.operators.simulate import simulate
+from dynamicdps.operators.slice_motion import SliceMotion
+from dynamicdps.operators.slice_profile import SliceProfile
 
 __all__ = [
+    "MPRAGE_3T",
     "PRESETS",
+    "AffineResample",
+    "AnisotropicBlur",
+    "BiasField",
+    "Composition",
+    "Contrast",
+    "Identity",
+    "InPlaneResolution",
+    "Inpainting",
     "IterativeModel",
+    "KSpace",
     "LinearModel",
+    "LinearOperator",
     "LinearProblem",
     "Linearisation",
     "LowField",
+    "MonotoneCurve",
+    "MotionBlur",
+    "Mprage",
+    "NoiseEstimate",
     "Operator",
+    "PowerLaw",
+    "SameGrid",
     "ScanOperator",
+    "SliceMotion",
+    "SliceProfile",
     "SpectralModel",
+    "SpinEcho",
+    "SpoiledGradientEcho",
     "add_noise",
+    "centre_mask",
     "conjugate_gradients",
+    "contrast_between",
+    "estimate_noise",
     "interpolate",
     "inverse_power_law",
+    "operator_from_json",
+    "operator_types",
+    "partial_fourier_mask",
     "power_law",
     "power_law_slope",
     "preset",
     "read_operator",
+    "register_operator",
     "simulate",
     "spectral",
+    "tissue_curve",
+    "uniform_mask",
+    "variable_density_mask",
 ]

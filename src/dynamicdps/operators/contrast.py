@@ -1,11 +1,16 @@
 """Contrast between two field strengths as a curve on intensities."""
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from dynamicdps.errors import InputError
+
 KNEE = 0.005
+SMALLEST_STEP = 1e-4
 
 
 def power_law(x: Tensor, gamma: Tensor) -> Tensor:
@@ -46,3 +51,197 @@ def inverse_power_law(y: Tensor, gamma: Tensor, iterations: int = 8) -> Tensor:
         value = log_x + (gamma - 1) / 2 * (square + KNEE**2).log()
         log_x = log_x - (value - target) / (1 + (gamma - 1) * square / (square + KNEE**2))
     return log_x.exp() * y.sign()
+
+
+@dataclass(frozen=True, eq=False)
+class PowerLaw:
+    """`power_law` with its exponent, as a curve.
+
+    Attributes:
+        gamma: exponent from 0.05 to 5, a number or ``(batch,)``.
+
+    Raises:
+        InputError: gamma is out of its range.
+    """
+
+    gamma: float | Tensor
+
+    def __post_init__(self) -> None:
+        gamma = torch.as_tensor(self.gamma).detach()
+        if gamma.ndim > 1 or not bool(((gamma >= 0.05) & (gamma <= 5)).all()):
+            raise InputError(f"gamma is {gamma.tolist()}; expected a number from 0.05 to 5, or one an image; change it")
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The curve at intensities `x`, any shape; batch first where it differs per image."""
+        return power_law(x, self._like(x))
+
+    def slope(self, x: Tensor) -> Tensor:
+        """Derivative with respect to `x`; greater than 0 everywhere."""
+        return power_law_slope(x, self._like(x))
+
+    def inverse(self, y: Tensor) -> Tensor:
+        """Solve ``curve(x) = y`` for `x`."""
+        return inverse_power_law(y, self._like(y))
+
+    def select(self, index: Tensor) -> "PowerLaw":
+        """The curves of some images, by their indices; itself where it is shared."""
+        return PowerLaw(self.gamma[index]) if isinstance(self.gamma, Tensor) and self.gamma.ndim else self
+
+    @property
+    def is_identity(self) -> bool:
+        return bool((torch.as_tensor(self.gamma) == 1).all())
+
+    def steep_when_dark(self, like: Tensor) -> Tensor:
+        """Whether the curve is steeper at its dark end than on average, boolean, broadcastable to images."""
+        return self._like(like) < 1
+
+    def _like(self, x: Tensor) -> Tensor:
+        return _wide(torch.as_tensor(self.gamma).to(x), x)
+
+
+@dataclass(frozen=True, eq=False)
+class MonotoneCurve:
+    """An increasing, once differentiable curve through knots: cubic Hermite pieces with slopes after Fritsch and Butland (1984).
+
+    The slope at an inner knot is the weighted harmonic mean of the secants beside it, which keeps each piece inside the region
+    of Fritsch and Carlson (1980) where it increases; at the ends it is the secant's, and the curve goes on straight from there. It
+    is differentiable with respect to the argument and to `values`.
+
+    Attributes:
+        positions: intensities of the knots, ``(knots,)``, increasing, at least two.
+        values: the curve there, ``(knots,)``, or ``(batch, knots)`` for a curve an image; increasing.
+
+    Raises:
+        InputError: positions or values do not increase, are not finite, or do not fit each other.
+    """
+
+    positions: Tensor
+    values: Tensor
+
+    def __post_init__(self) -> None:
+        knots = self.positions.shape[-1] if self.positions.ndim == 1 else 0
+        if knots < 2 or self.values.ndim not in (1, 2) or self.values.shape[-1] != knots:
+            raise InputError(
+                f"the curve has positions of shape {tuple(self.positions.shape)} and values of shape {tuple(self.values.shape)}; "
+                "expected (knots,) and (knots,) or (batch, knots) with at least 2 knots; give one value a knot"
+            )
+        for name, numbers in (("positions", self.positions), ("values", self.values)):
+            numbers = numbers.detach()
+            if not bool(torch.isfinite(numbers).all()) or not bool((numbers.diff() >= SMALLEST_STEP).all()):
+                raise InputError(
+                    f"the curve's {name} are {numbers.tolist()}; expected numbers that increase by at least {SMALLEST_STEP:g}; change them"
+                )
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The curve at intensities `x`, any shape; batch first where the curve differs per image."""
+        return self._pieces(x, _interval(x, self.positions))[0]
+
+    def slope(self, x: Tensor) -> Tensor:
+        """Derivative with respect to `x`; greater than 0 everywhere."""
+        return self._pieces(x, _interval(x, self.positions))[1]
+
+    def inverse(self, y: Tensor) -> Tensor:
+        """Solve ``curve(x) = y`` for `x`, to the precision of `y`; differentiable.
+
+        Newton's method, with a bisection wherever it would leave the piece.
+        """
+        index = _interval(y.detach(), self.values.detach())
+        with torch.no_grad():
+            x = self._solve(y.detach(), index)
+        # One more step that gradients flow through: of the implicit function, whatever the path to it was.
+        value, slope = self._pieces(x, index)
+        return x + (y - value) / slope
+
+    def select(self, index: Tensor) -> "MonotoneCurve":
+        """The curves of some images, by their indices; itself where it is shared."""
+        return self if self.values.ndim == 1 else MonotoneCurve(self.positions, self.values[index])
+
+    @property
+    def is_identity(self) -> bool:
+        return bool((self.values == self.positions).all())
+
+    def steep_when_dark(self, like: Tensor) -> Tensor:
+        """Whether the curve is steeper at its dark end than on average, boolean, broadcastable to images."""
+        values, slopes = self._knots(like)
+        average = (values[..., -1] - values[..., 0]) / (self.positions[-1] - self.positions[0]).to(like)
+        return _wide(slopes[..., 0] > average, like)
+
+    def _knots(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Values and slopes at the knots, ``(knots,)`` or ``(batch, knots)``."""
+        values = self.values.to(like)
+        width = self.positions.to(like).diff()
+        secant = values.diff() / width
+        left, right = width[:-1], width[1:]
+        inner = 3 * (left + right) / ((2 * right + left) / secant[..., :-1] + (right + 2 * left) / secant[..., 1:])
+        return values, torch.cat([secant[..., :1], inner, secant[..., -1:]], -1)
+
+    def _solve(self, y: Tensor, index: Tensor, iterations: int = 30) -> Tensor:
+        """`inverse` inside known pieces."""
+        positions = self.positions.to(y)
+        low, high = positions[index], positions[index + 1]
+        v0, s0 = (_at(knots, index) for knots in self._knots(y))
+        v1, s1 = (_at(knots, index + 1) for knots in self._knots(y))
+        x = low + (high - low) * (y - v0) / (v1 - v0)
+        outside = torch.where(y < v0, low + (y - v0) / s0, high + (y - v1) / s1)
+        x = x.clamp(low, high)
+        for _ in range(iterations):
+            value, slope = self._pieces(x, index)
+            low, high = torch.where(value < y, x, low), torch.where(value < y, high, x)
+            step = x + (y - value) / slope
+            x = torch.where((step > low) & (step < high), step, (low + high) / 2)
+        return torch.where((y < v0) | (y > v1), outside, x)
+
+    def _pieces(self, x: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Value and slope at `x` with the pieces of the given index."""
+        values, slopes = self._knots(x)
+        positions = self.positions.to(x)
+        start, end = positions[index], positions[index + 1]
+        v0, v1, s0, s1 = (_at(knots, i) for knots in (values, slopes) for i in (index, index + 1))
+        width, rise = end - start, v1 - v0
+        # Outside, the polynomial of the nearest end is not looked at; `where`, not `clamp`: at a knot a clamp's gradient is ambiguous.
+        t = (x - start) / width
+        value = v0 + t * (width * s0 + t * (3 * rise - width * (2 * s0 + s1) + t * (width * (s0 + s1) - 2 * rise)))
+        slope = s0 + t * (6 * rise / width - 4 * s0 - 2 * s1 + t * (3 * (s0 + s1) - 6 * rise / width))
+        below, above = x < start, x > end
+        value = torch.where(below, v0 + (x - start) * s0, torch.where(above, v1 + (x - end) * s1, value))
+        return value, torch.where(below, s0, torch.where(above, s1, slope))
+
+
+def tissue_curve(positions: Sequence[float], values: Sequence[float] | Tensor) -> MonotoneCurve:
+    """The curve through 0 and the typical intensities of CSF, grey matter and white matter.
+
+    Args:
+        positions: intensities of CSF, grey and white matter in the image, increasing, greater than 0.
+        values: in the measurement, three numbers or a tensor ``(3,)`` or ``(batch, 3)``, increasing, greater than 0.
+
+    Raises:
+        InputError: they do not increase, or are not three.
+    """
+    knots = torch.as_tensor(positions, dtype=torch.float32)
+    images = values if isinstance(values, Tensor) else torch.tensor(values, dtype=torch.float32)
+    if knots.shape != (3,) or images.ndim not in (1, 2) or images.shape[-1] != 3:
+        raise InputError(
+            f"the curve has {knots.numel()} tissues and values of shape {tuple(images.shape)}; expected CSF, grey and white matter; "
+            "give three numbers each"
+        )
+    return MonotoneCurve(torch.cat([knots.new_zeros(1), knots]), torch.cat([images.new_zeros(*images.shape[:-1], 1), images], -1))
+
+
+def _interval(x: Tensor, knots: Tensor) -> Tensor:
+    """Index of the piece between knots ``(knots,)`` or ``(batch, knots)`` that each `x` lies in; the outer ones go on for ever."""
+    knots = knots.to(x)
+    index = torch.zeros(x.shape, dtype=torch.long, device=x.device)
+    for i in range(1, knots.shape[-1] - 1):
+        index = index + (x >= _wide(knots[..., i], x)).long()
+    return index
+
+
+def _at(knots: Tensor, index: Tensor) -> Tensor:
+    """Entries of ``(knots,)`` or ``(batch, knots)`` at an index of image shape."""
+    if knots.ndim == 1:
+        return knots[index]
+    return knots.expand(index.shape[0], -1).gather(1, index.flatten(1)).view(index.shape)
+
+
+def _wide(values: Tensor, like: Tensor) -> Tensor:
+    return values if values.ndim == 0 else values.view(-1, *[1] * (like.ndim - 1))

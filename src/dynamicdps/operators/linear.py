@@ -145,6 +145,20 @@ def separable_model(matrices: Sequence[tuple[int, Tensor]], shape: Sequence[int]
     )
 
 
+def diagonal_model(values: Tensor, noise_std: Tensor) -> SpectralModel:
+    """The model that multiplies each voxel by a factor of its own.
+
+    Args:
+        values: the factors, at least 0, broadcastable to images, with as many dimensions.
+        noise_std: ``(batch,)`` or ``(1,)``.
+    """
+
+    def same(x: Tensor) -> Tensor:
+        return x
+
+    return SpectralModel(noise_std, same, same, same, same, values)
+
+
 @dataclass(frozen=True, eq=False)
 class IterativeModel(LinearModel):
     """Any linear model from its two products; inverses by conjugate gradients.
@@ -176,7 +190,8 @@ class IterativeModel(LinearModel):
         return conjugate_gradients(lambda w: self.apply(self.transpose(w)) + _wide(c, w) * w, b, self.iterations, self.tolerance)
 
     def pseudo_inverse(self, w: Tensor) -> Tensor:
-        return self.transpose(conjugate_gradients(lambda v: self.apply(self.transpose(v)), w, self.iterations, self.tolerance))
+        # In its normal form: that has a solution for every measurement, also where H H^T is singular.
+        return conjugate_gradients(lambda x: self.transpose(self.apply(x)), self.transpose(w), self.iterations, self.tolerance)
 
 
 def conjugate_gradients(

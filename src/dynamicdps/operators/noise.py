@@ -1,28 +1,72 @@
 """Noise models of a measurement."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
+Sampler = Callable[[Tensor, float, torch.Generator, int], Tensor]
 
-def add_noise(y: Tensor, std: float, generators: Sequence[torch.Generator], kind: str = "gaussian") -> Tensor:
+
+def add_noise(y: Tensor, std: float, generators: Sequence[torch.Generator], kind: str = "gaussian", coils: int = 1) -> Tensor:
     """Add noise to each image of a batch from its own generator.
+
+    An image gets the same noise whoever else is in the batch.
 
     Args:
         y: noise-free measurements, batch first.
-        std: standard deviation of the noise (Rician: of each of the two channels), units of `y`.
+        std: standard deviation of the noise, units of `y`; what it is the deviation of depends on the kind.
         generators: one an image.
-        kind: ``"gaussian"`` or ``"rician"`` (magnitude of a complex signal with noise in both channels, Gudbjartsson and Patz
-            1995).
+        kind: ``"gaussian"``: white, of the image. ``"rician"``: magnitude of a complex signal with `std` in each of its two channels
+            (Gudbjartsson and Patz 1995). ``"noncentral-chi"``: root of the sum of squares of `coils` such signals, the true one in
+            the first (Constantinides et al. 1997); Rician for one coil. ``"poisson"``: counts, standard deviation ``std * sqrt(y)``,
+            so `std` at signal 1; signals below 0 count as 0. ``"complex"``: white complex Gaussian for measurements
+            ``(batch, 2, ...)`` with the real and the imaginary part as channels, `std` in each.
+        coils: of the noncentral chi, at least 1.
 
     Raises:
-        ValueError: the kind is unknown.
+        ValueError: the kind is unknown, there are fewer than 1 coils, or a complex measurement has not two channels.
     """
-    shape = (1 if kind == "gaussian" else 2, *y.shape[1:])
-    drawn = torch.stack([torch.randn(shape, generator=g, device=g.device) for g in generators]).to(y) * std
-    if kind == "gaussian":
-        return y + drawn[:, 0]
-    if kind == "rician":
-        return ((y + drawn[:, 0]).square() + drawn[:, 1].square()).sqrt()
-    raise ValueError(f"the noise is {kind!r}; expected 'gaussian' or 'rician'")
+    if kind not in NOISES:
+        raise ValueError(f"the noise is {kind!r}; expected {', '.join(map(repr, NOISES[:-1]))} or {NOISES[-1]!r}")
+    if coils < 1:
+        raise ValueError(f"coils is {coils}; expected at least 1")
+    if kind == "complex" and (y.ndim < 3 or y.shape[1] != 2):
+        raise ValueError(f"the measurement has shape {tuple(y.shape)}; expected (batch, 2, ...) for complex noise")
+    return torch.stack([_SAMPLERS[kind](image, std, g, coils) for image, g in zip(y, generators, strict=True)])
+
+
+def _normal(shape: Sequence[int], like: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.randn(tuple(shape), generator=generator, device=generator.device).to(like)
+
+
+def _gaussian(y: Tensor, std: float, generator: torch.Generator, coils: int) -> Tensor:
+    del coils
+    return y + std * _normal(y.shape, y, generator)
+
+
+def _rician(y: Tensor, std: float, generator: torch.Generator, coils: int) -> Tensor:
+    del coils
+    return _noncentral_chi(y, std, generator, 1)
+
+
+def _noncentral_chi(y: Tensor, std: float, generator: torch.Generator, coils: int) -> Tensor:
+    drawn = std * _normal((2 * coils, *y.shape), y, generator)
+    return ((y + drawn[0]).square() + drawn[1:].square().sum(0)).sqrt()
+
+
+def _poisson(y: Tensor, std: float, generator: torch.Generator, coils: int) -> Tensor:
+    del coils
+    # Counts of little noise exceed single precision's integers.
+    rate = y.detach().double().clamp_min(0).to(generator.device) / std**2
+    return (torch.poisson(rate, generator=generator) * std**2).to(y)
+
+
+_SAMPLERS: dict[str, Sampler] = {
+    "gaussian": _gaussian,
+    "rician": _rician,
+    "noncentral-chi": _noncentral_chi,
+    "poisson": _poisson,
+    "complex": _gaussian,
+}
+NOISES = tuple(_SAMPLERS)

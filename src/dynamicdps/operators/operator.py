@@ -1,14 +1,21 @@
 """What every forward operator offers."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import Field, dataclass, fields, is_dataclass, replace
+from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dynamicdps.errors import InputError
 from dynamicdps.operators.linear import IterativeModel, LinearModel
+from dynamicdps.operators.parameters import differs_per_image, from_plain, to_plain, to_text
+
+if TYPE_CHECKING:
+    from dynamicdps.operators.composition import Composition
 
 
 @dataclass(frozen=True)
@@ -45,7 +52,10 @@ class Operator(ABC):
     """Forward model ``y = A(x) + noise`` of a scanner, on a batch.
 
     Images have shape ``(batch, 1, height, width)`` (single slices) or ``(batch, 1, depth, height, width)`` (volumes), range [0, 1].
-    What `forward` does to one image never depends on the others of the batch.
+    What `forward` does to one image never depends on the others of the batch. ``A1 @ A2`` is A1 after A2.
+
+    An operator that is a dataclass prints, and goes to a file and back, by its fields. Parameters that are tensors ``(batch,)``
+    differ per image; how a field holds another tensor says `dynamicdps.operators.parameters`.
 
     Attributes:
         noise_std: standard deviation of the measurement's noise as a share of the intensity range, greater than 0.
@@ -72,9 +82,11 @@ class Operator(ABC):
             raise InputError(
                 f"{type(self).__name__} is not linear; expected a linear operator for this solver; choose dynamicdps, dps or red-diff"
             )
-        near = self.linearise(torch.zeros(tuple(shape), dtype=y.dtype, device=y.device))
-        noise = torch.full((1,), self.noise_std, dtype=y.dtype, device=y.device)
-        return LinearProblem(IterativeModel(noise, self.forward, near.vjp), y, [])
+        return LinearProblem(IterativeModel(self.noise_like(y), self.forward, lambda w: self.adjoint(w, shape)), y, [])
+
+    def noise_like(self, y: Tensor) -> Tensor:
+        """The noise's standard deviation ``(1,)`` with the measurement's type and device."""
+        return torch.full((1,), self.noise_std, dtype=y.dtype, device=y.device)
 
     @property
     def couples_slices(self) -> bool:
@@ -87,6 +99,32 @@ class Operator(ABC):
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.forward(x)
+
+    def __matmul__(self, inner: "Operator") -> "Composition":
+        """``(A1 @ A2)(x) = A1(A2(x))``."""
+        from dynamicdps.operators.composition import Composition
+
+        return Composition((self, inner))
+
+    def adjoint(self, w: Tensor, shape: Sequence[int]) -> Tensor:
+        """``A^T w``.
+
+        Args:
+            w: measurements, batch first.
+            shape: of the images.
+
+        Raises:
+            InputError: the operator is not linear.
+        """
+        if not self.is_linear:
+            raise InputError(
+                f"{type(self).__name__} is not linear; expected a linear operator for an adjoint; use the products that linearise gives"
+            )
+        return self.linearise(torch.zeros(tuple(shape), dtype=w.dtype, device=w.device)).vjp(w)
+
+    def typical_value(self, x: float) -> float:
+        """Where an intensity goes in tissue that is the same all around: what the contrast makes of it."""
+        return x
 
     def linearise(self, x: Tensor, spread: Tensor | None = None) -> Linearisation:
         """``A(x)`` with Jacobian products near `x`, by automatic differentiation unless the operator knows better.
@@ -114,10 +152,10 @@ class Operator(ABC):
         del spread
         return x + step * direction, direction
 
-    def select(self, index: Tensor) -> "Operator":
+    def select(self, index: Tensor) -> Self:
         """The operator of some images of the batch, by their indices; itself where no parameter differs per image."""
-        del index
-        return self
+        found = {f.name: value[index.to(value.device)] for f, value in self._parameters() if differs_per_image(f, value)}
+        return replace(self, **found) if found else self  # type: ignore[type-var]
 
     @abstractmethod
     def measurement_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
@@ -130,3 +168,71 @@ class Operator(ABC):
     @abstractmethod
     def voxel_factors(self) -> tuple[float, float, float]:
         """Length of a scanner voxel in image voxels along x, y, z; both grids share their centre."""
+
+    def voxel_map(self, image: tuple[int, int, int], measured: tuple[int, int, int]) -> NDArray[np.float64]:
+        """Affine from scanner voxel indices to image voxel indices, ``(4, 4)``.
+
+        Args:
+            image: image grid ``(x, y, z)``.
+            measured: scanner grid ``(x, y, z)``.
+        """
+        out = np.eye(4)
+        for axis, (size, count, factor) in enumerate(zip(image, measured, self.voxel_factors(), strict=True)):
+            out[axis, axis] = factor
+            out[axis, 3] = (size - 1) / 2 - factor * (count - 1) / 2
+        return out
+
+    def to_json(self) -> dict[str, Any]:
+        """Type and parameters as plain values.
+
+        Raises:
+            ValueError: a parameter differs per image.
+        """
+        return {"type": type(self).__name__} | {f.name: to_plain(f, value) for f, value in self._parameters()}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """Inverse of `to_json`; what is not a parameter is left alone, what is missing has its default.
+
+        Raises:
+            InputError: a parameter is out of its range.
+            KeyError, TypeError, ValueError: a value is missing or of another kind.
+        """
+        known: tuple[Field[Any], ...] = fields(cls) if is_dataclass(cls) else ()
+        return cls(**{f.name: from_plain(f, values[f.name]) for f in known if f.name in values})
+
+    def __str__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{f.name}={to_text(f, value)}' for f, value in self._parameters())})"
+
+    def _parameters(self) -> list[tuple[Field[Any], Any]]:
+        return [(f, getattr(self, f.name)) for f in fields(self)] if is_dataclass(self) else []
+
+
+class LinearOperator(Operator):
+    """An operator with ``A(a x + b z) = a A(x) + b A(z)``: it is its own Jacobian."""
+
+    @property
+    def is_linear(self) -> bool:
+        return True
+
+    def adjoint(self, w: Tensor, shape: Sequence[int]) -> Tensor:
+        _, pullback, *_ = torch.func.vjp(self.forward, torch.zeros(tuple(shape), dtype=w.dtype, device=w.device))
+        (out,) = pullback(w)
+        return out  # type: ignore[no-any-return]
+
+    def linearise(self, x: Tensor, spread: Tensor | None = None) -> Linearisation:
+        del spread
+        return Linearisation(self.forward(x), self.forward, lambda w: self.adjoint(w, x.shape))
+
+
+class SameGrid(Operator):
+    """An operator that measures on the image grid."""
+
+    def measurement_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
+        return shape
+
+    def image_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
+        return shape
+
+    def voxel_factors(self) -> tuple[float, float, float]:
+        return 1.0, 1.0, 1.0

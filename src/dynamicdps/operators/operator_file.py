@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynamicdps.errors import InputError
-from dynamicdps.operators.low_field import PARAMETERS, LowField
+from dynamicdps.operators.operator import Operator
 from dynamicdps.operators.presets import PRESETS
+from dynamicdps.operators.registry import operator_from_json
 from dynamicdps.volumes import Volume
 
 
@@ -25,7 +26,7 @@ class ScanOperator:
         intensity_scale: scanner units of one image-intensity unit, where known.
     """
 
-    operator: LowField
+    operator: Operator
     image_shape: tuple[int, int, int] | None = None
     image_affine: NDArray[np.float64] | None = None
     intensity_scale: float | None = None
@@ -44,7 +45,7 @@ class ScanOperator:
                 )
             return self.image_shape, self.image_affine
         shape = self.operator.image_shape(measurement.shape)
-        to_image = np.linalg.inv(voxel_map(self.operator, shape, measurement.shape))
+        to_image = np.linalg.inv(self.operator.voxel_map(shape, measurement.shape))
         return shape, measurement.affine @ to_image
 
     def to_json(self) -> dict[str, Any]:
@@ -61,15 +62,6 @@ class ScanOperator:
         partial.replace(path)
 
 
-def voxel_map(operator: LowField, image: tuple[int, int, int], measured: tuple[int, int, int]) -> NDArray[np.float64]:
-    """Affine from scanner voxel indices to image voxel indices, ``(4, 4)``."""
-    out = np.eye(4)
-    for axis, (size, count, factor) in enumerate(zip(image, measured, operator.voxel_factors(), strict=True)):
-        out[axis, axis] = factor
-        out[axis, 3] = (size - 1) / 2 - factor * (count - 1) / 2
-    return out
-
-
 def read_operator(name: str | Path) -> ScanOperator:
     """An operator by the name of a degradation or by its JSON file.
 
@@ -83,9 +75,7 @@ def read_operator(name: str | Path) -> ScanOperator:
         raise InputError(f"there is no operator {str(name)!r}; expected one of {', '.join(PRESETS)} or a JSON file; check the name")
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(values, dict) or values.get("type") != "LowField":
-            raise InputError(f'{path} does not describe an operator; expected a JSON object with "type": "LowField"; see docs/operators.md')
-        operator = LowField(**{key: values[key] for key in PARAMETERS if key in values})
+        operator = operator_from_json(values, str(path))
         shape = values.get("image_shape")
         affine = values.get("image_affine")
         scale = values.get("intensity_scale")

@@ -7,9 +7,15 @@ the exact adjoint.
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
+
+PROFILES = ("gaussian", "box", "sinc")
+# Zero crossings of the sinc profile that its Hann window keeps on each side, and the argument at which it falls to half.
+LOBES = 3.0
+HALF_SINC = 0.5684601477
 
 
 def measured_size(size: int, factor: float) -> int:
@@ -32,7 +38,9 @@ def axis_matrix(size: int, factor: Tensor, measured: int, blur: Tensor, profile:
         factor: length of a scanner voxel in image voxels, ``(batch,)``, at least 1.
         measured: scanner voxels along the axis.
         blur: standard deviation of a Gaussian blur in image voxels, ``(batch,)``; 0 for none.
-        profile: ``"box"`` (mean over the voxel) or ``"gaussian"`` (its full width at half maximum is the voxel's length).
+        profile: ``"box"`` (mean over the voxel), ``"gaussian"`` (its full width at half maximum is the voxel's length) or ``"sinc"``
+            (likewise; with a Hann window over three zero crossings on each side: the response to a slice encoded in k-space, with
+            its negative side lobes; Bernstein, King and Zhou 2004).
         width: length that a measurement integrates over in image voxels, ``(batch,)``; by default `factor`. Slices with a gap
             are thinner than their distance.
 
@@ -52,14 +60,29 @@ def axis_matrix(size: int, factor: Tensor, measured: int, blur: Tensor, profile:
         window = (torch.minimum(distance + 0.5, w / 2) - torch.maximum(distance - 0.5, -w / 2)).clamp_min(0)
     elif profile == "gaussian":
         window = torch.exp(-4 * math.log(2) * (distance / w) ** 2)
+    elif profile == "sinc":
+        t = distance / w * (2 * HALF_SINC)
+        window = torch.sinc(t) * torch.cos(math.pi / 2 * (t / LOBES).clamp(-1, 1)).square()
     else:
-        raise ValueError(f"the slice profile is {profile!r}; expected 'box' or 'gaussian'")
+        raise ValueError(f"the slice profile is {profile!r}; expected 'box' or 'gaussian' or 'sinc'")
     window = window / window.sum(-1, keepdim=True).clamp_min(1e-12)
     if not bool((blur > 0).any()):
         return window
     kernel = torch.exp(-0.5 * ((index[:, None] - index[None, :])[None] / blur.clamp_min(1e-3)[:, None, None]) ** 2)
     kernel = kernel / kernel.sum(-1, keepdim=True)
     return _matmul(window, kernel)
+
+
+@lru_cache(maxsize=64)
+def constant_matrix(size: int, factor: float, blur: float, profile: str, width: float) -> Tensor:
+    """`axis_matrix` for parameters that are the same for all images, ``(1, measured, size)``."""
+
+    def one(value: float) -> Tensor:
+        return torch.tensor([value])
+
+    # Cached for all callers: a tensor born in inference mode could not take part in a later gradient.
+    with torch.inference_mode(False):
+        return axis_matrix(size, one(factor), measured_size(size, factor), one(blur), profile, one(width))
 
 
 def interpolation_matrix(size: int, factor: float, measured: int) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dynamicdps.diffusion import Denoiser
 from dynamicdps.errors import InputError
-from dynamicdps.operators import LowField, Operator, ScanOperator, power_law
+from dynamicdps.operators import Operator, ScanOperator
 from dynamicdps.solvers.ablation import DataStepConfig, solve_data_step
 from dynamicdps.solvers.ccdf import CCDFConfig, solve_ccdf
 from dynamicdps.solvers.conditional import solve_conditional
@@ -204,9 +204,7 @@ def measurement_scale(scan: Volume, operator: ScanOperator) -> IntensityScale:
     """
     if operator.intensity_scale is not None:
         return IntensityScale(operator.intensity_scale)
-    gamma = operator.operator.gamma
-    value = float(power_law(torch.tensor(PERCENTILE_VALUE), torch.as_tensor(gamma, dtype=torch.float32)).mean())
-    return IntensityScale.robust(scan.data, value=value)
+    return IntensityScale.robust(scan.data, value=operator.operator.typical_value(PERCENTILE_VALUE))
 
 
 def solve_tensors(
@@ -245,7 +243,7 @@ def solve_tensors(
 def solve(
     name: str,
     scan: Volume,
-    operator: ScanOperator | LowField,
+    operator: ScanOperator | Operator,
     prior: Denoiser,
     *,
     initial: Volume,

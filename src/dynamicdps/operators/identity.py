@@ -1,0 +1,39 @@
+"""Denoising: nothing but noise between image and measurement."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dynamicdps.operators.linear import diagonal_model
+from dynamicdps.operators.operator import LinearOperator, LinearProblem, SameGrid
+from dynamicdps.operators.parameters import check_range
+
+
+@dataclass(frozen=True, eq=False)
+class Identity(LinearOperator, SameGrid):
+    """``A(x) = x``.
+
+    Attributes:
+        noise_std: standard deviation of the noise as a share of the intensity range.
+
+    Raises:
+        InputError: the noise is out of its range.
+    """
+
+    noise_std: float = 0.01
+
+    def __post_init__(self) -> None:
+        check_range("noise_std", self.noise_std, 1e-6, 1.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+    def adjoint(self, w: Tensor, shape: Sequence[int]) -> Tensor:
+        del shape
+        return w
+
+    def linear_problem(self, y: Tensor, shape: Sequence[int]) -> LinearProblem:
+        ones = torch.ones([1] * len(shape), dtype=y.dtype, device=y.device)
+        return LinearProblem(diagonal_model(ones, self.noise_like(y)), y, [])

@@ -1,0 +1,49 @@
+"""Missing voxels and missing slices."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from dynamicdps.operators.linear import diagonal_model
+from dynamicdps.operators.operator import LinearOperator, LinearProblem, SameGrid
+from dynamicdps.operators.parameters import as_mask, check_range, fit_map
+
+
+@dataclass(frozen=True, eq=False)
+class Inpainting(LinearOperator, SameGrid):
+    """``A(x) = M x``: the measured voxels, 0 elsewhere.
+
+    Where nothing is measured the residual is 0, so that the misfit of an image that only noise is left of is the root of the
+    measured share, not 1.
+
+    Attributes:
+        mask: 1 where a voxel is measured, ``(height, width)``, ``(depth, height, width)`` or ``(batch, 1, ...)``; an axis
+            of size 1 stands for all its indices: ``(depth, 1, 1)`` names missing slices.
+        noise_std: standard deviation of the noise as a share of the intensity range.
+
+    Raises:
+        InputError: the mask or the noise is out of its range.
+    """
+
+    mask: Tensor = field(metadata={"dims": 3})
+    noise_std: float = 0.01
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "mask", as_mask("mask", self.mask, (2, 3, 4, 5)))
+        check_range("noise_std", self.noise_std, 1e-6, 1.0)
+
+    @property
+    def couples_slices(self) -> bool:
+        return self.mask.ndim in (3, 5) and self.mask.shape[-3] > 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * fit_map("mask", self.mask, x).to(x.dtype)
+
+    def adjoint(self, w: Tensor, shape: Sequence[int]) -> Tensor:
+        del shape
+        return self.forward(w)
+
+    def linear_problem(self, y: Tensor, shape: Sequence[int]) -> LinearProblem:
+        del shape
+        return LinearProblem(diagonal_model(fit_map("mask", self.mask, y).to(y.dtype), self.noise_like(y)), y, [])

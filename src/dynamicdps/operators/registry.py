@@ -1,0 +1,86 @@
+"""Operators by the name of their type, as files have them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from dynamicdps.errors import InputError
+from dynamicdps.operators.bias_field import BiasField
+from dynamicdps.operators.blur import AnisotropicBlur, MotionBlur
+from dynamicdps.operators.composition import Composition
+from dynamicdps.operators.contrast_operator import Contrast
+from dynamicdps.operators.identity import Identity
+from dynamicdps.operators.inpainting import Inpainting
+from dynamicdps.operators.kspace import KSpace
+from dynamicdps.operators.low_field import LowField
+from dynamicdps.operators.operator import Operator
+from dynamicdps.operators.resample import AffineResample, InPlaneResolution
+from dynamicdps.operators.slice_motion import SliceMotion
+from dynamicdps.operators.slice_profile import SliceProfile
+
+_OPERATORS: dict[str, type[Operator]] = {
+    kind.__name__: kind
+    for kind in (
+        AffineResample,
+        AnisotropicBlur,
+        BiasField,
+        Composition,
+        Contrast,
+        Identity,
+        InPlaneResolution,
+        Inpainting,
+        KSpace,
+        LowField,
+        MotionBlur,
+        SliceMotion,
+        SliceProfile,
+    )
+}
+
+
+def register_operator(kind: type[Operator]) -> type[Operator]:
+    """Make a type of operator known to files under its name; usable as a decorator above ``@dataclass``.
+
+    Raises:
+        ValueError: the name is taken.
+    """
+    if kind.__name__ in _OPERATORS:
+        raise ValueError(f"there is an operator {kind.__name__!r} already; expected a new name")
+    _OPERATORS[kind.__name__] = kind
+    return kind
+
+
+def operator_types() -> list[str]:
+    """Names of all types."""
+    return sorted(_OPERATORS)
+
+
+def operator_from_json(values: Any, source: str = "the JSON") -> Operator:
+    """An operator from what its `to_json` gives.
+
+    Args:
+        values: an object with ``"type"`` and the parameters; other entries are left alone.
+        source: where it comes from, for messages.
+
+    Raises:
+        InputError: it does not describe an operator, or a parameter is wrong.
+    """
+    kind = values.get("type") if isinstance(values, Mapping) else None
+    if not isinstance(kind, str) or kind not in _OPERATORS:
+        raise InputError(
+            f'{source} does not describe an operator; expected a JSON object with "type": "LowField" or another of '
+            f"{', '.join(operator_types())}; see docs/operators.md"
+        )
+    try:
+        if kind == "Composition":
+            parts = values["operators"]
+            if not isinstance(parts, list):
+                raise TypeError("operators is not a list")
+            return Composition(tuple(operator_from_json(part, source) for part in parts))
+        return _OPERATORS[kind].from_json(values)
+    except InputError:
+        raise
+    except (KeyError, ValueError, TypeError, OverflowError, RecursionError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:100]
+        raise InputError(
+            f"{source} cannot be read as an operator ({reason}); expected JSON as `simulate` writes it; see docs/operators.md"
+        ) from error

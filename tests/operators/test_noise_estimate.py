@@ -1,0 +1,169 @@
+"""Estimates of known noise, and honest refusals and warnings where noise cannot be told from anatomy."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from dynamicdps.operators import LowField, add_noise
+from dynamicdps.operators.noise_estimate import NoiseEstimate, background_noise, estimate_noise, image_noise
+from dynamicdps.volumes import to_slices
+from tests.conftest import make_phantom
+from tests.properties import input_error
+
+SCANNERS = {
+    "as it is": LowField(),
+    "1.5 voxels, 3 mm": LowField(gamma=0.7, in_plane_factor=1.5, slice_thickness=3.0),
+    "blurred": LowField(gamma=0.8, blur=1.5),
+}
+scanners = pytest.mark.parametrize("scanner", SCANNERS.values(), ids=SCANNERS)
+
+
+def phantom_volume(shape: tuple[int, int, int]) -> Tensor:
+    return to_slices(make_phantom(shape).data).movedim(0, 1)[None]
+
+
+@pytest.fixture(scope="module")
+def volume() -> Tensor:
+    """A skull-stripped head of 96 x 112 x 16 voxels, ``(1, 1, 16, 112, 96)``; white matter is 0.9."""
+    return phantom_volume((96, 112, 16))
+
+
+def own_generators(count: int) -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(10 + i) for i in range(count)]
+
+
+def stripped(clean: Tensor, std: float, kind: str = "gaussian") -> Tensor:
+    """A noisy scan whose background is exactly 0."""
+    return torch.where(clean > 0.01, add_noise(clean, std, own_generators(len(clean)), kind), 0.0)
+
+
+def error(estimate: NoiseEstimate, std: float) -> float:
+    assert estimate.std.shape == (1,)
+    return float(estimate.std[0]) / std - 1
+
+
+@scanners
+@pytest.mark.parametrize("std", [0.001, 0.02, 0.1])
+@pytest.mark.parametrize(("kind", "coils"), [("gaussian", 1), ("rician", 1), ("noncentral-chi", 4)])
+def test_background(scanner: LowField, std: float, kind: str, coils: int, volume: Tensor) -> None:
+    y = add_noise(scanner(volume), std, own_generators(1), kind, coils)
+    estimate = estimate_noise(y, coils=coils)
+    assert estimate.method == ("background",)
+    assert not estimate.warnings
+    assert abs(error(estimate, std)) < 0.03
+
+
+@scanners
+@pytest.mark.parametrize("std", [0.018, 0.045, 0.09])
+@pytest.mark.parametrize("kind", ["gaussian", "rician"])
+def test_image_at_signal_to_noise_ratios_from_10_to_50(scanner: LowField, std: float, kind: str, volume: Tensor) -> None:
+    estimate = estimate_noise(stripped(scanner(volume), std, kind), kind="image")
+    assert estimate.method == ("image",)
+    assert abs(error(estimate, std)) < 0.05
+
+
+def test_image_inside_a_mask(volume: Tensor) -> None:
+    y = add_noise(volume, 0.045, own_generators(1))
+    assert abs(error(image_noise(y, volume > 0.01), 0.045)) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("scanner", "std"),
+    [
+        (LowField(), 0.001),
+        (LowField(gamma=0.8, in_plane_factor=4.0, blur=1.0), 0.001),
+        (LowField(gamma=0.8, in_plane_factor=4.0, blur=1.0), 0.03),
+    ],
+    ids=["little noise", "coarse voxels, little noise", "coarse voxels"],
+)
+def test_image_says_so_where_anatomy_dominates(scanner: LowField, std: float, volume: Tensor) -> None:
+    estimate = image_noise(stripped(scanner(volume), std))
+    assert error(estimate, std) > 0.3
+    assert "anatomy" in estimate.warnings[0]
+
+
+def test_no_warning_where_noise_dominates(volume: Tensor) -> None:
+    assert not image_noise(stripped(volume, 0.045)).warnings
+
+
+@pytest.mark.parametrize("snr", [0.0, 1.0, 2.0, 3.0, 5.0, 20.0])
+def test_rician_bias_at_low_signal_is_removed(snr: float) -> None:
+    y = add_noise(torch.full((1, 1, 200, 200), 0.05 * snr), 0.05, own_generators(1), "rician")
+    estimate = image_noise(y, torch.ones_like(y, dtype=torch.bool))
+    # Near 1 the ratio of mean to spread hardly depends on the signal any more.
+    assert abs(error(estimate, 0.05)) < (0.05 if snr > 2 else 0.08 if snr != 1 else 0.3)
+
+
+@pytest.mark.parametrize(("kind", "coils"), [("rician", 1), ("noncentral-chi", 4)])
+def test_signal_voxels_in_the_air_do_not_count(kind: str, coils: int, generator: torch.Generator) -> None:
+    clean = torch.where(torch.rand(1, 1, 200, 200, generator=generator) < 0.04, 0.9, 0.0)
+    y = add_noise(clean, 0.02, own_generators(1), kind, coils)
+    assert abs(error(background_noise(y, torch.ones_like(y, dtype=torch.bool), coils), 0.02)) < 0.03
+
+
+def test_background_rounded_to_integers(volume: Tensor) -> None:
+    y = add_noise(volume * 200, 2.0, own_generators(1), "rician").round()
+    assert abs(error(background_noise(y), 2.0)) < 0.03
+
+
+def test_background_outside_a_mask_of_the_head(volume: Tensor) -> None:
+    y = add_noise(volume, 0.03, own_generators(1), "rician")
+    assert abs(error(estimate_noise(y, volume > 0.01, kind="background"), 0.03)) < 0.03
+
+
+def test_wrong_number_of_coils_is_noticed(volume: Tensor) -> None:
+    y = add_noise(volume, 0.02, own_generators(1), "noncentral-chi", 8)
+    with input_error("as much as noise of 1 coil"):
+        background_noise(y)
+    assert "varies" in background_noise(y, volume == 0).warnings[0]
+
+
+def test_background_of_exactly_zero_is_refused(volume: Tensor) -> None:
+    y = stripped(volume, 0.045)
+    with input_error("exactly 0, as in a skull-stripped scan"):
+        background_noise(y)
+    estimate = estimate_noise(y)
+    assert estimate.method == ("image",)
+    assert "exactly 0" in estimate.warnings[0]
+    assert abs(error(estimate, 0.045)) < 0.05
+
+
+def test_an_image_does_not_depend_on_its_batch(volume: Tensor) -> None:
+    clean = volume[0].movedim(0, 1)[6:10]
+    noisy = add_noise(clean, 0.03, own_generators(4), "rician")
+    y = torch.cat([noisy[:2], torch.where(clean > 0.01, noisy, 0.0)[2:]])
+    together = estimate_noise(y)
+    assert together.method == ("background", "background", "image", "image")
+    for i in range(4):
+        alone = estimate_noise(y[i : i + 1])
+        assert torch.equal(alone.std, together.std[i : i + 1])
+        assert alone.method == together.method[i : i + 1]
+
+
+def test_units_and_type_are_the_images(volume: Tensor) -> None:
+    y = add_noise(volume[:, :, 8].double(), 0.03, own_generators(1), "rician")
+    one, many = estimate_noise(y), estimate_noise(1000 * y)
+    assert one.std.dtype == torch.float64
+    torch.testing.assert_close(many.std, 1000 * one.std)
+
+
+def test_bad_input(volume: Tensor) -> None:
+    y = volume[:, :, 8]
+    with input_error("kind of the noise estimate"):
+        estimate_noise(y, kind="guess")
+    with input_error("shape"):
+        estimate_noise(y[0])
+    with input_error("mask has shape"):
+        estimate_noise(y, torch.ones(1, 1, 4, 4))
+    with input_error("coils is 0"):
+        estimate_noise(y, coils=0)
+    with input_error("not finite"):
+        estimate_noise(torch.full_like(y, float("nan")))
+    with input_error("fewer than 8 x 8"):
+        image_noise(y[..., :6])
+    with input_error("only 0 places"):
+        image_noise(torch.zeros_like(y))
+    with input_error("exactly 0"):
+        image_noise(torch.ones_like(y))
+    with input_error("there is no background"):
+        background_noise(torch.rand(1, 1, 4, 4) + 1)
