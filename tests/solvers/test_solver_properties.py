@@ -11,7 +11,18 @@ from torch import Tensor
 
 from dynamicdps.diffusion.levels import cosine_levels
 from dynamicdps.operators import LowField, Operator, add_noise
-from dynamicdps.solvers import Reconstruction, Run, SamplerConfig, StartLevelRule, available, make_config, run_samples, solve_tensors
+from dynamicdps.solvers import (
+    BankRule,
+    Reconstruction,
+    Run,
+    SamplerConfig,
+    StartLevelRule,
+    available,
+    make_config,
+    run_samples,
+    solve_tensors,
+)
+from dynamicdps.solvers.dynamicdps_paper import PaperConfig
 from dynamicdps.solvers.solve import find_solver
 from tests.properties import input_error
 
@@ -631,3 +642,19 @@ def test_numbers_that_mean_nothing_are_refused(name: str, setting: str) -> None:
     key, value = setting.split("=")
     with input_error(key):
         make_config(name, {key: value})
+
+
+def test_images_of_different_start_steps_do_not_influence_each_other() -> None:
+    """The paper's process counts down from each image's own step: searches and noise are the image's, whoever started earlier."""
+    y, initial = (t.double() for t in problem(LINEAR))
+    config = PaperConfig(bank=BankRule(tuple(1.0 + k for k in range(20)), tau=0.5))
+
+    def solve_some(index: list[int], generator: torch.Generator) -> Reconstruction:
+        return solve_tensors("dynamicdps-paper", y[index], LINEAR, TwoTissues(), initial[index], generator=generator, config=config)
+
+    together = solve_some([0, 1, 2, 3], torch.Generator().manual_seed(5))
+    assert len(set(together.start_sigma.tolist())) > 1
+    shared = torch.Generator().manual_seed(5)
+    alone = [solve_some([k], shared) for k in range(4)]
+    torch.testing.assert_close(torch.cat([one.image for one in alone]), together.image, atol=1e-6, rtol=0)
+    assert torch.equal(torch.cat([one.nfe for one in alone]), together.nfe)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dynamicdps.diffusion import Denoiser
 from dynamicdps.diffusion.levels import cosine_levels
+from dynamicdps.diffusion.sampling import noise_like
 from dynamicdps.operators import Operator
 from dynamicdps.solvers.composite_loss import composite_loss
 from dynamicdps.solvers.data_fidelity import data_misfit, inner, per_image
@@ -100,16 +101,23 @@ def solve_dynamicdps_paper(
             outcome = torch.full_like(running, int(Outcome.UNCHECKED))
             if t <= 5:
                 length[running] = SHORTEST
-            elif i % config.search_every == 0:
-                found, outcome = _search(run, here, scale * gradient, gradient, value, sigma, y, part, running)
-                length[running] = found
+            else:
+                # Counted from each image's own start: who else is in the batch changes nothing.
+                due = ((first[running] - t) % config.search_every == 0).nonzero()[:, 0]
+                if len(due):
+                    one = part.select(due)
+                    found, why = _search(
+                        run, here[due], scale * gradient[due], gradient[due], value[due], sigma[due], y[due], one, running[due]
+                    )
+                    length[running[due]], outcome[due] = found, why
             better = value < best[running]
             out = out.index_copy(0, running[better], denoised[better])
             best[running] = torch.minimum(best[running], value)
             if t > 1:
                 wide = per_image(sigma, here)
+                fresh = noise_like(here, [run.generators[k] for k in running.tolist()])
                 mean = denoised + (down / wide) ** 2 * (here - denoised)
-                stepped = mean + down * (1 - (down / wide) ** 2).clamp_min(0).sqrt() * run.noise()[running]
+                stepped = mean + down * (1 - (down / wide) ** 2).clamp_min(0).sqrt() * fresh
                 x = x.index_copy(0, running, stepped - per_image(length[running], here) * scale * gradient)
             full = torch.full_like(first, int(Outcome.UNCHECKED)).index_copy(0, running, outcome)
             run.record(i, data_misfit(operator, measurement, out), length, full)
