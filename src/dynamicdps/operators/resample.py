@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dynamicdps.errors import InputError
-from dynamicdps.operators.linear import separable_model
 from dynamicdps.operators.linear_interpolation import LinearInterpolation
-from dynamicdps.operators.operator import LinearOperator, LinearProblem
+from dynamicdps.operators.operator import LinearOperator
 from dynamicdps.operators.parameters import check_finite, check_images, check_range
-from dynamicdps.operators.sampling import along, constant_matrix, image_size, measured_size
+from dynamicdps.operators.sampling import constant_matrix, image_size, measured_size
+from dynamicdps.operators.separable import SeparableOperator
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +108,7 @@ class AffineResample(LinearOperator):
 
 
 @dataclass(frozen=True, eq=False)
-class InPlaneResolution(LinearOperator):
+class InPlaneResolution(SeparableOperator):
     """Means over larger voxels in the plane (anti-aliased); both grids share their centre.
 
     Attributes:
@@ -125,19 +125,6 @@ class InPlaneResolution(LinearOperator):
     def __post_init__(self) -> None:
         check_range("factor", self.factor, 1.0, 32.0)
         check_range("noise_std", self.noise_std, 1e-6, 1.0)
-
-    def forward(self, x: Tensor) -> Tensor:
-        for axis, matrix in self._matrices(x.shape, x):
-            x = along(x, matrix, axis)
-        return x
-
-    def adjoint(self, w: Tensor, shape: Sequence[int]) -> Tensor:
-        for axis, matrix in self._matrices(shape, w):
-            w = along(w, matrix.transpose(-1, -2), axis)
-        return w
-
-    def linear_problem(self, y: Tensor, shape: Sequence[int]) -> LinearProblem:
-        return LinearProblem(separable_model(self._matrices(shape, y), shape, self.noise_like(y), y), y, [])
 
     def measurement_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
         x, y, z = shape

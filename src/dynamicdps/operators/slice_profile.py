@@ -7,14 +7,13 @@ import torch
 from torch import Tensor
 
 from dynamicdps.errors import InputError
-from dynamicdps.operators.linear import separable_model
-from dynamicdps.operators.operator import LinearOperator, LinearProblem
 from dynamicdps.operators.parameters import Parameter, check_images, check_range
-from dynamicdps.operators.sampling import PROFILES, along, axis_matrix, image_size, measured_size
+from dynamicdps.operators.sampling import PROFILES, axis_matrix, image_size, measured_size
+from dynamicdps.operators.separable import SeparableOperator
 
 
 @dataclass(frozen=True, eq=False)
-class SliceProfile(LinearOperator):
+class SliceProfile(SeparableOperator):
     """Each measured slice is a mean of the image's slices, weighted by the profile. A single slice stays as it is.
 
     Attributes:
@@ -49,19 +48,6 @@ class SliceProfile(LinearOperator):
     @property
     def couples_slices(self) -> bool:
         return True
-
-    def forward(self, x: Tensor) -> Tensor:
-        for axis, matrix in self._matrices(x.shape, x):
-            x = along(x, matrix, axis)
-        return x
-
-    def adjoint(self, w: Tensor, shape: Sequence[int]) -> Tensor:
-        for axis, matrix in self._matrices(shape, w):
-            w = along(w, matrix.transpose(-1, -2), axis)
-        return w
-
-    def linear_problem(self, y: Tensor, shape: Sequence[int]) -> LinearProblem:
-        return LinearProblem(separable_model(self._matrices(shape, y), shape, self.noise_like(y), y), y, [])
 
     def measurement_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
         return shape[0], shape[1], measured_size(shape[2], self._factor)
