@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 from torch import Tensor
 
-from dynamicdps.evaluation import nrmse, psnr, ssim
+from dynamicdps.evaluation import nrmse, nrmse_brain, psnr, psnr_brain, ssim, ssim_brain
 
 Metric = Callable[[Tensor, Tensor], Tensor]
 METRICS = [psnr, ssim, nrmse]
@@ -81,3 +81,46 @@ def test_shapes_must_fit(metric: Metric, shapes: tuple[tuple[int, ...], tuple[in
 def test_ssim_needs_one_window() -> None:
     with pytest.raises(ValueError, match="at least 7 x 7"):
         ssim(torch.zeros(1, 1, 6, 9), torch.zeros(1, 1, 6, 9))
+
+
+BRAIN = [(psnr_brain, psnr), (nrmse_brain, nrmse), (ssim_brain, ssim)]
+
+
+@pytest.fixture
+def mask() -> Tensor:
+    inside = torch.zeros(4, 1, 24, 31, dtype=torch.bool)
+    inside[..., 5:20, 6:25] = True
+    return inside
+
+
+@pytest.mark.parametrize(("metric", "whole"), BRAIN)
+def test_the_whole_slice_as_mask_changes_nothing(
+    metric: Callable[[Tensor, Tensor, Tensor], Tensor], whole: Metric, pair: tuple[Tensor, Tensor]
+) -> None:
+    torch.testing.assert_close(metric(*pair, torch.ones(4, 1, 24, 31, dtype=torch.bool)), whole(*pair))
+
+
+@pytest.mark.parametrize(("metric", "whole"), BRAIN)
+def test_only_the_brain_counts(
+    metric: Callable[[Tensor, Tensor, Tensor], Tensor], whole: Metric, pair: tuple[Tensor, Tensor], mask: Tensor
+) -> None:
+    image, truth = pair
+    far = image.clone()
+    far[..., :2, :], far[..., 23:, :] = 9, -9
+    torch.testing.assert_close(metric(far, truth, mask), metric(image, truth, mask))
+    painted = image.clone()
+    painted[..., 10:14, 10:14] += 0.5
+    before, after = metric(image, truth, mask), metric(painted, truth, mask)
+    assert ((after > before) if metric is nrmse_brain else (after < before)).all()
+    assert metric(image, truth, mask & False).isnan().all()
+    with pytest.raises(ValueError, match="the mask has shape"):
+        metric(image, truth, mask[:1])
+
+
+def test_brain_values_by_hand(pair: tuple[Tensor, Tensor], mask: Tensor) -> None:
+    x, t = (u[:, 0, 5:20, 6:25].double().numpy() for u in pair)
+    np.testing.assert_allclose(psnr_brain(*pair, mask), [-10 * np.log10(np.mean((a - b) ** 2)) for a, b in zip(x, t, strict=True)])
+    np.testing.assert_allclose(nrmse_brain(*pair, mask), [np.linalg.norm(a - b) / np.linalg.norm(b) for a, b in zip(x, t, strict=True)])
+    # The windows whose centres are in the box are those of the slice cut three pixels wider.
+    wider = [u[..., 2:23, 3:28] for u in pair]
+    torch.testing.assert_close(ssim_brain(*pair, mask), ssim(*wider))

@@ -1,0 +1,167 @@
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from dynamicdps.evaluation import linear_part, null_space_split
+from dynamicdps.operators import (
+    AnisotropicBlur,
+    BiasField,
+    Composition,
+    Contrast,
+    Identity,
+    Inpainting,
+    InPlaneResolution,
+    KSpace,
+    LowField,
+    Operator,
+    PowerLaw,
+    SliceProfile,
+    uniform_mask,
+)
+from tests.properties import assert_batch_independent, input_error
+
+SHAPE = (2, 1, 24, 20)
+CHECKERS = ((torch.arange(24)[:, None] + torch.arange(20)) % 2).double()[None, None] - 0.5
+KNOWN: list[Operator] = [
+    LowField(gamma=0.4, in_plane_factor=2.0, blur=0.6, noise_std=0.01),
+    LowField(gamma=0.8, in_plane_factor=4.0, blur=1.0, noise_std=0.001),
+    LowField(gamma=torch.tensor([0.5, 0.9]), blur=torch.tensor([0.5, 1.5]), noise_std=0.02),
+    InPlaneResolution(3.0, noise_std=0.01),
+    Inpainting(torch.rand(24, 20, generator=torch.Generator().manual_seed(1)) > 0.3),
+]
+EXACT = pytest.mark.parametrize("operator", KNOWN, ids=str)
+
+
+def random(generator: torch.Generator, shape: tuple[int, ...] = SHAPE) -> Tensor:
+    return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+def inner(a: Tensor, b: Tensor) -> Tensor:
+    return (a * b).flatten(1).sum(1)
+
+
+@EXACT
+@pytest.mark.parametrize("signal", [0.1, math.inf])
+def test_both_parts_are_orthogonal_projections(operator: Operator, signal: float, generator: torch.Generator) -> None:
+    error = random(generator)
+    split = null_space_split(operator, error, signal=signal)
+    torch.testing.assert_close(split.measurement + split.null, error)
+    # To float32's precision: operators hold their bases in it.
+    assert (inner(split.measurement, split.null).abs() < 1e-5 * inner(error, error)).all()
+    again = null_space_split(operator, split.measurement, signal=signal)
+    torch.testing.assert_close(again.measurement, split.measurement, rtol=0, atol=1e-5)
+    assert (null_space_split(operator, split.null, signal=signal).measurement.abs() < 1e-5).all()
+
+
+@EXACT
+def test_the_null_part_leaves_nothing_above_the_noise(operator: Operator, generator: torch.Generator) -> None:
+    error = random(generator)
+    linear = linear_part(operator)
+    exact, practical = (null_space_split(operator, error, signal=signal).null for signal in (math.inf, 0.1))
+    assert (linear(exact).flatten(1).norm(dim=1) < 3e-4 * error.flatten(1).norm(dim=1)).all()
+    # Each coefficient of amplitude 0.1 stays below one standard deviation of the noise.
+    limit = operator.noise_std / 0.1 * practical.flatten(1).norm(dim=1)
+    assert (linear(practical).flatten(1).norm(dim=1) <= limit * (1 + 1e-5) + 1e-9).all()
+
+
+def test_equals_the_pseudo_inverse_of_the_matrix(generator: torch.Generator) -> None:
+    operator = LowField(in_plane_factor=2.5, blur=0.4)
+    basis = torch.eye(64, dtype=torch.float64).view(64, 1, 8, 8)
+    matrix = operator(basis).flatten(1).T
+    error = random(generator, (3, 1, 8, 8))
+    expected = (torch.linalg.pinv(matrix, rtol=1e-4) @ matrix @ error.flatten(1).T).T.view(error.shape)
+    torch.testing.assert_close(null_space_split(operator, error, signal=math.inf).measurement, expected, rtol=0, atol=1e-4)
+
+
+def test_the_contrast_changes_nothing(generator: torch.Generator) -> None:
+    error = random(generator)
+    plain, curved = (null_space_split(LowField(gamma=g, in_plane_factor=2.0), error) for g in (1.0, 0.4))
+    torch.testing.assert_close(plain.null, curved.null)
+    composed = null_space_split(InPlaneResolution(2.0, noise_std=0.001) @ Contrast(PowerLaw(0.4)), error)
+    torch.testing.assert_close(plain.null, composed.null, rtol=0, atol=1e-2)
+    assert (null_space_split(Contrast(PowerLaw(0.4)), error).null == 0).all()
+
+
+def test_iterative_and_spectral_models_agree(generator: torch.Generator) -> None:
+    """A composition has no known basis."""
+    single = InPlaneResolution(2.0, noise_std=0.01)
+    assert isinstance(Identity() @ single, Composition)
+    error = random(generator)
+    for signal in (0.1, math.inf):
+        exact, iterative = (null_space_split(a, error, signal=signal) for a in (single, Identity(0.01) @ single))
+        torch.testing.assert_close(iterative.null, exact.null, rtol=0, atol=1e-2 if signal < 1 else 1e-4)
+
+
+@pytest.mark.parametrize(
+    "operator",
+    [
+        KSpace(uniform_mask((16, 12), 3, generator=torch.Generator().manual_seed(0)), noise_std=0.005),
+        BiasField(torch.full((1, 2, 2), 0.1)),
+        AnisotropicBlur(1.0, 2.0, angle=30.0, noise_std=0.01),
+        InPlaneResolution(1.5) @ AnisotropicBlur(0.7, 0.5) @ LowField(gamma=0.6),
+    ],
+    ids=str,
+)
+def test_operators_without_a_basis_split_too(operator: Operator, generator: torch.Generator) -> None:
+    error = random(generator, (1, 1, 16, 12))
+    split = null_space_split(operator, error)
+    torch.testing.assert_close(split.measurement + split.null, error)
+    assert (inner(split.measurement, split.null).abs() < 0.05 * inner(error, error)).all()
+    null = split.null.flatten(1).norm(dim=1)
+    assert (linear_part(operator)(split.null).flatten(1).norm(dim=1) <= 2 * operator.noise_std / 0.1 * null + 1e-9).all()
+
+
+def test_a_volume_loses_what_thick_slices_average(generator: torch.Generator) -> None:
+    operator = SliceProfile(4.0, noise_std=0.01)
+    error = torch.zeros(1, 1, 16, 8, 8, dtype=torch.float64)
+    error[:, :, ::2], error[:, :, 1::2] = 0.1, -0.1
+    assert float(null_space_split(operator, error).null_share) > 0.95
+    assert float(null_space_split(operator, torch.ones_like(error)).null_share) < 0.02
+
+
+def test_painted_detail_is_null_and_painted_shade_is_not() -> None:
+    operator = LowField(gamma=0.6, in_plane_factor=4.0, blur=1.0, noise_std=0.02)
+    truth = torch.full((1, 1, 24, 20), 0.5)
+    fine, broad = truth.clone(), truth.clone()
+    fine[..., 8:16, 6:14] += 0.2 * CHECKERS[..., 8:16, 6:14].float()
+    rows, columns = (torch.linspace(-1, 1, n) for n in (24, 20))
+    broad += 0.2 * torch.exp(-4 * (rows[:, None].square() + columns.square()))
+    shares = [float(null_space_split(operator, image, truth).null_share) for image in (fine, broad)]
+    assert shares[0] > 0.98
+    assert shares[1] < 0.05
+    more = truth + 2 * (fine - truth)
+    rms = [float(null_space_split(operator, image, truth).null_rms) for image in (truth, fine, more)]
+    assert rms[0] == 0
+    assert rms[2] == pytest.approx(2 * rms[1], rel=1e-5)
+
+
+def test_more_noise_hides_more(generator: torch.Generator) -> None:
+    error = random(generator)
+    shares = [null_space_split(LowField(blur=1.2, noise_std=noise), error).null_share for noise in (1e-4, 1e-2, 5e-2)]
+    assert (shares[0] < shares[1]).all()
+    assert (shares[1] < shares[2]).all()
+
+
+@pytest.mark.parametrize("operator", [KNOWN[0], Identity(0.01) @ InPlaneResolution(2.0)], ids=str)
+def test_an_image_does_not_depend_on_its_batch_mates(operator: Operator, generator: torch.Generator) -> None:
+    assert_batch_independent(lambda e: null_space_split(operator, e).null, random(generator, (3, 1, 24, 20)), rtol=0, atol=1e-9)
+
+
+def test_operators_that_are_not_linear_are_named() -> None:
+    class Squared(Identity):
+        @property
+        def is_linear(self) -> bool:
+            return False
+
+    with input_error("Squared is not linear"):
+        null_space_split(Squared(), torch.zeros(1, 1, 8, 8))
+    with input_error("Squared is not linear"):
+        null_space_split(LowField() @ Squared(), torch.zeros(1, 1, 8, 8))
+    with input_error("the signal is 0"):
+        null_space_split(LowField(), torch.zeros(1, 1, 8, 8), signal=0)
+    with pytest.raises(ValueError, match="expected the same"):
+        null_space_split(LowField(), torch.zeros(1, 1, 8, 8), torch.zeros(2, 1, 8, 8))
+    blur = AnisotropicBlur(1.0, 1.0)
+    assert linear_part(blur) is blur
