@@ -46,7 +46,7 @@ class Enhance:
     conditional: str = "unet-range"
     """Bundled conditional model or a .safetensors file."""
     operator: str | None = None
-    """A degradation's name or an operator's JSON file; without it SCAN's own .operator.json is used."""
+    """A degradation's name, an operator's JSON file, or fit: found from the scan; without it SCAN's own .operator.json is used."""
     solver: str = "dynamicdps"
     """How to solve: dynamicdps, one of its peers, data-step or conditional; see docs/solvers.md."""
     samples: int | None = None
@@ -135,10 +135,6 @@ class _Training:
     """Steps at the end over which the learning rate falls to 0."""
     checkpoint_every: int = 500
     """Steps between checkpoints."""
-    channels: tuple[int, ...] = (64, 128, 192)
-    """Feature channels of each level of the network, multiples of 16."""
-    residual_blocks: tuple[int, ...] = (1, 2, 2)
-    """Residual blocks of each level."""
     data_name: str = "unnamed"
     """What the model card says about the data."""
     bfloat16: bool = True
@@ -148,7 +144,15 @@ class _Training:
 
 
 @dataclass
-class TrainPrior(_Training):
+class _UNetTraining(_Training):
+    channels: tuple[int, ...] = (64, 128, 192)
+    """Feature channels of each level of the network, multiples of 16."""
+    residual_blocks: tuple[int, ...] = (1, 2, 2)
+    """Residual blocks of each level."""
+
+
+@dataclass
+class TrainPrior(_UNetTraining):
     """Train the prior: an unconditional score-matching model of good scans."""
 
     def run(self) -> None:
@@ -158,7 +162,7 @@ class TrainPrior(_Training):
 
 
 @dataclass
-class TrainUNet(_Training):
+class TrainUNet(_UNetTraining):
     """Train a conditional U-Net on simulated pairs."""
 
     degradation: str = "iqt-in"
@@ -173,10 +177,67 @@ class TrainUNet(_Training):
 
 
 @dataclass
-class Train:
-    """Train a prior or a conditional model."""
+class TrainESRGAN(_Training):
+    """Train a conditional ESRGAN on simulated pairs: sharp, and prone to hallucination."""
 
-    model: Annotated[TrainPrior, tyro.conf.subcommand("prior")] | Annotated[TrainUNet, tyro.conf.subcommand("unet")]
+    degradation: str = "iqt-in"
+    """Named degradation of the pairs, or range for many drawn at random."""
+    learning_rate: float = 2e-4
+    """Peak of AdamW's learning rate, of generator and discriminator."""
+    adversarial_weight: float = 5e-3
+    """Weight of the adversarial loss beside an L1 loss of weight 1."""
+    pretrain_steps: int = 3000
+    """Steps of L1 alone before the discriminator comes in."""
+    channels: int = 48
+    """Feature channels of the generator."""
+    growth: int = 24
+    """Channels that each layer of a dense block adds."""
+    blocks: int = 6
+    """Residual-in-residual dense blocks."""
+
+    def run(self) -> None:
+        from dynamicdps.cli.run_train import run_esrgan
+
+        run_esrgan(self)
+
+
+@dataclass
+class TrainOperatorFit:
+    """Train what `calibrate operator` and `enhance --operator fit` know of scanners, on scans simulated from good ones."""
+
+    scans: Scans
+    """Skull-stripped scans at 1 mm."""
+    out: Path
+    """Folder for operator-fit.safetensors and its model card."""
+    conditional: str = "unet-range"
+    """Conditional model whose images sharpen the contrast."""
+    simulations: int = 6000
+    """Scans to simulate."""
+    epochs: int = 120
+    """Passes over them."""
+    with_image: int = 150
+    """Scans of held-out subjects to run the conditional model on."""
+    data_name: str = "unnamed"
+    """What the model card says about the data."""
+    seed: int = 0
+    """Seed of all randomness."""
+
+    def run(self) -> None:
+        from dynamicdps.cli.run_fit import run_training
+
+        run_training(self)
+
+
+@dataclass
+class Train:
+    """Train a prior, a conditional model, or what the fit of operators knows."""
+
+    model: (
+        Annotated[TrainPrior, tyro.conf.subcommand("prior")]
+        | Annotated[TrainUNet, tyro.conf.subcommand("unet")]
+        | Annotated[TrainESRGAN, tyro.conf.subcommand("esrgan")]
+        | Annotated[TrainOperatorFit, tyro.conf.subcommand("operator-fit")]
+    )
 
     def run(self) -> None:
         self.model.run()
@@ -214,11 +275,9 @@ class Sample:
 
 
 @dataclass
-class Calibrate:
-    """Calibrate start: find the map from an initial image's misfit to the best start level, on good scans."""
+class CalibrateStart:
+    """Find the map from an initial image's misfit to the best start level, on good scans."""
 
-    what: Positional[Literal["start"]]
-    """What to calibrate."""
     scans: Scans
     """Skull-stripped scans that neither the prior nor the conditional models have seen."""
     out: Path
@@ -248,6 +307,39 @@ class Calibrate:
         from dynamicdps.cli.run_calibrate import run
 
         run(self)
+
+
+@dataclass
+class CalibrateOperator:
+    """Find a scan's forward model from the scan and an initial image, without any truth."""
+
+    scan: Annotated[Positional[Path], arg(metavar="SCAN")]
+    """The measurement: a skull-stripped T1w NIfTI file."""
+    out: Path
+    """The operator: a .json file, for --operator of enhance."""
+    initial: Path | None = None
+    """Any model's enhanced volume; without it the conditional model runs."""
+    conditional: str = "unet-range"
+    """Bundled conditional model or a .safetensors file."""
+    fit: str = "gamma,blur,slice_thickness,noise_std"
+    """What to find, separated by commas: gamma, blur, slice_thickness, noise_std, bias. What the header says is kept."""
+    known: tuple[str, ...] = ()
+    """What is known, as NAME=VALUE, and kept: gamma, blur (mm), slice_thickness (mm), noise_std (share of the intensity range)."""
+
+    def run(self) -> None:
+        from dynamicdps.cli.run_fit import run
+
+        run(self)
+
+
+@dataclass
+class Calibrate:
+    """Calibrate the start level on good scans, or the forward model of one poor scan."""
+
+    what: Annotated[CalibrateStart, tyro.conf.subcommand("start")] | Annotated[CalibrateOperator, tyro.conf.subcommand("operator")]
+
+    def run(self) -> None:
+        self.what.run()
 
 
 @dataclass
@@ -305,6 +397,19 @@ class Benchmark:
         run(self)
 
 
+@dataclass
+class Report:
+    """Make report.html again from the files of an output folder."""
+
+    folder: Annotated[Positional[Path], arg(metavar="DIR")]
+    """Output folder of enhance or demo."""
+
+    def run(self) -> None:
+        from dynamicdps.cli.run_report import run
+
+        run(self)
+
+
 Command = (
     Annotated[Demo, tyro.conf.subcommand("demo")]
     | Annotated[Enhance, tyro.conf.subcommand("enhance")]
@@ -314,4 +419,5 @@ Command = (
     | Annotated[Calibrate, tyro.conf.subcommand("calibrate")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Benchmark, tyro.conf.subcommand("benchmark")]
+    | Annotated[Report, tyro.conf.subcommand("report")]
 )

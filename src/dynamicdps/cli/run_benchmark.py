@@ -9,7 +9,7 @@ from dynamicdps.cli.progress import out, progress_bar
 from dynamicdps.cli.record import recorded
 from dynamicdps.cli.run_enhance import open_prior
 from dynamicdps.cli.table import benchmark_table
-from dynamicdps.conditional import load_unet
+from dynamicdps.conditional import load_conditional
 from dynamicdps.diffusion import read_model
 from dynamicdps.diffusion.model_file import write_json
 from dynamicdps.errors import InputError
@@ -19,7 +19,7 @@ from dynamicdps.operators import preset
 if TYPE_CHECKING:
     from dynamicdps.cli.commands import Benchmark
 
-SHORT_NAMES = {"unet": "unet-iqt-in"}
+SHORT_NAMES = {"unet": "unet-iqt-in", "esrgan": "esrgan-iqt-in"}
 
 
 def read_conditions(text: str) -> list[Condition]:
@@ -33,7 +33,7 @@ def read_conditions(text: str) -> list[Condition]:
         model, slash, degradation = name.rpartition("/")
         if not slash:
             raise InputError(f"the condition {name!r} has no model; expected MODEL/DEGRADATION such as unet/iqt-out; change --conditions")
-        found.append(Condition(name, load_unet(SHORT_NAMES.get(model, model)), preset(degradation)))
+        found.append(Condition(name, load_conditional(SHORT_NAMES.get(model, model)), preset(degradation)))
     return found
 
 

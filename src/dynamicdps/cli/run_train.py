@@ -1,4 +1,4 @@
-"""`dynamicdps train prior` and `dynamicdps train unet`."""
+"""`dynamicdps train prior`, `dynamicdps train unet` and `dynamicdps train esrgan`."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -10,13 +10,13 @@ from torch import Tensor
 from dynamicdps.cli.pictures import write_sheet
 from dynamicdps.cli.progress import out, progress_bar
 from dynamicdps.cli.record import recorded
-from dynamicdps.conditional import train_unet
+from dynamicdps.conditional import RRDBConfig, train_esrgan, train_unet
 from dynamicdps.diffusion import NetworkConfig, TrainingConfig, train_prior
 from dynamicdps.diffusion.model_file import file_hash
 from dynamicdps.errors import InputError
 
 if TYPE_CHECKING:
-    from dynamicdps.cli.commands import TrainPrior, TrainUNet, _Training
+    from dynamicdps.cli.commands import TrainESRGAN, TrainPrior, TrainUNet, _Training, _UNetTraining
 
 
 def training_config(arguments: "_Training") -> TrainingConfig:
@@ -40,7 +40,7 @@ def training_config(arguments: "_Training") -> TrainingConfig:
     )
 
 
-def network_config(arguments: "_Training") -> NetworkConfig:
+def network_config(arguments: "_UNetTraining") -> NetworkConfig:
     """The network's size, checked.
 
     Raises:
@@ -103,6 +103,27 @@ def run_unet(arguments: "TrainUNet") -> None:
             degradation=arguments.degradation,
             validation_files=arguments.validation,
             network_config=network,
+            config=config,
+            resume=arguments.resume,
+            weights=arguments.weights,
+            data_name=arguments.data_name,
+            on_step=bar,
+        )
+        record.facts["models"] = {"conditional": file_hash(model)}
+    out.print(f"{model}\n{model.with_suffix('.json')}")
+
+
+def run_esrgan(arguments: "TrainESRGAN") -> None:
+    config, network = training_config(arguments), RRDBConfig(arguments.channels, arguments.growth, arguments.blocks)
+    with recorded(arguments.out, "train esrgan", arguments) as record, training_bar("esrgan", config.steps) as bar:
+        model = train_esrgan(
+            arguments.scans,
+            arguments.out,
+            degradation=arguments.degradation,
+            validation_files=arguments.validation,
+            network_config=network,
+            adversarial_weight=arguments.adversarial_weight,
+            pretrain_steps=arguments.pretrain_steps,
             config=config,
             resume=arguments.resume,
             weights=arguments.weights,

@@ -2,19 +2,22 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from dynamicdps.diffusion.denoiser import NetworkDenoiser
 from dynamicdps.diffusion.network import NetworkConfig, SliceUNet
 from dynamicdps.errors import InputError
+
+NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -36,13 +39,20 @@ class ModelFile:
         return self.path.name.removesuffix(".safetensors")
 
     def network(self) -> SliceUNet:
+        """The `SliceUNet` of a prior or a U-Net; see `build`."""
+        return self.build(lambda values: SliceUNet(NetworkConfig.from_json(values)))
+
+    def build(self, make: Callable[[dict[str, Any]], NetworkT]) -> NetworkT:
         """Build the network and load the weights as float32, for inference.
+
+        Args:
+            make: the network from what the card says of its size.
 
         Raises:
             InputError: the card describes no network, or one that the weights do not fit.
         """
         try:
-            network = SliceUNet(NetworkConfig.from_json(self.card["network"]))
+            network = make(self.card["network"])
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(
                 f"the model card of {self.path} describes no network; expected that of its training; copy both again"
@@ -50,7 +60,7 @@ class ModelFile:
         self.load_into(network)
         return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
-    def load_into(self, network: SliceUNet) -> None:
+    def load_into(self, network: nn.Module) -> None:
         """Load the weights into a network, as float32.
 
         Raises:
@@ -63,7 +73,7 @@ class ModelFile:
 
 
 def bundled(kind: str) -> dict[str, Path]:
-    """Models that come with the package, by name; `kind` is ``"prior"`` or ``"unet"``."""
+    """Models that come with the package, by name; `kind` is ``"prior"``, ``"unet"`` or ``"esrgan"``."""
     folder = Path(str(files("dynamicdps.models")))
     found = {}
     for card in sorted(folder.glob("*.json")):
@@ -73,21 +83,24 @@ def bundled(kind: str) -> dict[str, Path]:
     return found
 
 
-def read_model(name: str | Path, kind: str) -> ModelFile:
+def read_model(name: str | Path, kind: str | tuple[str, ...]) -> ModelFile:
     """Read a model by its bundled name or by its file.
 
     Args:
         name: ``"brain-t1w"`` or a path that ends in ``.safetensors``.
-        kind: what the card must say it is, ``"prior"`` or ``"unet"``.
+        kind: what the card must say it is, ``"prior"``, ``"unet"`` or ``"esrgan"``, or several of them.
 
     Raises:
         InputError: there is no such model, a file is damaged or its hash differs from the card's, or it is of another kind.
     """
-    names = bundled(kind)
+    kinds = (kind,) if isinstance(kind, str) else kind
+    names = {name: path for kind in kinds for name, path in bundled(kind).items()}
     path = names.get(str(name), Path(name))
     if not path.is_file():
         known = ", ".join(names) or "none"
-        raise InputError(f"there is no {kind} model {str(name)!r}; expected a bundled name ({known}) or a .safetensors file; check it")
+        raise InputError(
+            f"there is no {' or '.join(kinds)} model {str(name)!r}; expected a bundled name ({known}) or a .safetensors file; check it"
+        )
     card_path = path.with_suffix(".json")
     try:
         card = json.loads(card_path.read_text(encoding="utf-8"))
@@ -98,8 +111,9 @@ def read_model(name: str | Path, kind: str) -> ModelFile:
         raise InputError(
             f"{path} cannot be read as a model ({reason}); expected weights with their model card {card_path.name} beside them"
         ) from error
-    if found != kind:
-        raise InputError(f"{path} is a model of kind {found!r}; expected {kind!r}; name another file")
+    if found not in kinds:
+        wanted = " or ".join(repr(kind) for kind in kinds)
+        raise InputError(f"{path} is a model of kind {found!r}; expected {wanted}; name another file")
     if digest != file_hash(path):
         raise InputError(f"{path} differs from the hash in its model card; expected the file that was trained; copy both again")
     return ModelFile(weights, card, path)

@@ -3,20 +3,25 @@
 import csv
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from dynamicdps.diffusion.network import NetworkConfig
 from dynamicdps.errors import InputError
 
 Loss = Callable[[nn.Module, torch.Generator], Tensor]
+
+
+class Describable(Protocol):
+    """A network's size that a model card can hold."""
+
+    def to_json(self) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,7 @@ class TrainingConfig:
         return float((1 - 1 / (step + 1)) ** (low + 1))
 
 
-def training_card(kind: str, network: NetworkConfig, config: TrainingConfig, step: int, data_name: str, subjects: int) -> dict[str, Any]:
+def training_card(kind: str, network: Describable, config: TrainingConfig, step: int, data_name: str, subjects: int) -> dict[str, Any]:
     """What every model card says: the kind, what it fits, the network, the data and the training."""
     return {
         "kind": kind,
@@ -150,6 +155,7 @@ def train(
     out: Path,
     config: TrainingConfig,
     *,
+    clipped: Sequence[nn.Module] = (),
     resume: bool = False,
     on_step: Callable[[int, float], None] | None = None,
     on_checkpoint: Callable[[TrainingState], dict[str, float]] | None = None,
@@ -164,6 +170,7 @@ def train(
         loss: draws a batch from the generator and returns the mean loss.
         out: folder of ``checkpoint.safetensors``, ``training.json`` and ``log.csv``.
         config: how to train.
+        clipped: parts of the network whose gradients are clipped each by their own norm; without them the whole.
         resume: continue from the folder's checkpoint.
         on_step: called with the step and its loss.
         on_checkpoint: called at every checkpoint; its numbers are logged.
@@ -191,7 +198,8 @@ def train(
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=config.bfloat16):
             value = loss(network, generator)
         value.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        for part in clipped or (network,):
+            nn.utils.clip_grad_norm_(part.parameters(), 1.0)
         state.optimiser.step()
         state.optimiser.zero_grad(set_to_none=True)
         state.step += 1

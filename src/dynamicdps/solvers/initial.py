@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from dynamicdps.conditional import ConditionalUNet
+from dynamicdps.conditional import ConditionalModel
 from dynamicdps.operators import ScanOperator
 from dynamicdps.solvers.solve import measurement_scale
 from dynamicdps.volumes import IntensityScale, Volume, from_slices, resample_to, to_slices
@@ -23,7 +23,7 @@ class Initial:
     source: str
 
 
-def initial_from_model(scan: Volume, operator: ScanOperator, model: ConditionalUNet, name: str) -> Initial:
+def initial_from_model(scan: Volume, operator: ScanOperator, model: ConditionalModel, name: str) -> Initial:
     """Run a conditional model on a measurement.
 
     Args:

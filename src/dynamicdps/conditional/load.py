@@ -1,0 +1,22 @@
+"""Conditional models of every kind by name or file."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from dynamicdps.conditional.esrgan import esrgan_of
+from dynamicdps.conditional.model import ConditionalModel
+from dynamicdps.conditional.unet import unet_of
+from dynamicdps.diffusion import ModelFile, read_model
+
+_BUILDERS: dict[str, Callable[[ModelFile, str], ConditionalModel]] = {"unet": unet_of, "esrgan": esrgan_of}
+CONDITIONAL_KINDS = tuple(_BUILDERS)
+
+
+def load_conditional(name: str | Path, device: str = "cpu") -> ConditionalModel:
+    """A conditional model by its bundled name or file, ready for inference; its model card says of which kind it is.
+
+    Raises:
+        InputError: as `dynamicdps.diffusion.read_model`.
+    """
+    model = read_model(name, CONDITIONAL_KINDS)
+    return _BUILDERS[model.card["kind"]](model, device)
