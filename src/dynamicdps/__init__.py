@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from dynamicdps import solvers
-    from dynamicdps.conditional import load_unet
+    from dynamicdps import report, solvers
+    from dynamicdps.conditional import load_conditional, load_unet
     from dynamicdps.diffusion import load_denoiser
     from dynamicdps.errors import InputError
-    from dynamicdps.operators import LowField, preset, read_operator, simulate
+    from dynamicdps.operators import LowField, fit_operator, preset, read_operator, simulate
     from dynamicdps.solvers import DynamicDPSConfig, solve
     from dynamicdps.solvers.initial import initial_from_model, initial_from_volume
     from dynamicdps.volumes import Volume, load
@@ -21,10 +21,12 @@ _HOMES = {
     "Volume": "volumes",
     "InputError": "errors",
     "LowField": "operators",
+    "fit_operator": "operators",
     "preset": "operators",
     "read_operator": "operators",
     "simulate": "operators",
     "load_denoiser": "diffusion",
+    "load_conditional": "conditional",
     "load_unet": "conditional",
     "initial_from_model": "solvers.initial",
     "initial_from_volume": "solvers.initial",
@@ -37,13 +39,16 @@ __all__ = [
     "InputError",
     "LowField",
     "Volume",
+    "fit_operator",
     "initial_from_model",
     "initial_from_volume",
     "load",
+    "load_conditional",
     "load_denoiser",
     "load_unet",
     "preset",
     "read_operator",
+    "report",
     "simulate",
     "solve",
     "solvers",
@@ -51,8 +56,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == "solvers":
-        return import_module("dynamicdps.solvers")
+    if name in {"report", "solvers"}:
+        return import_module(f"dynamicdps.{name}")
     if name in _HOMES:
         return getattr(import_module(f"dynamicdps.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'dynamicdps' has no attribute {name!r}")

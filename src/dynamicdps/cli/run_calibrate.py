@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from dynamicdps.cli.progress import out, progress_bar
 from dynamicdps.cli.record import recorded
 from dynamicdps.cli.run_enhance import open_prior
-from dynamicdps.conditional import load_unet
+from dynamicdps.conditional import load_conditional
 from dynamicdps.diffusion import read_model
 from dynamicdps.diffusion.model_file import write_json
 from dynamicdps.errors import InputError
@@ -16,10 +16,10 @@ from dynamicdps.solvers.dps import DPSConfig
 from dynamicdps.solvers.start_level import CHUNK
 
 if TYPE_CHECKING:
-    from dynamicdps.cli.commands import Calibrate
+    from dynamicdps.cli.commands import CalibrateStart
 
 
-def run(arguments: "Calibrate") -> None:
+def run(arguments: "CalibrateStart") -> None:
     if arguments.out.suffix != ".json":
         raise InputError(f"cannot write {arguments.out.name!r}; expected a name that ends in .json; change --out")
     if not arguments.scans:
@@ -34,7 +34,7 @@ def run(arguments: "Calibrate") -> None:
         raise InputError(f"{coupled[0]} couples slices; expected degradations of single slices; leave it out")
     with recorded(arguments.out.parent, "calibrate start", arguments, f"{arguments.out.stem}.run.json") as record:
         truth = spread_slices(arguments.scans, arguments.slices_per_scan)
-        models = {name: load_unet(name) for name in arguments.conditional} if arguments.rule == "misfit" else {}
+        models = {name: load_conditional(name) for name in arguments.conditional} if arguments.rule == "misfit" else {}
         record.facts["models"] = {"prior": read_model(arguments.prior, "prior").card["sha256"]}
         source = f"{len(truth)} slices of {len(arguments.scans)} scans; {', '.join(models)}; {', '.join(degradations)}"
         prior = open_prior(arguments.prior, "cpu", arguments.precision)

@@ -6,6 +6,7 @@ from dynamicdps.operators.composition import Composition
 from dynamicdps.operators.contrast import MonotoneCurve, PowerLaw, inverse_power_law, power_law, power_law_slope, tissue_curve
 from dynamicdps.operators.contrast_operator import Contrast
 from dynamicdps.operators.field_strength import MPRAGE_3T, Mprage, SpinEcho, SpoiledGradientEcho, contrast_between
+from dynamicdps.operators.fit import OperatorFit, fit_operator
 from dynamicdps.operators.identity import Identity
 from dynamicdps.operators.inpainting import Inpainting
 from dynamicdps.operators.kspace import KSpace
@@ -47,6 +48,7 @@ __all__ = [
     "Mprage",
     "NoiseEstimate",
     "Operator",
+    "OperatorFit",
     "PowerLaw",
     "SameGrid",
     "ScanOperator",
@@ -60,6 +62,7 @@ __all__ = [
     "conjugate_gradients",
     "contrast_between",
     "estimate_noise",
+    "fit_operator",
     "interpolate",
     "inverse_power_law",
     "operator_from_json",

@@ -44,7 +44,7 @@ class BiasField(LinearOperator, SameGrid):
         c = self.coefficients.to(x)
         c = c if c.ndim == 4 else c[None]
         sizes = (1, *x.shape[-2:]) if x.ndim == 4 else x.shape[-3:]
-        z, y, w = (_legendre(n, count, x) for n, count in zip(sizes, c.shape[1:], strict=True))
+        z, y, w = (legendre(n, count, x) for n, count in zip(sizes, c.shape[1:], strict=True))
         b = torch.einsum("bkji,kz,jy,iw->bzyw", c, z, y, w)
         return b.exp() if x.ndim == 4 else b.exp()[:, None]
 
@@ -60,7 +60,7 @@ class BiasField(LinearOperator, SameGrid):
         return LinearProblem(diagonal_model(self.gain(y), self.noise_like(y)), y, [])
 
 
-def _legendre(size: int, count: int, like: Tensor) -> Tensor:
+def legendre(size: int, count: int, like: Tensor) -> Tensor:
     """The first `count` Legendre polynomials on a line of voxels, ``(count, size)``, by Bonnet's recursion."""
     t = torch.linspace(-1, 1, size, dtype=like.dtype, device=like.device) if size > 1 else torch.zeros(1).to(like)
     rows = [torch.ones_like(t), t]

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dynamicdps.conditional import ConditionalUNet
+from dynamicdps.conditional import ConditionalModel
 from dynamicdps.diffusion import Denoiser
 from dynamicdps.diffusion.levels import cosine_levels
 from dynamicdps.operators import LowField, add_noise
@@ -56,7 +56,7 @@ def spread_slices(paths: Sequence[str | Path], per_scan: int) -> Tensor:
 
 def calibrate_start(
     truth: Tensor,
-    models: dict[str, ConditionalUNet],
+    models: dict[str, ConditionalModel],
     degradations: dict[str, LowField],
     denoiser: Denoiser,
     *,

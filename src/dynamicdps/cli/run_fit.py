@@ -1,0 +1,138 @@
+"""`dynamicdps calibrate operator`, and `enhance --operator fit`: the operator from the scan itself."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from dynamicdps.cli.progress import out, progress_bar
+from dynamicdps.cli.record import recorded
+from dynamicdps.conditional import load_conditional
+from dynamicdps.diffusion.model_file import file_hash, write_json
+from dynamicdps.errors import InputError
+from dynamicdps.operators.fit import OperatorFit, fit_operator
+from dynamicdps.operators.parameter_estimator import load_estimator
+from dynamicdps.solvers.initial import Initial, initial_from_model, initial_from_volume
+from dynamicdps.volumes import Volume, load
+from dynamicdps.volumes.sidecar import read_acquisition
+
+if TYPE_CHECKING:
+    from dynamicdps.cli.commands import CalibrateOperator, TrainOperatorFit
+
+UNITS = {"gamma": "", "blur": "image voxels", "slice_thickness": "mm", "noise_std": "of the intensity range"}
+
+
+@dataclass(frozen=True)
+class FittedScan:
+    """A scan with its initial image and the operator that was found from both."""
+
+    scan: Volume
+    initial: Initial
+    fit: OperatorFit
+
+
+def header_values(path: Path) -> dict[str, float]:
+    """What a scan's header and sidecar say of its operator: the slice thickness."""
+    thickness = read_acquisition(path).slice_thickness_mm
+    return {} if thickness is None else {"slice_thickness": thickness}
+
+
+def parse_known(texts: Sequence[str]) -> dict[str, float]:
+    """``NAME=VALUE`` as numbers.
+
+    Raises:
+        InputError: one is something else.
+    """
+    known = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        try:
+            known[name.strip()] = float(value)
+        except ValueError:
+            raise InputError(f"--known {text!r} has no number; expected NAME=VALUE such as slice_thickness=5; change it") from None
+    return known
+
+
+def fit_scan(
+    path: Path, initial: Path | None, conditional: str, fit: Sequence[str], known: Mapping[str, float] | None = None
+) -> FittedScan:
+    """Find a scan's operator as a user would who has nothing else.
+
+    The statistics come first; with what they say the conditional model runs (its scale depends on the contrast), and its image, or
+    the one that is given, sharpens the contrast.
+
+    Args:
+        path: the scan.
+        initial: any model's enhanced volume.
+        conditional: a conditional model, where there is none.
+        fit: what to find; what the header or `known` says is kept.
+        known: values that are kept, by name.
+
+    Raises:
+        InputError: as `fit_operator` and `load`.
+    """
+    scan = load(path)
+    kept = header_values(path) | dict(known or {})
+    wanted = [name for name in fit if name not in kept]
+    first = fit_operator(scan, fit=[name for name in wanted if name != "bias"], known=kept)
+    if initial is not None:
+        image = initial_from_volume(scan, first.scan_operator, load(initial), str(initial))
+    else:
+        image = initial_from_model(scan, first.scan_operator, load_conditional(conditional), conditional)
+    return FittedScan(scan, image, fit_operator(scan, image.volume, fit=wanted, known=kept))
+
+
+def fit_table(fit: OperatorFit) -> Table:
+    """Parameters with their intervals, as the command line shows them."""
+    table = Table("parameter", "value", "95 % interval", "from")
+    values = fit.operator.to_json()
+    inner = values["operators"][-1] if "operators" in values else values
+    for name, unit in UNITS.items():
+        if inner.get(name) is None:
+            continue
+        low, high = fit.intervals.get(name, (None, None))
+        interval = f"{low:.3g} to {high:.3g}" if low is not None else ""
+        source = "the scan" if name in fit.intervals else "given" if name in fit.known else "default"
+        table.add_row(name, f"{inner[name]:.3g} {unit}".strip(), interval, source)
+    return table
+
+
+def run(arguments: "CalibrateOperator") -> None:
+    if arguments.out.suffix != ".json":
+        raise InputError(f"cannot write {arguments.out.name!r}; expected a name that ends in .json; change --out")
+    wanted = [name for name in arguments.fit.split(",") if name]
+    with recorded(arguments.out.parent, "calibrate operator", arguments, f"{arguments.out.stem}.run.json") as record, record.timed("fit"):
+        found = fit_scan(arguments.scan, arguments.initial, arguments.conditional, wanted, parse_known(arguments.known))
+        write_json(arguments.out, found.fit.to_json())
+        record.facts["initial"] = found.initial.source
+    out.print(fit_table(found.fit))
+    for warning in found.fit.warnings:
+        out.print(f"warning: {warning}")
+    out.print(f"{arguments.out}")
+
+
+def run_training(arguments: "TrainOperatorFit") -> None:
+    from dynamicdps.operators.estimator_training import train_estimator
+
+    for name in ("simulations", "epochs", "with_image"):
+        if getattr(arguments, name) < 1:
+            raise InputError(f"--{name.replace('_', '-')} is {getattr(arguments, name)}; expected at least 1; change it")
+    model = load_conditional(arguments.conditional)
+    with recorded(arguments.out, "train operator-fit", arguments) as record, progress_bar("operator-fit", "scans") as bar:
+        path = train_estimator(
+            arguments.scans,
+            arguments.out,
+            simulations=arguments.simulations,
+            epochs=arguments.epochs,
+            enhance=model.enhance,
+            with_image=arguments.with_image,
+            seed=arguments.seed,
+            data_name=arguments.data_name,
+            progress=bar,
+        )
+        record.facts["models"] = {"operator-fit": file_hash(path)}
+    errors = load_estimator(path).card["held_out_error"]
+    out.print("median error on held-out heads: " + ", ".join(f"{name} {value:g}" for name, value in errors.items()))
+    out.print(f"{path}\n{path.with_suffix('.json')}")

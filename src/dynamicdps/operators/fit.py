@@ -1,0 +1,253 @@
+"""The operator of a scan, found from the scan and an initial image: never from the truth."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dynamicdps.errors import InputError
+from dynamicdps.operators.bias_field import BiasField, legendre
+from dynamicdps.operators.composition import Composition
+from dynamicdps.operators.least_squares import LeastSquaresFit, fit_least_squares
+from dynamicdps.operators.low_field import LowField
+from dynamicdps.operators.noise_estimate import estimate_noise
+from dynamicdps.operators.operator import Operator
+from dynamicdps.operators.operator_file import ScanOperator
+from dynamicdps.operators.parameter_estimator import ParameterEstimate, ParameterEstimator, load_estimator
+from dynamicdps.operators.scan_statistics import scan_statistics
+from dynamicdps.volumes import Volume, resample_to, to_slices
+
+FITTED = ("gamma", "blur", "slice_thickness", "noise_std")
+CHOICES = (*FITTED, "bias")
+BOUNDS = {"gamma": (0.1, 3.0), "blur": (0.0, 6.0), "slice_thickness": (0.3, 20.0)}
+SCALE_BOUNDS = (0.2, 5.0)
+IMAGE_MM = 1.0
+BIAS_ORDER = 3
+# Slices no further apart than this are those of the image: nothing is said about their profile.
+_THIN_MM = 1.25
+_SQUARE = 0.02
+_BIAS_ROUNDS = 3
+_TISSUE = 0.3  # share of the brightest tissue above which a ratio of intensities is worth something
+_UNDETERMINED = 0.5  # of the range that the estimator covers
+
+
+@dataclass(frozen=True)
+class OperatorFit:
+    """A scan's operator with what is known of its errors.
+
+    Attributes:
+        scan_operator: the operator and the scan's intensity scale.
+        intervals: 95 %, by parameter that was fitted, in the operator's units.
+        known: parameters that were given or read from a header, and kept.
+        warnings: what could not be told, one sentence each.
+        estimate: what the scan's statistics alone say.
+        least_squares: which contrast leads from the initial image to the scan, if there was one.
+    """
+
+    scan_operator: ScanOperator
+    intervals: dict[str, tuple[float, float]]
+    known: dict[str, float] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    estimate: ParameterEstimate | None = None
+    least_squares: LeastSquaresFit | None = None
+
+    @property
+    def operator(self) -> Operator:
+        return self.scan_operator.operator
+
+    def to_json(self) -> dict[str, Any]:
+        """The operator's JSON with `intervals`, `known` and `warnings`."""
+        return self.scan_operator.to_json() | {
+            "intervals": {name: [float(f"{v:.6g}") for v in limits] for name, limits in self.intervals.items()},
+            "known": self.known,
+            "warnings": self.warnings,
+        }
+
+
+def fit_operator(
+    scan: Volume,
+    initial: Volume | None = None,
+    *,
+    fit: Sequence[str] = FITTED,
+    known: Mapping[str, float] | None = None,
+    estimator: ParameterEstimator | None = None,
+) -> OperatorFit:
+    """Find contrast, blur, slice thickness, noise and intensity scale of a scan.
+
+    Voxel size and slice distance are the scan's. Noise is measured in the background or the quietest tissue. The statistics of the
+    scan say the rest (`ParameterEstimator`), whatever an initial image invents; which contrast leads from the initial image to the
+    scan is found by least squares, and both answers are weighed by their errors on held-out heads. Blur and thickness are not
+    taken from the initial image: conditional models smooth, and least squares would find too little of both.
+
+    Args:
+        scan: skull-stripped measurement in scanner units.
+        initial: any model's enhanced image of it, any units; without it the contrast is less certain and shading is not found.
+        fit: what to find, some of `CHOICES`; `"bias"` adds smooth shading as a factor. What is neither here nor in `known` has the
+            default of `LowField`; noise is measured in any case.
+        known: values from a header or a phantom, kept: `gamma`; `blur` and `slice_thickness` in mm; `noise_std` as a share of the
+            image's intensity range.
+        estimator: by default the bundled one.
+
+    Raises:
+        InputError: a name is unknown or in both, the voxels are not square in the plane, or the scan has no head in it.
+    """
+    given = {name: float(value) for name, value in (known or {}).items()}
+    _check_names(fit, given, initial is not None)
+    spacing = scan.spacing
+    if abs(spacing[0] / spacing[1] - 1) > _SQUARE:
+        raise InputError(
+            f"the voxels are {spacing[0]:.3g} x {spacing[1]:.3g} mm in the plane; expected square ones; describe the scanner in a JSON file"
+        )
+    read = estimator or load_estimator()
+    y = to_slices(scan.data).movedim(0, 1)[None]
+    noise = estimate_noise(y)
+    flat, shading, found = y, None, None
+    for _ in range(_BIAS_ROUNDS if "bias" in fit else 1):
+        statistics = scan_statistics(flat[0, 0], spacing, float(noise.std[0]))
+        estimate = read(statistics)
+        scale = statistics.top / estimate.mean["top"]
+        noise_std = given.get("noise_std", float(noise.std[0]) / scale)
+        values = {n: estimate.mean[n] for n in BOUNDS if n in fit} | {n: v for n, v in given.items() if n in BOUNDS}
+        operator = low_field(values, noise_std, spacing)
+        if initial is not None:
+            x = _on_grid(initial, scan, operator)
+            if "gamma" in fit:
+                found = contrast_from_image(operator, flat / scale, x)
+                estimate = read.weigh_contrast(estimate, found.values["gamma"])
+                operator = replace(operator, gamma=min(max(estimate.mean["gamma"], BOUNDS["gamma"][0]), BOUNDS["gamma"][1]))
+            if "bias" in fit:
+                # What is not smooth between image and scan must not leak into the shading: the contrast that fits this image best.
+                shading = fit_shading(y, (operator if found is None else found.operator)(x), noise_std * scale)
+                flat = y / BiasField(shading).gain(y)
+    whole: Operator = operator if shading is None else Composition((BiasField(shading, noise_std), operator))
+    intervals = {name: estimate.intervals[name] for name in BOUNDS if name in fit}
+    if "blur" in intervals:
+        intervals["blur"] = (intervals["blur"][0] / _pixel(spacing), intervals["blur"][1] / _pixel(spacing))
+    if operator.slice_thickness is None:
+        intervals.pop("slice_thickness", None)
+    if "noise_std" in fit:
+        intervals["noise_std"] = (noise_std / read.noise_ratio[1], noise_std / read.noise_ratio[0])
+    warnings = [*noise.warnings, *_doubts(estimate, fit, spacing, read)]
+    return OperatorFit(ScanOperator(whole, intensity_scale=scale), intervals, given, warnings, estimate, found)
+
+
+def contrast_from_image(operator: LowField, y: Tensor, x: Tensor) -> LeastSquaresFit:
+    """The operator that leads from an image to a measurement, both in image intensities: its contrast is what it is for.
+
+    Blur and thickness are free beside it, because the image is smoother than the truth: what that takes from them would otherwise be
+    taken from the contrast.
+    """
+    names = [name for name in BOUNDS if name != "slice_thickness" or operator.slice_thickness is not None]
+    return fit_least_squares(operator, y, x, {name: BOUNDS[name] for name in names}, scale=SCALE_BOUNDS, starts=1)
+
+
+def fit_shading(y: Tensor, predicted: Tensor, noise_std: float) -> Tensor:
+    """Smooth shading between a measurement and what an image predicts: Legendre coefficients for `BiasField`.
+
+    Least squares of the logarithm of their ratio over tissue, twice without the voxels that lie beyond three robust standard
+    deviations: structures that the image does not have are no shading. The constant is left out: it is the intensity scale's.
+
+    Args:
+        y: ``(1, 1, depth, height, width)``.
+        predicted: likewise, up to a factor.
+        noise_std: of `y`.
+
+    Returns:
+        ``(4, 4, 4)`` or ``(1, 4, 4)`` for a single slice, no unit.
+    """
+    depth, height, width = y.shape[-3:]
+    orders = (min(BIAS_ORDER + 1, depth), BIAS_ORDER + 1, BIAS_ORDER + 1)
+    z, v, u = (legendre(n, count, y) for n, count in zip((depth, height, width), orders, strict=True))
+    measured, expected = y[0, 0], predicted[0, 0]
+    tissue = (measured > max(_TISSUE * float(torch.quantile(measured[measured > 0][:1_000_000], 0.99)), 5 * noise_std)) & (
+        expected > _TISSUE * float(expected.max())
+    )
+    terms = [(k, j, i) for k in range(orders[0]) for j in range(orders[1]) for i in range(orders[2]) if 0 < k + j + i <= BIAS_ORDER]
+    at = tissue.nonzero().T
+    rows = torch.stack([torch.ones(at.shape[1])] + [z[k, at[0]] * v[j, at[1]] * u[i, at[2]] for k, j, i in terms], 1).double().numpy()
+    ratio = (measured[tissue] / expected[tissue]).log().double().numpy()
+    kept = np.ones(len(ratio), dtype=bool)
+    solution = np.zeros(rows.shape[1])
+    for _ in range(3):
+        solution, *_ = np.linalg.lstsq(rows[kept], ratio[kept], rcond=None)
+        left = np.abs(ratio - rows @ solution)
+        kept = left < 3 * 1.4826 * np.median(left) + 1e-9
+    coefficients = torch.zeros(orders)
+    for (k, j, i), value in zip(terms, solution[1:].tolist(), strict=True):
+        coefficients[k, j, i] = value
+    return coefficients
+
+
+def _check_names(fit: Sequence[str], given: Mapping[str, float], has_initial: bool) -> None:
+    unknown = [name for name in fit if name not in CHOICES] + [name for name in given if name not in FITTED]
+    if unknown:
+        raise InputError(f"there is no parameter {unknown[0]!r} to fit or to know; expected some of {', '.join(CHOICES)}; change it")
+    if both := [name for name in given if name in fit]:
+        raise InputError(f"{both[0]} is to be fitted and known; expected one of the two; leave it out of one")
+    if "bias" in fit and not has_initial:
+        raise InputError("bias is to be fitted without an initial image; expected one to compare with; give --initial or leave bias out")
+
+
+def low_field(values: Mapping[str, float], noise_std: float, spacing: tuple[float, float, float]) -> LowField:
+    """The operator on an image grid of 1 mm, or of the scan's voxels where they are smaller; lengths in mm."""
+    clipped = {n: min(max(values[n], BOUNDS[n][0]), BOUNDS[n][1]) for n in BOUNDS if n in values}
+    pixel = _pixel(spacing)
+    thin = spacing[2] <= _THIN_MM
+    return LowField(
+        gamma=clipped.get("gamma", 1.0),
+        in_plane_factor=_side(spacing) / pixel,
+        blur=clipped.get("blur", 0.0) / pixel,
+        slice_thickness=None if thin else clipped.get("slice_thickness", spacing[2]),
+        slice_spacing=None if thin else spacing[2],
+        noise_std=min(max(noise_std, 1e-6), 1.0),
+        image_spacing=spacing[2] if thin else IMAGE_MM,
+    )
+
+
+def _on_grid(initial: Volume, scan: Volume, operator: LowField) -> Tensor:
+    """The initial image on the operator's image grid, ``(1, 1, depth, height, width)``, scaled to a maximum near 1."""
+    nothing = InputError(
+        "the initial image has no voxel greater than 0 where the scan is; expected an enhanced image of the same head; check it"
+    )
+    if not (initial.data > 0).any():
+        raise nothing
+    volume = resample_to(initial, *ScanOperator(operator).grid_for(scan))
+    x = to_slices(volume.data).movedim(0, 1)[None].clamp_min(0)
+    inside = x[x > 0]
+    if not inside.numel():
+        raise nothing
+    # The 99th percentile at 0.95, as images are.
+    return x * (0.95 / float(np.percentile(inside.numpy(), 99)))
+
+
+def _pixel(spacing: tuple[float, float, float]) -> float:
+    """Voxel of the image grid in the plane in mm."""
+    return min(IMAGE_MM, _side(spacing))
+
+
+def _side(spacing: tuple[float, float, float]) -> float:
+    return math.sqrt(spacing[0] * spacing[1])
+
+
+def _doubts(estimate: ParameterEstimate, fit: Sequence[str], spacing: tuple[float, float, float], read: ParameterEstimator) -> list[str]:
+    doubts = []
+    if estimate.is_unusual:
+        doubts.append("the scan is unlike those that the fit was calibrated on: take its parameters as guesses")
+    covered = {"in_plane_factor": _side(spacing), "slice_spacing": spacing[2]}
+    for name, value in covered.items():
+        low, high = min(read.ranges[name]), max(read.ranges[name])
+        if not 0.8 * low <= value <= 1.2 * high:
+            doubts.append(f"voxels of {value:.3g} mm lie outside the {low:g} to {high:g} mm that the fit was calibrated on")
+    thin = spacing[2] <= _THIN_MM
+    for name in (n for n in BOUNDS if n in fit and not (thin and n == "slice_thickness")):
+        low, high = read.ranges[name]
+        below, above = estimate.intervals[name]
+        if not low <= estimate.mean[name] <= high:
+            doubts.append(f"{name} {estimate.mean[name]:.3g} lies outside the {low:g} to {high:g} that the fit was calibrated on")
+        elif above - below > _UNDETERMINED * (high - low):
+            doubts.append(f"{name} is hardly determined by this scan: anything from {below:.2g} to {above:.2g} is possible")
+    return doubts

@@ -1,0 +1,225 @@
+"""The fit of a scan's operator: from the scan alone, with honest intervals and units, on the bundled scan and on phantoms."""
+
+import json
+import math
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dynamicdps.operators import BiasField, Composition, LowField, ScanOperator, read_operator, simulate
+from dynamicdps.operators.estimator_training import (
+    ScannerRange,
+    calibrate_intervals,
+    fit_network,
+    simulate_scan,
+    train_estimator,
+    weigh_image,
+)
+from dynamicdps.operators.fit import BOUNDS, fit_operator, fit_shading
+from dynamicdps.operators.parameter_estimator import NAMES, ContrastWeight, ParameterEstimator, load_estimator
+from dynamicdps.operators.scan_statistics import COUNT, ScanStatistics
+from dynamicdps.volumes import Volume, load, to_slices
+from tests.conftest import make_phantom
+from tests.properties import input_error
+
+TRUE = LowField(gamma=0.6, in_plane_factor=1.5, blur=1.0, slice_thickness=4.0, slice_spacing=2.0, noise_std=0.03)
+
+
+@pytest.fixture(scope="module")
+def truth() -> Volume:
+    """The bundled slab of Colin 27, a head that no model was trained on."""
+    return load(Path(str(files("dynamicdps.models"))) / "demo" / "colin27_slab_T1w.nii.gz")
+
+
+@pytest.fixture(scope="module")
+def measured(truth: Volume) -> tuple[Volume, ScanOperator]:
+    return simulate(truth, TRUE, seed=1)
+
+
+@pytest.fixture(scope="module")
+def heads() -> list[torch.Tensor]:
+    return [to_slices(make_phantom((48, 56, 20), seed=i).data)[:, 0] for i in range(3)]
+
+
+def test_finds_the_scanner_of_a_new_head(truth: Volume, measured: tuple[Volume, ScanOperator]) -> None:
+    scan, tied = measured
+    found = fit_operator(scan)
+    assert isinstance(found.operator, LowField)
+    assert found.operator.in_plane_factor == pytest.approx(1.5, abs=1e-6)
+    assert found.operator.slice_spacing == pytest.approx(2.0, abs=1e-6)
+    assert found.operator.gamma == pytest.approx(0.6, rel=0.3)
+    assert found.operator.blur == pytest.approx(1.0, abs=0.25)
+    assert found.operator.slice_thickness == pytest.approx(4.0, rel=0.25)
+    assert found.operator.noise_std == pytest.approx(0.03, rel=0.1)
+    assert found.scan_operator.intensity_scale == pytest.approx(tied.intensity_scale, rel=0.1)
+    for name, (low, high) in found.intervals.items():
+        assert low <= getattr(found.operator, name) <= high
+        # The contrast of this head between grey and white matter is not that of the scans of the training: gamma absorbs it.
+        assert name == "gamma" or low <= getattr(TRUE, name) <= high, name
+    # The truth itself as the image: the contrast that leads from it to the scan is the true one.
+    better = fit_operator(scan, truth)
+    assert better.least_squares is not None
+    assert better.least_squares.values["gamma"] == pytest.approx(0.6, rel=0.05)
+
+
+def test_units_of_the_scan_do_not_count(measured: tuple[Volume, ScanOperator]) -> None:
+    scan, _ = measured
+    one, other = fit_operator(scan), fit_operator(scan.with_data(scan.data * 500))
+    for name in ("gamma", "blur", "slice_thickness", "noise_std"):
+        assert getattr(other.operator, name) == pytest.approx(getattr(one.operator, name), rel=1e-3)
+    assert other.scan_operator.intensity_scale == pytest.approx(500 * (one.scan_operator.intensity_scale or 0), rel=1e-3)
+
+
+def test_what_is_known_is_kept(measured: tuple[Volume, ScanOperator]) -> None:
+    scan, _ = measured
+    found = fit_operator(scan, fit=["gamma"], known={"slice_thickness": 5.0, "blur": 1.5})
+    assert isinstance(found.operator, LowField)
+    assert (found.operator.slice_thickness, found.operator.blur) == (5.0, 1.5)
+    assert set(found.intervals) == {"gamma"}
+    assert found.known == {"slice_thickness": 5.0, "blur": 1.5}
+    plain = fit_operator(scan, fit=[])
+    assert isinstance(plain.operator, LowField)
+    assert (plain.operator.gamma, plain.operator.blur, plain.operator.slice_thickness) == (1.0, 0.0, pytest.approx(2.0))
+
+
+def test_lengths_are_in_image_voxels(truth: Volume) -> None:
+    fine = Volume(truth.data, truth.affine @ np.diag([0.8, 0.8, 1.0, 1.0]), truth.native)
+    scan, _ = simulate(fine, LowField(blur=1.0, noise_std=0.02), seed=0)
+    found = fit_operator(scan)
+    assert isinstance(found.operator, LowField)
+    assert found.operator.in_plane_factor == pytest.approx(1.0)
+    assert found.estimate is not None
+    assert found.operator.blur == pytest.approx(found.estimate.mean["blur"] / 0.8, rel=1e-6)
+    assert found.operator.slice_thickness is None
+    assert "slice_thickness" not in found.intervals
+
+
+def test_json_is_an_operator(measured: tuple[Volume, ScanOperator], tmp_path: Path) -> None:
+    found = fit_operator(measured[0])
+    (tmp_path / "operator.json").write_text(json.dumps(found.to_json()))
+    read = read_operator(tmp_path / "operator.json")
+    assert str(read.operator) == str(found.operator)
+    values = found.to_json()
+    assert values["gamma"] == found.operator.gamma
+    assert set(values["intervals"]) == {"gamma", "blur", "slice_thickness", "noise_std"}
+    assert values["warnings"] == found.warnings
+
+
+def test_shading_is_found(truth: Volume) -> None:
+    shading = torch.zeros(4, 4, 4)
+    shading[0, 0, 1], shading[0, 1, 0], shading[1, 0, 0], shading[0, 0, 2] = 0.2, -0.15, 0.1, 0.05
+    scan, _ = simulate(truth, TRUE, seed=1)
+    y = to_slices(scan.data).movedim(0, 1)[None]
+    shaded = Volume(scan.data * np.asarray(to_volume(BiasField(shading).gain(y))), scan.affine, scan.native)
+    found = fit_operator(shaded, truth, fit=["gamma", "blur", "slice_thickness", "noise_std", "bias"])
+    assert isinstance(found.operator, Composition)
+    field = found.operator.operators[0]
+    assert isinstance(field, BiasField)
+    head = y[0, 0] > 0.3 * y.max()
+    ratio = (field.gain(y) / BiasField(shading).gain(y))[0, 0][head]
+    assert float((ratio / ratio.mean() - 1).abs().max()) < 0.05
+    assert found.operator.operators[1].gamma == pytest.approx(0.6, rel=0.3)  # type: ignore[attr-defined]
+
+
+def to_volume(x: torch.Tensor) -> torch.Tensor:
+    """``(1, 1, z, y, x)`` to ``(x, y, z)``."""
+    return x[0, 0].permute(2, 1, 0)
+
+
+def test_a_wrong_structure_is_no_shading(truth: Volume) -> None:
+    y = to_slices(truth.data).movedim(0, 1)[None]
+    wrong = y.clone()
+    wrong[..., 60:90, 60:90] *= 1.5
+    gain = BiasField(fit_shading(wrong, y, 1e-3)).gain(y)
+    assert float((gain[y > 0] - 1).abs().max()) < 0.1
+
+
+def test_doubts(measured: tuple[Volume, ScanOperator], truth: Volume) -> None:
+    coarse, _ = simulate(truth, LowField(in_plane_factor=6.0, noise_std=0.01))
+    assert any("6 mm" in w for w in fit_operator(coarse).warnings)
+    scan = measured[0]
+    strange = scan.with_data(np.where(scan.data > 0.1 * scan.data.max(), 1.1 * scan.data.max() - scan.data, scan.data))
+    assert any("unlike" in w or "hardly" in w or "outside" in w for w in fit_operator(strange).warnings)
+
+
+def test_bad_input(measured: tuple[Volume, ScanOperator]) -> None:
+    scan, _ = measured
+    with input_error("'gama'"):
+        fit_operator(scan, fit=["gama"])
+    with input_error("'sharpness'"):
+        fit_operator(scan, known={"sharpness": 1.0})
+    with input_error("blur is to be fitted and known"):
+        fit_operator(scan, known={"blur": 1.0})
+    with input_error("bias"):
+        fit_operator(scan, fit=["bias"])
+    skewed = Volume(scan.data, scan.affine @ np.diag([1.0, 1.3, 1.0, 1.0]), scan.native)
+    with input_error("square"):
+        fit_operator(skewed)
+    with input_error("voxel greater than 0"):
+        fit_operator(scan, scan.with_data(np.zeros(scan.shape)))
+
+
+def test_training_learns_and_its_intervals_hold(heads: list[torch.Tensor]) -> None:
+    random = np.random.default_rng(0)
+    ranges = ScannerRange(in_plane_factor=(1.0,), slice_spacing=(2.0,), depth=(20, 20))
+    scans = [s for i in range(180) if (s := simulate_scan(heads[i % 3], random, ranges)) is not None]
+    x, t = np.stack([s.statistics.values for s in scans]), np.stack([s.targets for s in scans])
+    network = fit_network(x[:130], t[:130], epochs=40, members=1)
+    again = fit_network(x[:130], t[:130], epochs=40, members=1)
+    mean, _ = network(torch.from_numpy(x[130:]).float())
+    assert torch.equal(mean, again(torch.from_numpy(x[130:]).float())[0])
+    error = (mean.double() - torch.from_numpy(t[130:])).abs().median(0).values
+    guess = np.abs(np.median(t[:130], 0) - t[130:])
+    assert (error[:3].numpy() < 0.5 * np.median(guess, 0)[:3]).all()
+    stretch, errors = calibrate_intervals(network, x[130:], t[130:])
+    mean, std = (v.double().numpy() for v in network(torch.from_numpy(x[130:]).float()))
+    inside = np.abs(mean - t[130:]) <= np.array([stretch[n] for n in NAMES]) * std + 1e-4
+    assert (inside.mean(0) >= 0.95).all()
+    assert set(errors) == set(NAMES)
+
+
+def test_an_exact_image_gets_the_weight(heads: list[torch.Tensor]) -> None:
+    random = np.random.default_rng(1)
+    ranges = ScannerRange(in_plane_factor=(1.0,), slice_spacing=(2.0,), depth=(20, 20), blur=(0.0, 0.1), slice_thickness=(2.0, 2.1))
+    scans = [s for i in range(12) if (s := simulate_scan(heads[i % 3], random, ranges)) is not None]
+    x, t = np.stack([s.statistics.values for s in scans]), np.stack([s.targets for s in scans])
+    rough = ParameterEstimator(fit_network(x, t, epochs=3, members=1), dict.fromkeys(NAMES, 2.0), (0.9, 1.1), ContrastWeight(), {}, {})
+    order = iter(range(len(scans)))
+    weight, error = weigh_image(rough, scans, lambda y, operator, shape: heads[next(order) % 3][None, None], lambda k: None)
+    assert weight.weight > 0.8
+    assert error < 0.1
+
+
+def test_contrast_is_weighed_by_hand() -> None:
+    read = load_estimator()
+    weighed = ParameterEstimator(read.network, read.stretch, read.noise_ratio, ContrastWeight(0.25, 0.1, 0.2, 2.0), read.ranges, read.card)
+    estimate = weighed(ScanStatistics(read.network.centre.double().numpy(), 1.0))
+    combined = weighed.weigh_contrast(estimate, 0.5)
+    centre = 0.75 * math.log(estimate.mean["gamma"]) + 0.25 * math.log(0.5) + 0.1
+    half = 2 * math.hypot(0.75 * estimate.std["gamma"], 0.25 * 0.2)
+    assert combined.mean["gamma"] == pytest.approx(math.exp(centre))
+    assert combined.intervals["gamma"] == (pytest.approx(math.exp(centre - half)), pytest.approx(math.exp(centre + half)))
+    assert combined.mean["blur"] == estimate.mean["blur"]
+
+
+def test_the_card_says_what_was_trained(scan_files: list[Path], tmp_path: Path) -> None:
+    ranges = ScannerRange(depth=(10, 10))
+    path = train_estimator(scan_files, tmp_path, simulations=24, epochs=1, members=1, ranges=ranges, data_name="phantoms")
+    read = load_estimator(path)
+    assert read.card["data"] == "phantoms"
+    assert read.ranges["gamma"] == (0.25, 1.7)
+    assert read.contrast == ContrastWeight()
+    assert read.network.centre.shape == (COUNT,)
+    damaged = path.read_bytes()[:-8] + b"\0" * 8
+    path.write_bytes(damaged)
+    with input_error("operator-fit"):
+        load_estimator(path)
+    with input_error("at least 2"):
+        train_estimator(scan_files[:1], tmp_path)
+
+
+def test_bounds_hold_every_estimate() -> None:
+    assert set(BOUNDS) == set(NAMES) - {"top"}
