@@ -1,7 +1,48 @@
-"""A scan and its geometry: read, write, orient, resample, mask, scale intensities, cut into slices."""
+"""A scan and its geometry: read, write, orient, resample, mask, scale intensities, cut into slices, prepare."""
 
+from dynamicdps.volumes.acquisition import Acquisition
+from dynamicdps.volumes.alignment import align_to_template
+from dynamicdps.volumes.bias_estimate import BiasEstimate, estimate_bias
+from dynamicdps.volumes.blending import blend
+from dynamicdps.volumes.brain_extraction import BrainMask, extract_brain
+from dynamicdps.volumes.dicom import load_dicom
+from dynamicdps.volumes.grids import Grid, like, native_grid, prior_grid, sample, target_grid
 from dynamicdps.volumes.intensity import IntensityScale, brain_mask
+from dynamicdps.volumes.kspace_file import RawScan, read_kspace
+from dynamicdps.volumes.preparation import PreparationConfig, Prepared, prepare
+from dynamicdps.volumes.scan import Scan, read_scan
+from dynamicdps.volumes.sidecar import read_acquisition
 from dynamicdps.volumes.slices import from_slices, to_slices
 from dynamicdps.volumes.volume import Volume, load, resample_to
 
-__all__ = ["IntensityScale", "Volume", "brain_mask", "from_slices", "load", "resample_to", "to_slices"]
+__all__ = [
+    "Acquisition",
+    "BiasEstimate",
+    "BrainMask",
+    "Grid",
+    "IntensityScale",
+    "PreparationConfig",
+    "Prepared",
+    "RawScan",
+    "Scan",
+    "Volume",
+    "align_to_template",
+    "blend",
+    "brain_mask",
+    "estimate_bias",
+    "extract_brain",
+    "from_slices",
+    "like",
+    "load",
+    "load_dicom",
+    "native_grid",
+    "prepare",
+    "prior_grid",
+    "read_acquisition",
+    "read_kspace",
+    "read_scan",
+    "resample_to",
+    "sample",
+    "target_grid",
+    "to_slices",
+]

@@ -28,20 +28,20 @@ class IntensityScale:
             raise InputError(f"the intensity scale is {self.scale}; expected a number greater than 0; check the scan's intensities")
 
     @classmethod
-    def robust(cls, data: NDArray[Any], mask: NDArray[np.bool_] | None = None, value: float = PERCENTILE_VALUE) -> "IntensityScale":
+    def robust(cls, data: NDArray[Any], mask: NDArray[Any] | None = None, value: float = PERCENTILE_VALUE) -> "IntensityScale":
         """The scale that puts the 99th percentile inside the brain at 0.95.
 
         Percentiles, not the maximum: a few bright vessels must not darken the brain. 0.95 leaves them room below 1.
 
         Args:
             data: intensities of any shape.
-            mask: brain voxels, same shape; by default those greater than 0.
+            mask: brain, same shape: booleans, or shares of which those of at least one half count; by default voxels greater than 0.
             value: image intensity of that percentile, where the contrast is not the prior's (a measurement).
 
         Raises:
             InputError: no voxel is greater than 0.
         """
-        inside = data[(data > 0) if mask is None else mask]
+        inside = data[(data > 0) if mask is None else mask >= 0.5]
         if inside.size == 0 or inside.max() <= 0:
             raise InputError("the image has no voxel greater than 0 inside the brain; expected a magnitude image; check sign and mask")
         return cls(float(np.percentile(inside, PERCENTILE)) / value)

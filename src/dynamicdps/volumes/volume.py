@@ -113,19 +113,17 @@ class Volume:
 
 
 def load(path: str | Path) -> Volume:
-    """Read a three-dimensional NIfTI (or other nibabel) file and turn it to RAS order.
+    """Read a three-dimensional NIfTI-1 or NIfTI-2, MGH or MGZ, or Analyze file (or another of nibabel's) and turn it to RAS order.
+
+    An Analyze file does not say which side is left; it is read by its convention, columns from the subject's right to left.
 
     Raises:
         InputError: the file is missing, is not an image, is not one 3-D volume, is empty or constant, holds values that are not
             finite, has a singular affine, or voxels more than 20 times longer than wide.
     """
     path = Path(path)
-    if not path.exists():
-        raise InputError(f"{path} does not exist; expected an image file; check the path")
-    if path.is_dir():
-        raise InputError(f"{path} is a folder; expected an image file such as scan.nii.gz; name the file inside it")
+    image = open_image(path)
     try:
-        image: Any = nib.load(path)
         shape = tuple(n for i, n in enumerate(image.shape) if i < 3 or n != 1)
         if len(shape) != 3:
             raise InputError(f"{path} has shape {image.shape}; expected one 3-D volume; pick one volume or echo first")
@@ -140,25 +138,75 @@ def load(path: str | Path) -> Volume:
     except InputError:
         raise
     except Exception as error:  # damaged bytes lead nibabel and the decompressors to errors of any type
-        reason = " ".join(str(error).split())[:120]
-        raise InputError(f"{path} cannot be read as an image ({reason}); expected a NIfTI file; check that it is complete") from error
+        raise _unreadable(path, error) from error
+    check_intensities(data, str(path))
+    plain = (slope, inter) == (1.0, 0.0)
+    return to_ras(data, affine, str(path), dtype, (float("nan"), float("nan")) if plain else (float(slope), float(inter)))
+
+
+def open_image(path: Path) -> Any:
+    """A file as nibabel opens it; the voxels are not read yet.
+
+    Raises:
+        InputError: the file is missing, a folder, or not an image.
+    """
+    if not path.exists():
+        raise InputError(f"{path} does not exist; expected an image file; check the path")
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; expected an image file such as scan.nii.gz; name the file inside it")
+    try:
+        return nib.load(path)
+    except Exception as error:
+        raise _unreadable(path, error) from error
+
+
+def check_intensities(data: NDArray[Any], name: str) -> None:
+    """Refuse what is no image.
+
+    Raises:
+        InputError: a value is not finite, or all are the same.
+    """
     if not np.isfinite(data).all():
         count = int((~np.isfinite(data)).sum())
-        raise InputError(f"{path} holds {count} values that are not finite; expected numbers everywhere; replace NaN and infinity first")
+        raise InputError(f"{name} holds {count} values that are not finite; expected numbers everywhere; replace NaN and infinity first")
     if data.min() == data.max():
-        raise InputError(f"{path} is constant ({data.flat[0]:g} everywhere); expected an image with contrast; check the export")
+        raise InputError(f"{name} is constant ({data.flat[0]:g} everywhere); expected an image with contrast; check the export")
+
+
+def to_ras(
+    data: NDArray[Any],
+    affine: NDArray[np.float64],
+    name: str,
+    dtype: np.dtype[Any] = RAS.dtype,
+    slope_inter: tuple[float, float] = RAS.slope_inter,
+) -> Volume:
+    """A volume in RAS order that remembers the order and type it had.
+
+    Args:
+        data: intensities, ``(i, j, k)`` in the order of the file.
+        affine: its voxel indices to mm.
+        name: what messages call it.
+        dtype: type on disk.
+        slope_inter: intensity slope and intercept on disk, (nan, nan) without.
+
+    Raises:
+        InputError: the affine is singular, or voxels are more than 20 times longer than wide.
+    """
     if affine.shape != (4, 4) or not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
-        raise InputError(f"{path} has a singular affine; expected an invertible 4 x 4 matrix; mend the header")
+        raise InputError(f"{name} has a singular affine; expected an invertible 4 x 4 matrix; mend the header")
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     if spacing.max() / spacing.min() > MAX_ANISOTROPY:
         sizes = " x ".join(f"{s:g}" for s in spacing)
-        raise InputError(f"{path} has voxels of {sizes} mm; expected at most {MAX_ANISOTROPY:g} times longer than wide; check the header")
+        raise InputError(f"{name} has voxels of {sizes} mm; expected at most {MAX_ANISOTROPY:g} times longer than wide; check the header")
     orientation = io_orientation(affine)
-    to_ras = ornt_transform(orientation, axcodes2ornt("RAS"))
-    affine = affine @ inv_ornt_aff(to_ras, shape)
-    plain = (slope, inter) == (1.0, 0.0)
-    native = Native(orientation, dtype, (float("nan"), float("nan")) if plain else (float(slope), float(inter)))
-    return Volume(np.ascontiguousarray(apply_orientation(data, to_ras), dtype=np.float32), affine, native)
+    turn = ornt_transform(orientation, axcodes2ornt("RAS"))
+    affine = affine @ inv_ornt_aff(turn, data.shape)
+    return Volume(np.ascontiguousarray(apply_orientation(data, turn), dtype=np.float32), affine, Native(orientation, dtype, slope_inter))
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    reason = " ".join(str(error).split())[:120]
+    return InputError(f"{path} cannot be read as an image ({reason}); expected a NIfTI file; check that it is complete")
 
 
 def resample_to(volume: Volume, shape: tuple[int, int, int], affine: NDArray[np.float64], *, order: str = "continuous") -> Volume:

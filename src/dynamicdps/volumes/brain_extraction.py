@@ -1,0 +1,121 @@
+"""Where the brain is: by a file, by a network, by intensity and shape, or because the scan holds nothing else."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from dynamicdps.errors import InputError
+from dynamicdps.volumes import deepbet
+from dynamicdps.volumes.grids import native_grid, sample
+from dynamicdps.volumes.head import Coarse, find_brain_in_head, head_outline
+from dynamicdps.volumes.intensity import brain_mask
+from dynamicdps.volumes.morphology import Mask, depth, soft_edge
+from dynamicdps.volumes.volume import Volume, load
+
+METHODS = ("auto", "deepbet", "classical", "none")
+BLACK_SHARE = 0.1
+FAT, BONE = 1.2, 0.85  # of the median of the brain's middle, and of the brightest ring outside
+WHOLE_HEAD_MM = 120.0
+BRAIN_ML = (600.0, 2200.0)
+LOOK = "the mask was found by intensity and shape alone; look at it, and give one of your own where it is wrong"
+
+
+@dataclass(frozen=True)
+class BrainMask:
+    """The brain on the scan's grid.
+
+    Attributes:
+        inside: true in the brain, ``(x, y, z)``.
+        method: one of `METHODS` but auto, or the file.
+        warnings: what to check, one sentence each.
+    """
+
+    inside: Mask
+    method: str
+    warnings: list[str] = field(default_factory=list)
+
+    def soft(self, volume: Volume, edge_mm: float) -> Volume:
+        """1 inside, falling to 0 over `edge_mm` outside: the brain itself keeps its full weight."""
+        return Volume(soft_edge(self.inside, edge_mm, volume.spacing), volume.affine, volume.native)
+
+    def millilitres(self, volume: Volume) -> float:
+        return float(self.inside.sum() * np.prod(volume.spacing) / 1000)
+
+
+def extract_brain(volume: Volume, method: str | Path = "auto") -> BrainMask:
+    """Find the brain.
+
+    ``"auto"``: ``"none"`` if the scan is skull-stripped; else ``"deepbet"`` if its weights are installed, the scan covers a whole head
+    and the result has the size of a brain; else ``"classical"``, with a warning.
+
+    Args:
+        volume: the scan, T1-weighted.
+        method: one of `METHODS`, or a mask file: it is brain where the file holds more than one half.
+
+    Raises:
+        InputError: there is no such method or file, a mask is empty, or the method finds nothing.
+    """
+    if str(method) not in METHODS:
+        return _given(volume, Path(method))
+    if method == "none":
+        return BrainMask(brain_mask(volume), "none")
+    if method == "classical":
+        return BrainMask(find_brain_in_head(volume), "classical", [LOOK])
+    if method == "deepbet":
+        found = BrainMask(deepbet.find_brain_by_deepbet(volume), "deepbet")
+        return found if _plausible(found, volume) else BrainMask(found.inside, "deepbet", [_implausible(found, volume)])
+    if is_skull_stripped(volume):
+        return BrainMask(brain_mask(volume), "none")
+    warnings = [LOOK]
+    if deepbet.weights() is not None and covers_head(volume):
+        try:
+            found = BrainMask(deepbet.find_brain_by_deepbet(volume), "deepbet")
+            if _plausible(found, volume):
+                return found
+            warnings.append(_implausible(found, volume))
+        except InputError as error:
+            warnings.append(str(error))
+    return BrainMask(find_brain_in_head(volume), "classical", warnings)
+
+
+def is_skull_stripped(volume: Volume) -> bool:
+    """Whether a share of the image is exactly 0 and intensities only rise from the surface inwards, as in a T1-like brain.
+
+    Fat under the skin is brighter than the brain and bone is darker than both: either tells a head whose background the scanner set
+    to 0. Scans of another contrast may be taken for a head; say ``"none"`` for them.
+    """
+    if (volume.data <= 0).mean() < BLACK_SHARE:
+        return False
+    coarse = Coarse.of(volume)
+    below = depth(head_outline(coarse), coarse.spacing)
+    middle = coarse.data[below > 20]
+    if middle.size == 0:
+        return True
+    rings = [coarse.data[(below > d) & (below <= d + 3)] for d in (1, 4, 7, 10, 13)]
+    profile = np.array([np.median(ring) for ring in rings if ring.size]) / max(float(np.median(middle)), 1e-12)
+    fat = profile.max() > FAT
+    bone = (profile < BONE * np.maximum.accumulate(profile)).any()
+    return not (fat or bone)
+
+
+def covers_head(volume: Volume) -> bool:
+    """Whether the field of view holds a whole head along each axis."""
+    return bool(min(n * s for n, s in zip(volume.shape, volume.spacing, strict=True)) >= WHOLE_HEAD_MM)
+
+
+def _given(volume: Volume, path: Path) -> BrainMask:
+    if not path.exists():
+        raise InputError(f"there is no mask {str(path)!r}; expected {', '.join(METHODS)} or an image file; change it")
+    inside = sample(load(path), native_grid(volume), order=0).data > 0.5
+    if not inside.any():
+        raise InputError(f"the mask {path} is empty on the scan; expected more than 0.5 in the brain; check its values and its affine")
+    return BrainMask(inside, str(path))
+
+
+def _plausible(found: BrainMask, volume: Volume) -> bool:
+    return BRAIN_ML[0] <= found.millilitres(volume) <= BRAIN_ML[1]
+
+
+def _implausible(found: BrainMask, volume: Volume) -> str:
+    return f"deepbet finds {found.millilitres(volume):.0f} ml of brain; expected {BRAIN_ML[0]:.0f} to {BRAIN_ML[1]:.0f} ml of a whole one"

@@ -1,0 +1,135 @@
+"""Raw k-space from a file: Cartesian lines of separate slices."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dynamicdps.errors import InputError
+from dynamicdps.volumes.acquisition import Acquisition
+from dynamicdps.volumes.volume import Volume, check_intensities, to_ras
+
+SUFFIXES = (".npz", ".h5", ".hdf5")
+
+
+@dataclass(frozen=True)
+class RawScan:
+    """What the receiver gave, centred: index ``n // 2`` of both axes is the centre of k-space and of the image.
+
+    Attributes:
+        kspace: complex64, ``(coils, depth, ky, kx)``, the order of the tensors that operators take.
+        affine: indices of the image ``(x, y, slice)`` to RAS mm; this order and not RAS order is that of `kspace`.
+        acquisition: how it was made.
+    """
+
+    kspace: NDArray[np.complex64]
+    affine: NDArray[np.float64]
+    acquisition: Acquisition = field(default_factory=Acquisition)
+
+    @property
+    def images(self) -> NDArray[np.complex64]:
+        """Complex images by the orthonormal inverse Fourier transform of each slice, ``(coils, depth, y, x)``."""
+        plane = (-2, -1)
+        images = np.fft.fftshift(np.fft.ifft2(np.fft.ifftshift(self.kspace, axes=plane), axes=plane, norm="ortho"), axes=plane)
+        return np.asarray(images, dtype=np.complex64)
+
+    def magnitude(self) -> Volume:
+        """Root of the sum of squares over coils, in RAS order."""
+        return self._volume(np.sqrt((np.abs(self.images) ** 2).sum(0)))
+
+    def parts(self, coil: int = 0) -> tuple[Volume, Volume]:
+        """Real and imaginary part of one coil's images, in RAS order."""
+        image = self.images[coil]
+        return self._volume(image.real), self._volume(image.imag)
+
+    def _volume(self, data: NDArray[Any]) -> Volume:
+        return to_ras(data.transpose(2, 1, 0), self.affine, "the k-space")
+
+
+def read_kspace(
+    path: str | Path, *, array: str = "kspace", voxel_size_mm: Sequence[float] | None = None, affine: NDArray[np.float64] | None = None
+) -> RawScan:
+    """Read ``.npz`` or HDF5 (``.h5``, ``.hdf5``; needs h5py).
+
+    The file holds `array`, complex, ``(kx, ky, slices)`` or ``(coils, kx, ky, slices)``, zero frequency in the middle, zeros where
+    nothing was sampled; slices are separate images (of a 3-D encoding, transform the slice axis first). It may hold
+    ``voxel_size_mm`` (three numbers: field of view / matrix, and the distance of slices) and ``affine`` (4 x 4, image indices to
+    RAS mm), which the arguments replace. Without an affine the axes are taken as right, front and up, the middle as the origin.
+
+    Args:
+        path: the file.
+        array: name of the array.
+        voxel_size_mm: for files that do not hold it.
+        affine: for files that do not hold it.
+
+    Raises:
+        InputError: the file, the array or the voxel size is missing, or does not have the stated layout.
+    """
+    path = Path(path)
+    content = _read_arrays(path, (array, "voxel_size_mm", "affine"))
+    if array not in content:
+        raise InputError(f"{path} holds no array {array!r}; expected one of the arrays in it; name it: {content['names']}")
+    kspace = np.asarray(content[array])
+    if kspace.ndim not in (3, 4) or 0 in kspace.shape:
+        raise InputError(f"{array!r} in {path} has shape {kspace.shape}; expected (kx, ky, slices) or (coils, kx, ky, slices); mend it")
+    if kspace.dtype.kind != "c":
+        raise InputError(f"{array!r} in {path} holds values of type {kspace.dtype}; expected complex numbers; join both parts first")
+    check_intensities(np.abs(kspace), f"{array!r} in {path}")
+    kspace = kspace if kspace.ndim == 4 else kspace[None]
+    shape = (kspace.shape[1], kspace.shape[2], kspace.shape[3])
+    if affine is None:
+        affine = content.get("affine") if voxel_size_mm is None else None
+    if affine is None:
+        affine = _centred_affine(_voxel_size(path, voxel_size_mm if voxel_size_mm is not None else content.get("voxel_size_mm")), shape)
+    affine = np.asarray(affine, dtype=np.float64)
+    # Checks the affine.
+    turned = to_ras(np.zeros(shape, np.float32), affine, str(path))
+    distance = float(np.linalg.norm(affine[:3, 2])) if shape[2] > 1 else None
+    acquisition = Acquisition(slice_spacing_mm=distance, slice_axis=int(turned.native.orientation[2, 0]))
+    return RawScan(np.ascontiguousarray(kspace.transpose(0, 3, 2, 1), dtype=np.complex64), affine, acquisition)
+
+
+def _voxel_size(path: Path, given: Any) -> NDArray[np.float64]:
+    if given is None:
+        raise InputError(f"{path} does not say how large its voxels are; expected 'voxel_size_mm', three numbers; add them or name them")
+    size = np.asarray(given, dtype=np.float64).ravel()
+    if size.shape != (3,) or not ((size >= 0.05) & (size <= 50)).all():
+        raise InputError(f"the voxel size of {path} is {size.tolist()}; expected three numbers of 0.05 to 50 mm; change it")
+    return size
+
+
+def _centred_affine(size: NDArray[np.float64], shape: tuple[int, int, int]) -> NDArray[np.float64]:
+    affine = np.diag([*size, 1.0])
+    x, y, z = shape
+    affine[:3, 3] = -size * (x // 2, y // 2, (z - 1) / 2)
+    return affine
+
+
+def _read_arrays(path: Path, wanted: tuple[str, ...]) -> Mapping[str, Any]:
+    """The arrays of those names, and under ``names`` what there is."""
+    if not path.is_file():
+        raise InputError(f"{path} does not exist; expected a file of raw k-space; check the path")
+    if path.suffix not in SUFFIXES:
+        raise InputError(f"{path} has an unknown ending; expected {', '.join(SUFFIXES)}; convert it first")
+    try:
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as file:
+                return {name: file[name] for name in wanted if name in file} | {"names": ", ".join(file.files)}
+        h5py = _h5py()
+        with h5py.File(path) as file:
+            return {name: np.asarray(file[name]) for name in wanted if name in file} | {"names": ", ".join(file)}
+    except InputError:
+        raise
+    except Exception as error:  # damaged archives raise errors of any type
+        raise InputError(f"{path} cannot be read ({type(error).__name__}); expected a whole file of plain arrays; copy it again") from error
+
+
+def _h5py() -> Any:
+    try:
+        import h5py
+    except ImportError as error:
+        raise InputError("HDF5 files need h5py; expected it to be installed; run: pip install 'dynamicdps[raw]'") from error
+    return h5py

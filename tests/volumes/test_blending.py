@@ -1,0 +1,69 @@
+"""Inside the mask the result, outside the scan, and no step between."""
+
+import numpy as np
+import pytest
+
+from dynamicdps.volumes import Grid, Volume, blend, prior_grid, sample
+from tests.properties import input_error
+from tests.volumes.head import Head, make_head, rotation
+
+
+@pytest.fixture
+def head() -> Head:
+    return make_head(noise=0.0)
+
+
+def mask_of(head: Head) -> Volume:
+    return head.volume.with_data(head.brain)
+
+
+def test_each_side_shows_its_own(head: Head) -> None:
+    enhanced = head.volume.with_data(np.where(head.brain, 2.0, 9.0))
+    out = blend(enhanced, head.volume, mask_of(head))
+    np.testing.assert_allclose(out.data[head.brain], 2)
+    # The scan, so scaled that its brain has the enhanced median.
+    gain = 2 / np.median(head.volume.data[head.brain])
+    np.testing.assert_allclose(out.data[~head.brain], gain * head.volume.data[~head.brain], rtol=1e-5)
+
+
+def test_an_unchanged_scan_comes_out_unchanged(head: Head) -> None:
+    soft = head.volume.with_data(0.5 * head.brain + 0.5)
+    np.testing.assert_allclose(blend(head.volume, head.volume, soft).data, head.volume.data, rtol=1e-5)
+
+
+def test_soft_mask_mixes(head: Head) -> None:
+    share = np.where(head.brain, 1.0, 0.25)
+    out = blend(head.volume.with_data(head.volume.data + 100 * ~head.brain), head.volume, head.volume.with_data(share))
+    np.testing.assert_allclose(out.data - head.volume.data, 25 * ~head.brain, atol=1e-3)
+
+
+def test_any_grid(head: Head) -> None:
+    movement = rotation((5.0, -8.0, 10.0), (3.0, 2.0, 1.0))
+    moved = Volume(head.volume.data, movement @ head.volume.affine, head.volume.native)
+    grid = prior_grid(moved, 3.0)
+    enhanced = sample(moved, grid)
+    out = blend(enhanced, moved, Volume(mask_of(head).data, moved.affine), grid)
+    assert out.shape == grid.shape
+    np.testing.assert_array_equal(out.affine, grid.affine)
+    inner = enhanced.data > 0
+    np.testing.assert_allclose(out.data[inner], enhanced.data[inner], rtol=0.05, atol=30)
+
+
+def test_outside_the_field_of_view_of_the_result_the_scan_is_shown(head: Head) -> None:
+    x, y, z = head.volume.shape
+    lower = Grid((x, y, z // 2), head.volume.affine)
+    enhanced = sample(head.volume, lower)
+    out = blend(enhanced, head.volume, mask_of(head), Grid(head.volume.shape, head.volume.affine))
+    np.testing.assert_allclose(out.data, head.volume.data, rtol=1e-3, atol=0.1)
+
+
+def test_what_does_not_fit_is_refused(head: Head) -> None:
+    mask = mask_of(head)
+    with input_error("one grid"):
+        blend(head.volume, head.volume, Volume(mask.data[1:], mask.affine))
+    with input_error("0 to 1"):
+        blend(head.volume, head.volume, mask.with_data(255 * mask.data))
+    far = head.volume.affine.copy()
+    far[0, 3] += 1000
+    with input_error("do not overlap"):
+        blend(Volume(head.volume.data, far), head.volume, mask)
