@@ -372,13 +372,20 @@ class Benchmark:
     scans: Scans
     """Skull-stripped scans that no model has seen."""
     out: Path
-    """Folder for results.csv, summary.json and table.md."""
+    """Folder for the tables, figures and summary.json; what it holds of the same benchmark is continued."""
     solvers: str = "conditional,data-step,dynamicdps"
     """Solvers, or labels of --settings, separated by commas."""
     conditions: str = "unet/iqt-out,unet/blur-mismatch,unet/iqt-in"
-    """Conditions MODEL/DEGRADATION, separated by commas; unet is unet-iqt-in."""
+    """Conditions MODEL/DEGRADATION, separated by commas. MODEL: a bundled conditional model (unet is unet-iqt-in, esrgan is esrgan-iqt-in),
+    a .safetensors file, or identity, the interpolated measurement."""
+    degradations: Path | None = None
+    """JSON file of more degradations by name, {"NAME": {"type": "LowField", "gamma": 0.5}}; they override bundled ones."""
     slices_per_scan: int = 4
-    """Evenly spaced slices of each scan."""
+    """Slices of each scan, evenly spaced."""
+    neighbours: bool = False
+    """Take neighbouring slices around the middle instead, so that tissues and structures are solid."""
+    lesions: int = 0
+    """Lesions to insert into each subject's white matter, in a pass of their own."""
     slab: int = 10
     """Neighbouring slices of each scan where a degradation couples slices."""
     prior: str = "brain-t1w"

@@ -1,43 +1,101 @@
-"""The files that enhance and demo write."""
+"""The files that enhance and demo write, and the page made from them."""
 
+from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
-from dynamicdps.diffusion.model_file import write_json
-from dynamicdps.evaluation import StageMetrics
-from dynamicdps.report import Report, Stage, write_report
-from dynamicdps.solvers import Result
-from dynamicdps.volumes import Volume
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dynamicdps.diffusion.model_file import ModelFile, write_json
+from dynamicdps.evaluation import StageMetrics, nrmse, psnr, residual_map, ssim
+from dynamicdps.evaluation.evaluate import MIN_BRAIN_SHARE
+from dynamicdps.operators import ScanOperator
+from dynamicdps.report import read_report, write_report
+from dynamicdps.report.run_folder import START_RULE
+from dynamicdps.report.trace import STARTS, TRACE, start_rows, trace_rows, write_rows
+from dynamicdps.solvers import DynamicDPSConfig, Result, read_start_level
+from dynamicdps.volumes import IntensityScale, Volume, brain_mask, to_slices
+
+Ranges = dict[str, tuple[float, float]]
+RANGE_PERCENTILES = (5, 95)
 
 
-def write_volumes(out: Path, measurement: Volume, result: Result) -> None:
-    """The enhanced scan with its initial image, measurement, residual and uncertainty as NIfTI files."""
+def write_volumes(out: Path, measurement: Volume, result: Result, truth: Volume | None = None) -> None:
+    """The enhanced scan with its initial image, measurement, residual, uncertainty and truth as NIfTI files."""
     measurement.save(out / "measurement.nii.gz")
     result.initial.save(out / "initial.nii.gz")
     result.residual.save(out / "residual.nii.gz")
-    if result.uncertainty is not None:
-        result.uncertainty.save(out / "uncertainty.nii.gz")
-    else:
-        (out / "uncertainty.nii.gz").unlink(missing_ok=True)
+    for name, volume in (("uncertainty", result.uncertainty), ("truth", truth), ("hallucination", None)):
+        # What an earlier run left must not be taken for this one's.
+        if volume is None:
+            (out / f"{name}.nii.gz").unlink(missing_ok=True)
+        else:
+            volume.save(out / f"{name}.nii.gz")
     # Last: whoever finds it finds the others too.
     result.volume.save(out / "enhanced.nii.gz")
 
 
-def write_metrics(out: Path, stages: dict[str, StageMetrics]) -> None:
-    """metrics.json: one object a stage."""
-    write_json(out / "metrics.json", {name: metrics.to_json() for name, metrics in stages.items()})
+def write_steps(out: Path, scan: Volume, operator: ScanOperator, result: Result, config: Any) -> None:
+    """trace.csv, starts.csv, and the calibration that chose the starts as start-level.json."""
+    write_rows(out / TRACE, trace_rows(result))
+    write_rows(out / STARTS, start_rows(result, scan, operator))
+    if isinstance(config, DynamicDPSConfig) and config.start_sigma is None:
+        write_json(out / START_RULE, (config.start_rule or read_start_level()).to_json())
+    else:
+        (out / START_RULE).unlink(missing_ok=True)
 
 
-def trace_rows(result: Result) -> list[dict[str, float]]:
-    """The trace as rows of numbers: means over slices."""
-    return [
-        {
-            "step": float(t.step),
-            "sigma": float(t.sigma.mean()),
-            "misfit": float(t.misfit.mean()),
-            "step_length": float(t.step_length.mean()),
-        }
-        for t in result.trace
-    ]
+def write_metrics(out: Path, stages: Mapping[str, StageMetrics], ranges: Mapping[str, Ranges] | None = None) -> None:
+    """metrics.json: one object a stage, with the 5th and 95th percentile over slices where they are given."""
+    known = ranges or {}
+    values = {name: metrics.to_json() for name, metrics in stages.items()}
+    for name, stage in values.items():
+        if known.get(name):
+            stage["range_over_slices"] = {key: list(ends) for key, ends in known[name].items()}
+    write_json(out / "metrics.json", values)
 
 
-__all__ = ["Report", "Stage", "trace_rows", "write_metrics", "write_report", "write_volumes"]
+def write_page(out: Path) -> Path:
+    """report.html from the other files: what `dynamicdps report` does too, so that both pages are the same."""
+    return write_report(out, read_report(out))
+
+
+def quality_ranges(reconstruction: Volume, truth: Volume, scale: IntensityScale) -> Ranges:
+    """5th and 95th percentile of PSNR, SSIM and NRMSE over the slices that hold brain."""
+    brain = torch.from_numpy(brain_mask(truth).mean((0, 1)) >= MIN_BRAIN_SHARE)
+    x, t = (to_slices(scale.apply(volume).data)[brain] for volume in (reconstruction, truth))
+    return {name: _range(measure(x, t).double().numpy()) for name, measure in (("psnr", psnr), ("ssim", ssim), ("nrmse", nrmse))}
+
+
+def misfit_range(volume: Volume, scan: Volume, operator: ScanOperator, scale: IntensityScale) -> Ranges:
+    """The same of the data misfit over measured slices."""
+    residual = residual_map(volume, scan, operator, scale).data.astype(np.float64)
+    return {"data_misfit": _range(np.sqrt(np.square(residual).mean((0, 1))))}
+
+
+def _range(values: NDArray[np.float64]) -> tuple[float, float]:
+    low, high = np.percentile(values[np.isfinite(values)], RANGE_PERCENTILES) if np.isfinite(values).any() else (np.nan, np.nan)
+    return float(low), float(high)
+
+
+def run_facts(solver: str, config: Any, result: Result, operator: ScanOperator, models: Mapping[str, ModelFile]) -> dict[str, Any]:
+    """What run.json says of a reconstruction."""
+    return {
+        "models": {kind: model.card["sha256"] for kind, model in models.items()},
+        "cards": {kind: {"name": model.name, **model.card} for kind, model in models.items()},
+        "operator": operator.to_json(),
+        "solver": solver,
+        "settings": settings_of(config),
+        "intensity_scale": result.scale.scale,
+        "start_sigma": result.start_sigma,
+        "warnings": result.reconstruction.warnings,
+    }
+
+
+def settings_of(config: Any) -> dict[str, Any]:
+    """A solver's settings as plain values, calibrations by their source; what is not set is left out."""
+    values = {f.name: getattr(config, f.name) for f in fields(config)}
+    return {name: getattr(value, "source", value) for name, value in values.items() if value is not None}

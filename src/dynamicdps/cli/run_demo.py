@@ -4,7 +4,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dynamicdps.cli.outputs import Report, Stage, trace_rows, write_metrics, write_report, write_volumes
+from dynamicdps.cli.outputs import misfit_range, quality_ranges, run_facts, write_metrics, write_page, write_steps, write_volumes
 from dynamicdps.cli.progress import console, out, progress_bar
 from dynamicdps.cli.record import recorded
 from dynamicdps.cli.run_enhance import check_device, open_prior, with_cost
@@ -38,10 +38,8 @@ def run(arguments: "Demo") -> None:
     with recorded(arguments.out, "demo", arguments) as record:
         measurement, operator = simulate(truth, preset(DEGRADATION), seed=arguments.seed)
         operator.save(arguments.out / "measurement.operator.json")
-        record.facts["models"] = {
-            "prior": read_model(PRIOR, "prior").card["sha256"],
-            "conditional": read_model(CONDITIONAL, "unet").card["sha256"],
-        }
+        models = {"prior": read_model(PRIOR, "prior"), "conditional": read_model(CONDITIONAL, "unet")}
+        config = DynamicDPSConfig(samples=arguments.samples)
         with record.timed("initial"):
             initial = initial_from_model(measurement, operator, load_unet(CONDITIONAL), CONDITIONAL)
         with progress_bar("DynamicDPS", "denoiser passes") as bar:
@@ -52,11 +50,16 @@ def run(arguments: "Demo") -> None:
                 open_prior(PRIOR, device, arguments.precision),
                 initial=initial.volume,
                 seed=arguments.seed,
-                config=DynamicDPSConfig(samples=arguments.samples),
+                config=config,
                 progress=bar,
             )
-        record.facts["warnings"] = result.reconstruction.warnings
-        write_volumes(arguments.out, measurement, result)
+        record.facts |= {
+            **run_facts("dynamicdps", config, result, operator, models),
+            "title": "DynamicDPS demo: a slab of Colin 27",
+            "initial": initial.source,
+        }
+        write_volumes(arguments.out, measurement, result, truth)
+        write_steps(arguments.out, measurement, operator, result, config)
         with record.timed("evaluate"), console.status("tissue volumes of four images ..."):
             scale = IntensityScale.robust(truth.data)
             on_grid = interpolated(measurement, truth)
@@ -67,32 +70,13 @@ def run(arguments: "Demo") -> None:
                 "conditional": evaluate_volume(result.initial, truth, scale, measurement, operator, truth_labels=labels),
                 "dynamicdps": with_cost(enhanced, result),
             }
-        write_metrics(arguments.out, stages)
-        report = write_report(
-            arguments.out,
-            Report(
-                title="DynamicDPS demo: a slab of Colin 27",
-                warnings=result.reconstruction.warnings,
-                stages=[
-                    Stage("interpolated", on_grid, stages["measurement"]),
-                    Stage("conditional", result.initial, stages["conditional"]),
-                    Stage("dynamicdps", result.volume, stages["dynamicdps"]),
-                ],
-                truth=truth,
-                measurement=measurement,
-                residual=result.residual,
-                uncertainty=result.uncertainty,
-                trace=trace_rows(result),
-                settings={
-                    "Operator": str(operator.operator),
-                    "Initial image": initial.source,
-                    "Prior": PRIOR,
-                    "Start level (median)": f"{result.start_sigma:.3g}",
-                    "Seed": str(arguments.seed),
-                },
-                command=f"dynamicdps demo --samples {arguments.samples} --seed {arguments.seed}",
-            ),
-        )
+            images = {"measurement": on_grid, "conditional": result.initial, "dynamicdps": result.volume}
+            ranges = {name: quality_ranges(image, truth, scale) for name, image in images.items()}
+            for name in ("conditional", "dynamicdps"):
+                ranges[name] |= misfit_range(images[name], measurement, operator, scale)
+        write_metrics(arguments.out, stages, ranges)
+    # After run.json, which it shows: the page of `dynamicdps report`.
+    report = write_page(arguments.out)
     out.print(metrics_table(stages))
     out.print("misfit: rms of (y - A x) / noise, 1 is noise alone. CSF, GM, WM: error of the tissue volume. NFE: denoiser passes.")
     for warning in result.reconstruction.warnings:

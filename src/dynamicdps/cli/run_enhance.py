@@ -1,21 +1,22 @@
 """`dynamicdps enhance`."""
 
-import shlex
-import sys
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from dynamicdps.cli.outputs import Report, Stage, trace_rows, write_metrics, write_report, write_volumes
+from dynamicdps.cli.outputs import misfit_range, run_facts, write_metrics, write_page, write_steps, write_volumes
 from dynamicdps.cli.progress import out, progress_bar
 from dynamicdps.cli.record import recorded
-from dynamicdps.conditional import load_unet
+from dynamicdps.cli.run_fit import fit_scan, fit_table
+from dynamicdps.conditional import CONDITIONAL_KINDS, load_conditional
 from dynamicdps.diffusion import NetworkDenoiser, level_of_step, load_denoiser, read_model
+from dynamicdps.diffusion.model_file import write_json
 from dynamicdps.errors import InputError
 from dynamicdps.evaluation import StageMetrics, data_misfit
 from dynamicdps.operators import ScanOperator, read_operator
+from dynamicdps.operators.fit import FITTED
 from dynamicdps.solvers import Result, available, make_config, read_start_level, solve
 from dynamicdps.solvers.initial import Initial, initial_from_model, initial_from_volume
 from dynamicdps.volumes import Volume, load
@@ -104,16 +105,23 @@ def run(arguments: "Enhance") -> None:
     device = check_device(arguments.device)
     config = solver_config(arguments)
     scan = load(arguments.scan)
-    operator = find_operator(arguments.scan, arguments.operator)
+    operator = None if arguments.operator == "fit" else find_operator(arguments.scan, arguments.operator)
     with recorded(arguments.out, "enhance", arguments) as record:
         prior = open_prior(arguments.prior, device, arguments.precision)
-        hashes = {"prior": read_model(arguments.prior, "prior").card["sha256"]}
+        models = {"prior": read_model(arguments.prior, "prior")}
+        doubts = []
+        if arguments.initial is None:
+            models["conditional"] = read_model(arguments.conditional, CONDITIONAL_KINDS)
         with record.timed("initial"):
-            if arguments.initial is not None:
+            if operator is None:
+                fitted = fit_scan(arguments.scan, arguments.initial, arguments.conditional, FITTED)
+                operator, initial, doubts = fitted.fit.scan_operator, fitted.initial, fitted.fit.warnings
+                write_json(arguments.out / "operator.json", fitted.fit.to_json())
+                out.print(fit_table(fitted.fit))
+            elif arguments.initial is not None:
                 initial = initial_from_volume(scan, operator, load(arguments.initial), str(arguments.initial))
             else:
-                hashes["conditional"] = read_model(arguments.conditional, "unet").card["sha256"]
-                initial = initial_from_model(scan, operator, load_unet(arguments.conditional), arguments.conditional)
+                initial = initial_from_model(scan, operator, load_conditional(arguments.conditional), arguments.conditional)
         with progress_bar(arguments.solver, "steps") as bar:
             result = solve(
                 arguments.solver,
@@ -125,17 +133,20 @@ def run(arguments: "Enhance") -> None:
                 config=config,
                 progress=bar,
             )
+        result.reconstruction.warnings[:0] = doubts
         record.durations["solve"] = round(result.seconds, 3)
         record.facts |= {
-            "models": hashes,
-            "operator": operator.to_json(),
+            **run_facts(arguments.solver, config, result, operator, models),
+            "title": f"Enhanced scan: {arguments.scan.name}",
             "initial": initial.source,
-            "warnings": result.reconstruction.warnings,
         }
         write_volumes(arguments.out, scan, result)
+        write_steps(arguments.out, scan, operator, result, config)
         stages = stage_metrics(scan, operator, initial, result, arguments.solver)
-        write_metrics(arguments.out, stages)
-        report = write_report(arguments.out, make_report(arguments, scan, operator, initial, result, stages, config))
+        images = {"conditional": initial.volume, arguments.solver: result.volume}
+        write_metrics(arguments.out, stages, {name: misfit_range(image, scan, operator, result.scale) for name, image in images.items()})
+    # After run.json, which it shows: the page of `dynamicdps report`.
+    report = write_page(arguments.out)
     before, after = (stages[name].data_misfit for name in ("conditional", arguments.solver))
     out.print(f"data misfit (1 is noise alone): {before:.2f} before, {after:.2f} after")
     out.print(f"{result.nfe} denoiser passes a slice, {result.seconds:.0f} s")
@@ -156,44 +167,3 @@ def with_cost(metrics: StageMetrics, result: Result) -> StageMetrics:
     """A solver's metrics with what it took."""
     seconds = round(result.seconds, 2)
     return replace(metrics, nfe=result.nfe, nbackward=result.nbackward, start_sigma=result.start_sigma, seconds=seconds)
-
-
-def describe(config: Any) -> str:
-    """A solver's settings on one line; calibrations by their source."""
-    values = {f.name: getattr(config, f.name) for f in fields(config)}
-    shown = {name: getattr(value, "source", value) for name, value in values.items() if value is not None}
-    return ", ".join(f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in shown.items()) or "none"
-
-
-def make_report(
-    arguments: "Enhance",
-    scan: Volume,
-    operator: ScanOperator,
-    initial: Initial,
-    result: Result,
-    stages: dict[str, StageMetrics],
-    config: Any,
-) -> Report:
-    """The page of one enhanced scan."""
-    return Report(
-        title=f"Enhanced scan: {arguments.scan.name}",
-        warnings=result.reconstruction.warnings,
-        stages=[
-            Stage("conditional", result.initial, stages["conditional"]),
-            Stage(arguments.solver, result.volume, stages[arguments.solver]),
-        ],
-        truth=None,
-        measurement=scan,
-        residual=result.residual,
-        uncertainty=result.uncertainty,
-        trace=trace_rows(result),
-        settings={
-            "Operator": str(operator.operator),
-            "Initial image": initial.source,
-            "Prior": arguments.prior,
-            "Start level (median)": f"{result.start_sigma:.3g}",
-            "Solver's settings": describe(config),
-            "Seed": str(arguments.seed),
-        },
-        command=shlex.join(["dynamicdps", *sys.argv[1:]]),
-    )

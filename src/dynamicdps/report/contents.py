@@ -1,0 +1,77 @@
+"""What a page shows."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from dynamicdps.evaluation import StageMetrics
+from dynamicdps.report.trace import Rows
+from dynamicdps.solvers import StartLevelRule
+from dynamicdps.volumes import IntensityScale, Volume
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One image on the way.
+
+    Attributes:
+        name: what the page calls it.
+        volume: scanner units; `None` where only its numbers are known, or another field of the report holds it.
+        metrics: its numbers, where known.
+        ranges: 5th and 95th percentile over slices of ``psnr``, ``ssim``, ``nrmse``, ``data_misfit``, where known.
+        volume_intervals: 95 % intervals of ``csf``, ``gm``, ``wm`` in mm3, where known.
+    """
+
+    name: str
+    volume: Volume | None
+    metrics: StageMetrics | None = None
+    ranges: Mapping[str, Interval] = field(default_factory=dict)
+    volume_intervals: Mapping[str, Interval] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A table of two columns: what it is about, and names with their values."""
+
+    heading: str
+    rows: Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the page shows. What is not given is left out.
+
+    Attributes:
+        title: heading.
+        stages: images in their order, at least one with a volume; the last one's grid is the page's where there is no truth.
+        warnings: sentences, shown first.
+        truth: scanner units.
+        measurement: scanner units, scanner's grid.
+        residual: ``(y - A(x)) / noise_std``, scanner's grid.
+        uncertainty: standard deviation over samples, scanner units.
+        hallucination: what the measurement could not have shown (null space), scanner units.
+        trace: a row a step, as `trace_rows` gives them.
+        starts: a row an image, as `start_rows` gives them.
+        start_rule: the calibration that chose the starts.
+        steps: what was done, a sentence a step.
+        facts: settings, parameters, models and versions.
+        command: how to get the same again.
+        scale: to image intensities, for every picture; by default robust, of the truth or else of the last stage.
+    """
+
+    title: str
+    stages: Sequence[Stage]
+    warnings: Sequence[str] = ()
+    truth: Volume | None = None
+    measurement: Volume | None = None
+    residual: Volume | None = None
+    uncertainty: Volume | None = None
+    hallucination: Volume | None = None
+    trace: Rows = field(default_factory=list)
+    starts: Rows = field(default_factory=list)
+    start_rule: StartLevelRule | None = None
+    steps: Sequence[str] = ()
+    facts: Sequence[Facts] = ()
+    command: str = ""
+    scale: IntensityScale | None = None

@@ -1,0 +1,156 @@
+"""What was done, from run.json: steps in plain words, and tables of parameters with their units, models and versions."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import PurePath
+from typing import Any
+
+from dynamicdps.evaluation import StageMetrics
+from dynamicdps.report.contents import Facts
+from dynamicdps.report.trace import Rows
+from dynamicdps.volumes import Volume
+
+TIMES = "\N{MULTIPLICATION SIGN}"
+# Longer lists are maps; their values belong into the operator's file, not on a page.
+MAX_LISTED = 8
+UNITS = {
+    "gamma": "(exponent of the contrast)",
+    "in_plane_factor": "image voxels",
+    "blur": "image voxels",
+    "slice_thickness": "mm",
+    "slice_spacing": "mm",
+    "image_spacing": "mm",
+    "noise_std": "of the intensity range",
+    "intensity_scale": "scanner units",
+    "field_strength": "T",
+    "image_shape": "voxels",
+}
+CARD = {
+    "name": "name",
+    "contrast": "contrast",
+    "degradation": "trained on the degradation",
+    "data": "trained on",
+    "subjects": "subjects",
+    "spacing_mm": "voxels in mm",
+    "steps": "training steps",
+    "sha256": "SHA-256",
+}
+HIDDEN = {"type", "image_affine", "intervals", "warnings"}
+
+
+def steps_of(run: Mapping[str, Any], metrics: StageMetrics | None, starts: Rows, measurement: Volume | None, truth: bool) -> list[str]:
+    """What was done, a sentence a step.
+
+    Args:
+        run: of run.json.
+        metrics: of the estimate.
+        starts: of starts.csv.
+        measurement: the scan.
+        truth: whether there is one.
+    """
+    steps = []
+    if measurement is not None:
+        source = scan_name(run)
+        of = f" {source}" if source else ", simulated from the bundled scan" if run.get("command") == "demo" else ""
+        steps.append(f"Measurement{of}: {_by(measurement.shape)} voxels of {_by(measurement.spacing)} mm.")
+    operator = run.get("operator")
+    if isinstance(operator, Mapping):
+        steps.append(f"Forward model of the scanner: {operator.get('type', 'unknown')}; its parameters are below.")
+    if run.get("initial"):
+        steps.append(f"Initial image: {run['initial']}.")
+    solver = run.get("solver")
+    if solver:
+        steps.append(f"Solver: {solver}{_settings_in_words(run.get('settings'))}.")
+    levels = sorted(row["start_sigma"] for row in starts if row.get("start_sigma", 0) > 0)
+    if levels:
+        spread = f"{levels[0]:.3g}" if levels[0] == levels[-1] else f"{levels[0]:.3g} to {levels[-1]:.3g}, median {_median(levels):.3g}"
+        count = "the volume" if len(starts) == 1 else f"{len(levels)} of {len(starts)} slices"
+        steps.append(f"Start: {count} noised to levels of {spread} (share of the intensity range).")
+    if metrics is not None and metrics.nfe is not None:
+        seconds = "" if metrics.seconds is None else f", {metrics.seconds:.1f} s"
+        steps.append(f"Cost: {metrics.nfe:g} network passes an image forward, {metrics.nbackward or 0:g} backward{seconds}.")
+    if truth:
+        steps.append("Compared with the truth.")
+    return steps
+
+
+def facts_of(run: Mapping[str, Any]) -> list[Facts]:
+    """Tables of the operator's parameters, the solver's settings, the models and the run.
+
+    Args:
+        run: of run.json.
+    """
+    tables = []
+    operator = run.get("operator")
+    if isinstance(operator, Mapping):
+        tables.extend(operator_facts(operator))
+    settings = run.get("settings")
+    if isinstance(settings, Mapping) and settings:
+        tables.append(Facts(f"Solver {run.get('solver', '')}", [(_words(name), _text(value)) for name, value in settings.items()]))
+    cards = run.get("cards")
+    if isinstance(cards, Mapping):
+        for kind, card in cards.items():
+            rows = [(label, _text(card[key])) for key, label in CARD.items() if card.get(key) is not None]
+            tables.append(Facts(f"Model: {kind}", rows))
+    arguments, versions, durations = (run.get(key) or {} for key in ("arguments", "versions", "durations"))
+    rows = [("dynamicdps", str(run.get("version", "unknown")))] + [(name, str(value)) for name, value in versions.items()]
+    rows += [(_words(name), _text(arguments[name])) for name in ("seed", "device", "precision") if arguments.get(name) is not None]
+    rows += [(f"time: {name}", f"{value:g} s") for name, value in durations.items()]
+    tables.append(Facts("Run", rows))
+    return tables
+
+
+def operator_facts(values: Mapping[str, Any], heading: str = "Operator") -> list[Facts]:
+    """An operator's parameters with units, and 95 % intervals where they were fitted; parts of a composition one by one."""
+    intervals = values.get("intervals") or {}
+    rows, parts = [], []
+    for name, value in values.items():
+        if name in HIDDEN or value is None:
+            continue
+        nested = [value] if isinstance(value, Mapping) else value if isinstance(value, list) else []
+        if nested and all(isinstance(part, Mapping) for part in nested):
+            parts += [table for number, part in enumerate(nested, 1) for table in operator_facts(part, f"{heading}, part {number}")]
+            continue
+        unit = f" {UNITS[name]}" if name in UNITS else ""
+        interval = intervals.get(name)
+        known = f" (95 %: {interval[0]:.4g} to {interval[1]:.4g})" if isinstance(interval, Sequence) and len(interval) == 2 else ""
+        rows.append((_words(name), f"{_text(value)}{unit}{known}"))
+    return [Facts(f"{heading}: {values.get('type', 'unknown')}", rows), *parts]
+
+
+def scan_name(run: Mapping[str, Any]) -> str:
+    """File name of the scan without its folders, which may say more than a page should; empty where there is none."""
+    scan = (run.get("arguments") or {}).get("scan")
+    return PurePath(scan).name if isinstance(scan, str) else ""
+
+
+def _settings_in_words(settings: Any) -> str:
+    known = settings if isinstance(settings, Mapping) else {}
+    parts = [f"{known[name]} {word}" for name, word in (("samples", "posterior samples"), ("steps", "noise levels")) if name in known]
+    if known.get("estimate"):
+        parts.append(f"estimate: {known['estimate']}")
+    return "".join(f", {part}" for part in parts)
+
+
+def _by(numbers: Sequence[float]) -> str:
+    return f" {TIMES} ".join(f"{n:.4g}" for n in numbers)
+
+
+def _median(values: Sequence[float]) -> float:
+    # The lower of the two middle ones, as torch's.
+    return values[(len(values) - 1) // 2]
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list):
+        return (
+            ", ".join(map(_text, value))
+            if len(value) <= MAX_LISTED and not any(isinstance(v, list) for v in value)
+            else f"{len(value)} values"
+        )
+    return str(value)

@@ -1,0 +1,129 @@
+"""An output folder of enhance or demo as a report."""
+
+import json
+import math
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dynamicdps.errors import InputError
+from dynamicdps.evaluation import StageMetrics
+from dynamicdps.report.contents import Interval, Report, Stage
+from dynamicdps.report.facts import facts_of, scan_name, steps_of
+from dynamicdps.report.trace import STARTS, TRACE, read_rows
+from dynamicdps.solvers import StartLevelRule, read_start_level
+from dynamicdps.volumes import Volume, load
+
+ENHANCED, RUN, METRICS, START_RULE = "enhanced.nii.gz", "run.json", "metrics.json", "start-level.json"
+# An rms residual this many times the noise is more than a noise level that is a little off.
+HIGH_MISFIT = 1.5
+
+
+def read_report(folder: Path) -> Report:
+    """Everything that the files of a folder tell: volumes, metrics.json, run.json, trace.csv, starts.csv and start-level.json.
+
+    Only the enhanced image and run.json must be there.
+
+    Args:
+        folder: output of ``enhance`` or ``demo``.
+
+    Raises:
+        InputError: it holds no enhanced image or no run.json, or one of its files cannot be read.
+    """
+    for name in (ENHANCED, RUN):
+        if not (folder / name).is_file():
+            raise InputError(f"{folder} holds no {name}; expected the output folder of enhance or demo; name another folder")
+    run, metrics = _read_json(folder / RUN), _read_json(folder / METRICS) if (folder / METRICS).is_file() else {}
+    warnings = [str(warning) for warning in run.get("warnings") or ()]
+    volumes: dict[str, Volume] = {}
+    for name in ("measurement", "initial", "truth", "residual", "uncertainty", "hallucination"):
+        if not (folder / f"{name}.nii.gz").is_file():
+            continue
+        try:
+            volumes[name] = load(folder / f"{name}.nii.gz")
+        except InputError as error:
+            # One map that is all 0 must not cost the page; the sentence names the file, not its folder.
+            warnings.append(f"{name}.nii.gz is not shown: {str(error).replace(f'{folder}/', '')}.")
+    solver = str(run.get("solver") or "dynamicdps")
+    stages = [
+        *([_stage("interpolated", None, metrics, "measurement")] if "measurement" in metrics else []),
+        *([_stage("initial image", volumes["initial"], metrics, "conditional")] if "initial" in volumes else []),
+        _stage("enhanced", load(folder / ENHANCED), metrics, solver),
+    ]
+    estimate, starts = stages[-1].metrics, read_rows(folder / STARTS)
+    return Report(
+        title=str(run.get("title") or f"Enhanced scan: {scan_name(run) or folder.resolve().name}"),
+        stages=stages,
+        warnings=[*_run_warnings(run, estimate), *warnings],
+        truth=volumes.get("truth"),
+        measurement=volumes.get("measurement"),
+        residual=volumes.get("residual"),
+        uncertainty=volumes.get("uncertainty"),
+        hallucination=volumes.get("hallucination"),
+        trace=read_rows(folder / TRACE),
+        starts=starts,
+        start_rule=_read_rule(folder / START_RULE),
+        steps=steps_of(run, estimate, starts, volumes.get("measurement"), "truth" in volumes),
+        facts=facts_of(run),
+        command=command_of(run),
+    )
+
+
+def command_of(run: Mapping[str, Any]) -> str:
+    """The command that gives the same again, as one would type it."""
+    name, words = str(run.get("command", "")), [str(word) for word in run.get("argv") or ()]
+    # The paper's commands are fronts whose own arguments leave out the command's name.
+    return shlex.join(["dynamicdps", *(words if words[:1] == [name] else [name, *words])])
+
+
+def _run_warnings(run: Mapping[str, Any], estimate: StageMetrics | None) -> list[str]:
+    found = []
+    if run.get("exit", 0) != 0:
+        found.append(f"The run did not end well (exit code {run['exit']}): what is shown may be of an earlier run.")
+    misfit = None if estimate is None else estimate.data_misfit
+    if misfit is not None and misfit > HIGH_MISFIT:
+        found.append(
+            f"The enhanced image does not explain the measurement: what is left is {misfit:.1f} times the noise. "
+            "The forward model or its noise level may be wrong for this scan."
+        )
+    return found
+
+
+def _stage(name: str, volume: Volume | None, metrics: Mapping[str, Any], key: str) -> Stage:
+    values = metrics.get(key)
+    if not isinstance(values, Mapping):
+        return Stage(name, volume)
+    return Stage(
+        name,
+        volume,
+        StageMetrics.from_json(dict(values)),
+        _intervals(values.get("range_over_slices")),
+        _intervals(values.get("interval_mm3")),
+    )
+
+
+def _intervals(values: Any) -> dict[str, Interval]:
+    """Intervals by name; what is none is left out."""
+    pairs = values.items() if isinstance(values, Mapping) else ()
+    return {
+        str(name): (float(ends[0]), float(ends[1]))
+        for name, ends in pairs
+        if isinstance(ends, list) and len(ends) == 2 and all(isinstance(end, int | float) and math.isfinite(end) for end in ends)
+    }
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:100]
+        raise InputError(f"{path} cannot be read ({reason}); expected JSON as enhance writes it; run enhance again") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{path} holds no object; expected JSON as enhance writes it; run enhance again")
+    return values
+
+
+def _read_rule(path: Path) -> StartLevelRule | None:
+    rule = read_start_level(path) if path.is_file() else None
+    return rule if isinstance(rule, StartLevelRule) else None

@@ -1,0 +1,88 @@
+"""A solver's steps and starts as tables, and as the files trace.csv and starts.csv."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dynamicdps.errors import InputError
+from dynamicdps.evaluation import residual_map
+from dynamicdps.operators import ScanOperator
+from dynamicdps.solvers import Result, TraceStep, excess_misfit
+from dynamicdps.volumes import Volume, to_slices
+
+TRACE, STARTS = "trace.csv", "starts.csv"
+# Ends of the band around a mean over images.
+LOW, HIGH = 0.1, 0.9
+MEASURES = ("sigma", "misfit", "step_length")
+
+Rows = list[dict[str, float]]
+
+
+def trace_rows(result: Result) -> Rows:
+    """One row a step: ``step``, ``images``, and of noise level, data misfit and step length the mean over images with its 10th and 90th
+    percentile (``misfit``, ``misfit_low``, ``misfit_high``).
+    """
+    return [_row(step) for step in result.trace]
+
+
+def _row(step: TraceStep) -> dict[str, float]:
+    row = {"step": float(step.step), "images": float(len(step.sigma))}
+    for name in MEASURES:
+        values = getattr(step, name).double().cpu().numpy()
+        low, high = np.quantile(values, (LOW, HIGH))
+        row |= {name: float(values.mean()), f"{name}_low": float(low), f"{name}_high": float(high)}
+    return row
+
+
+def start_rows(result: Result, scan: Volume, operator: ScanOperator) -> Rows:
+    """One row an image (a slice; a volume where slices are coupled): ``image``, ``excess_misfit`` of the initial image in image
+    intensities, ``start_sigma``, and ``misfit`` and ``nfe`` of the estimate.
+
+    Args:
+        result: of a solver.
+        scan: its measurement.
+        operator: its forward model.
+    """
+    found = result.reconstruction
+    noise_std = operator.operator.noise_std
+    residual = to_slices(residual_map(result.initial, scan, operator, result.scale).data) * noise_std
+    whole = len(found.start_sigma) == 1
+    excess = excess_misfit(residual.movedim(0, 1)[None] if whole else residual, noise_std)
+    columns: dict[str, Tensor] = {"excess_misfit": excess, "start_sigma": found.start_sigma, "misfit": found.misfit, "nfe": found.nfe}
+    values = torch.stack([column.detach().double().cpu() for column in columns.values()], dim=1).tolist()
+    return [{"image": float(index)} | dict(zip(columns, row, strict=True)) for index, row in enumerate(values)]
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
+    """Write rows of the same keys as a CSV file, beside its place and moved there; without rows remove it."""
+    if not rows:
+        path.unlink(missing_ok=True)
+        return
+    partial = path.with_name(f".partial-{path.name}")
+    with partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({name: f"{value:.6g}" for name, value in row.items()} for row in rows)
+    partial.replace(path)
+
+
+def read_rows(path: Path) -> Rows:
+    """The inverse of `write_rows`, to six digits; no rows where there is no file.
+
+    Raises:
+        InputError: the file is not a table of numbers.
+    """
+    if not path.is_file():
+        return []
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return [{name: float(value) for name, value in line.items()} for line in csv.DictReader(file)]
+    except (OSError, ValueError, TypeError, csv.Error) as error:
+        reason = " ".join(str(error).split())[:100]
+        raise InputError(
+            f"{path} cannot be read ({reason}); expected a table of numbers as enhance writes it; run enhance again"
+        ) from error
