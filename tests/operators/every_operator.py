@@ -18,6 +18,7 @@ from dynamicdps.operators import (
     Operator,
     SliceMotion,
     SliceProfile,
+    Weighting,
     uniform_mask,
     variable_density_mask,
 )
@@ -87,6 +88,9 @@ CASES: dict[str, Case] = {
     "inpainting-per-image": Case(
         Inpainting(some(2, 1, 12, 10)), FLAT, (Inpainting(some(2, 1, 12, 10)[0, 0]), Inpainting(some(2, 1, 12, 10)[1, 0]))
     ),
+    "weighting": Case(Weighting(random(12, 10).sigmoid()), FLAT),
+    "weighting-volume": Case(Weighting(random(7, 12, 10).sigmoid()), DEEP),
+    "weighted-low-field": Case(Weighting(random(4, 6, 5).sigmoid()) @ LowField(gamma=0.6, in_plane_factor=2.0, slice_thickness=2.0), DEEP),
     "blur": Case(AnisotropicBlur(1.4, 0.5, 0.0, 30.0), FLAT),
     "blur-volume": Case(AnisotropicBlur(0.6, 1.1, 0.8, -70.0), DEEP),
     "blur-across": Case(AnisotropicBlur(std_z=1.2), DEEP),

@@ -24,6 +24,7 @@ from dynamicdps.operators.sampling import interpolate
 from dynamicdps.operators.simulate import simulate
 from dynamicdps.operators.slice_motion import SliceMotion
 from dynamicdps.operators.slice_profile import SliceProfile
+from dynamicdps.operators.weighting import Weighting
 
 __all__ = [
     "MPRAGE_3T",
@@ -57,6 +58,7 @@ __all__ = [
     "SpectralModel",
     "SpinEcho",
     "SpoiledGradientEcho",
+    "Weighting",
     "add_noise",
     "centre_mask",
     "conjugate_gradients",

@@ -1,0 +1,50 @@
+"""A soft weight on what is measured: how much each voxel counts in the data term."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from dynamicdps.operators.linear import diagonal_model
+from dynamicdps.operators.operator import LinearOperator, LinearProblem, SameGrid
+from dynamicdps.operators.parameters import check_finite, check_range, fit_map
+
+
+@dataclass(frozen=True, eq=False)
+class Weighting(LinearOperator, SameGrid):
+    """``A(x) = w x``: put outermost, on a measurement multiplied by w, it weighs the residual of every voxel by w.
+
+    A brain mask that falls off smoothly from 1 to 0 lets the prior, which knows brains only, alone outside of it. Where w is 0 the
+    residual is 0, so that the misfit of an image that only noise is left of is the root of the mean of w^2, not 1.
+
+    Attributes:
+        weights: 0 to 1, ``(height, width)``, ``(depth, height, width)`` or ``(batch, 1, ...)``, not 0 everywhere.
+        noise_std: standard deviation of the noise where w is 1, as a share of the intensity range.
+
+    Raises:
+        InputError: the weights or the noise are out of their range.
+    """
+
+    weights: Tensor = field(metadata={"dims": 3})
+    noise_std: float = 0.01
+
+    def __post_init__(self) -> None:
+        check_finite("weights", self.weights, (2, 3, 4, 5))
+        check_range("weights", self.weights, 0.0, 1.0)
+        check_range("the largest weight", self.weights.max(), 1e-6, 1.0)
+        check_range("noise_std", self.noise_std, 1e-6, 1.0)
+
+    @property
+    def couples_slices(self) -> bool:
+        return self.weights.ndim in (3, 5) and self.weights.shape[-3] > 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * fit_map("weights", self.weights, x).to(x.dtype)
+
+    def adjoint(self, w: Tensor, shape: Sequence[int]) -> Tensor:
+        del shape
+        return self.forward(w)
+
+    def linear_problem(self, y: Tensor, shape: Sequence[int]) -> LinearProblem:
+        del shape
+        return LinearProblem(diagonal_model(fit_map("weights", self.weights, y).to(y.dtype), self.noise_like(y)), y, [])
