@@ -13,6 +13,7 @@ import csv
 import math
 import time
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from dynamicdps.operators import LowField, preset, simulate
 from dynamicdps.operators.fit import OperatorFit, fit_operator
 from dynamicdps.solvers import DynamicDPSConfig, solve_tensors
 from dynamicdps.solvers.initial import initial_from_model
-from dynamicdps.volumes import IntensityScale, Volume, load, to_slices
+from dynamicdps.volumes import IntensityScale, Volume, load, resample_to, to_slices
 
 WHITE_MATTER = 0.85
 PARAMETERS = ("gamma", "blur", "slice_thickness", "noise_std")
@@ -82,10 +83,15 @@ def reconstruct(
     """PSNR of the conditional model and of DynamicDPS with the true and the fitted operator, over the middle slices."""
     measurement, tied = simulate(scan, true, seed=zlib.crc32(subject.encode()))
     found, initial, fit_seconds = fit(measurement, unet)
+    # On the truth's grid, so that the images can be compared; the parameters are those found without it.
+    fitted = replace(found.scan_operator, image_shape=tied.image_shape, image_affine=tied.image_affine)
+    assert tied.image_shape is not None
+    assert tied.image_affine is not None
+    initial = resample_to(initial, tied.image_shape, tied.image_affine)
     truth = to_slices(IntensityScale.robust(scan.data).apply(scan).data)
     coupled = true.couples_slices
     rows = []
-    for name, operator in (("true", tied), ("fitted", found.scan_operator)):
+    for name, operator in (("true", tied), ("fitted", fitted)):
         scale = operator.intensity_scale or 1.0
         y, x = to_slices(measurement.data / scale), to_slices(initial.data / scale)
         if coupled:

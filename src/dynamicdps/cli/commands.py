@@ -36,9 +36,15 @@ class Enhance:
     """Enhance a scan: initial image, then DynamicDPS (or a peer) with the scanner's forward model."""
 
     scan: Annotated[Positional[Path], arg(metavar="SCAN")]
-    """The measurement: a skull-stripped T1w NIfTI file."""
+    """The measurement, T1-weighted: an image file (NIfTI, MGH, Analyze) or a folder of DICOM files; with or without the skull."""
     out: Path
     """Folder for the results."""
+    series: int | None = None
+    """Number of the series, where a DICOM folder holds several."""
+    mask: str = "auto"
+    """Where the brain is: auto, deepbet, classical, none (skull-stripped) or a mask file."""
+    grid: str = "prior"
+    """Grid of the enhanced scan: prior (1 mm), native (the scan's own) or a file whose grid is taken."""
     initial: Path | None = None
     """Any model's enhanced volume to start from; without it the conditional model runs."""
     prior: str = "brain-t1w"
@@ -314,9 +320,13 @@ class CalibrateOperator:
     """Find a scan's forward model from the scan and an initial image, without any truth."""
 
     scan: Annotated[Positional[Path], arg(metavar="SCAN")]
-    """The measurement: a skull-stripped T1w NIfTI file."""
+    """The measurement, T1-weighted: an image file or a folder of DICOM files; with or without the skull."""
     out: Path
     """The operator: a .json file, for --operator of enhance."""
+    series: int | None = None
+    """Number of the series, where a DICOM folder holds several."""
+    mask: str = "auto"
+    """Where the brain is: auto, deepbet, classical, none (skull-stripped) or a mask file."""
     initial: Path | None = None
     """Any model's enhanced volume; without it the conditional model runs."""
     conditional: str = "unet-range"

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dynamicdps.cli.brain_scan import EDGE_MM, BrainScan
 from dynamicdps.diffusion.model_file import ModelFile, write_json
 from dynamicdps.evaluation import StageMetrics, nrmse, psnr, residual_map, ssim
 from dynamicdps.evaluation.evaluate import MIN_BRAIN_SHARE
@@ -36,6 +37,21 @@ def write_volumes(out: Path, measurement: Volume, result: Result, truth: Volume 
             volume.save(out / f"{name}.nii.gz")
     # Last: whoever finds it finds the others too.
     result.volume.save(out / "enhanced.nii.gz")
+
+
+def write_head(out: Path, head: BrainScan, result: Result, grid: str) -> None:
+    """The enhanced brain in its head as enhanced.nii.gz, beside enhanced_brain.nii.gz and brain_mask.nii.gz; on its own as it is.
+
+    A skull-stripped scan has no surroundings: only a grid of its own choice changes what `write_volumes` wrote.
+    """
+    brain, mask = out / "enhanced_brain.nii.gz", out / "brain_mask.nii.gz"
+    if head.weights is None and grid == "prior":
+        brain.unlink(missing_ok=True)
+        mask.unlink(missing_ok=True)
+        return
+    result.volume.save(brain)
+    head.mask.soft(head.whole, EDGE_MM).save(mask)
+    head.in_head(result.volume, grid).save(out / "enhanced.nii.gz")
 
 
 def write_steps(out: Path, scan: Volume, operator: ScanOperator, result: Result, config: Any) -> None:

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from dynamicdps.cli.outputs import misfit_range, run_facts, write_metrics, write_page, write_steps, write_volumes
+from dynamicdps.cli.brain_scan import open_brain
+from dynamicdps.cli.outputs import misfit_range, run_facts, write_head, write_metrics, write_page, write_steps, write_volumes
 from dynamicdps.cli.progress import out, progress_bar
 from dynamicdps.cli.record import recorded
-from dynamicdps.cli.run_fit import fit_scan, fit_table
+from dynamicdps.cli.run_fit import fit_scan, fit_table, header_values
 from dynamicdps.conditional import CONDITIONAL_KINDS, load_conditional
 from dynamicdps.diffusion import NetworkDenoiser, level_of_step, load_denoiser, read_model
 from dynamicdps.diffusion.model_file import write_json
@@ -104,29 +105,32 @@ def run(arguments: "Enhance") -> None:
         raise InputError(f"there is no solver {arguments.solver!r}; expected one of {', '.join(available())}; change --solver")
     device = check_device(arguments.device)
     config = solver_config(arguments)
-    scan = load(arguments.scan)
+    head = open_brain(arguments.scan, arguments.series, arguments.mask)
+    scan = head.brain
     operator = None if arguments.operator == "fit" else find_operator(arguments.scan, arguments.operator)
     with recorded(arguments.out, "enhance", arguments) as record:
         prior = open_prior(arguments.prior, device, arguments.precision)
         models = {"prior": read_model(arguments.prior, "prior")}
-        doubts = []
+        doubts = list(head.mask.warnings)
         if arguments.initial is None:
             models["conditional"] = read_model(arguments.conditional, CONDITIONAL_KINDS)
         with record.timed("initial"):
             if operator is None:
-                fitted = fit_scan(arguments.scan, arguments.initial, arguments.conditional, FITTED)
-                operator, initial, doubts = fitted.fit.scan_operator, fitted.initial, fitted.fit.warnings
+                fitted = fit_scan(scan, arguments.initial, arguments.conditional, FITTED, header_values(head.acquisition))
+                operator, initial = fitted.fit.scan_operator, fitted.initial
+                doubts += fitted.fit.warnings
                 write_json(arguments.out / "operator.json", fitted.fit.to_json())
                 out.print(fit_table(fitted.fit))
             elif arguments.initial is not None:
                 initial = initial_from_volume(scan, operator, load(arguments.initial), str(arguments.initial))
             else:
                 initial = initial_from_model(scan, operator, load_conditional(arguments.conditional), arguments.conditional)
+        measured = operator if head.weights is None else operator.weighted(head.weights)
         with progress_bar(arguments.solver, "steps") as bar:
             result = solve(
                 arguments.solver,
                 scan,
-                operator,
+                measured,
                 prior,
                 initial=initial.volume,
                 seed=arguments.seed,
@@ -139,12 +143,15 @@ def run(arguments: "Enhance") -> None:
             **run_facts(arguments.solver, config, result, operator, models),
             "title": f"Enhanced scan: {arguments.scan.name}",
             "initial": initial.source,
+            "brain": {"method": head.mask.method, "millilitres": round(head.mask.millilitres(head.whole), 1)},
+            "acquisition": head.acquisition.to_json(),
         }
         write_volumes(arguments.out, scan, result)
-        write_steps(arguments.out, scan, operator, result, config)
-        stages = stage_metrics(scan, operator, initial, result, arguments.solver)
+        write_head(arguments.out, head, result, arguments.grid)
+        write_steps(arguments.out, scan, measured, result, config)
+        stages = stage_metrics(scan, measured, initial, result, arguments.solver)
         images = {"conditional": initial.volume, arguments.solver: result.volume}
-        write_metrics(arguments.out, stages, {name: misfit_range(image, scan, operator, result.scale) for name, image in images.items()})
+        write_metrics(arguments.out, stages, {name: misfit_range(image, scan, measured, result.scale) for name, image in images.items()})
     # After run.json, which it shows: the page of `dynamicdps report`.
     report = write_page(arguments.out)
     before, after = (stages[name].data_misfit for name in ("conditional", arguments.solver))

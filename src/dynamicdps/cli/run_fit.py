@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from dynamicdps.cli.brain_scan import open_brain
 from dynamicdps.cli.progress import out, progress_bar
 from dynamicdps.cli.record import recorded
 from dynamicdps.conditional import load_conditional
@@ -16,7 +17,7 @@ from dynamicdps.operators.fit import OperatorFit, fit_operator
 from dynamicdps.operators.parameter_estimator import load_estimator
 from dynamicdps.solvers.initial import Initial, initial_from_model, initial_from_volume
 from dynamicdps.volumes import Volume, load
-from dynamicdps.volumes.sidecar import read_acquisition
+from dynamicdps.volumes.acquisition import Acquisition
 
 if TYPE_CHECKING:
     from dynamicdps.cli.commands import CalibrateOperator, TrainOperatorFit
@@ -26,16 +27,15 @@ UNITS = {"gamma": "", "blur": "image voxels", "slice_thickness": "mm", "noise_st
 
 @dataclass(frozen=True)
 class FittedScan:
-    """A scan with its initial image and the operator that was found from both."""
+    """A scan's initial image and the operator that was found from both."""
 
-    scan: Volume
     initial: Initial
     fit: OperatorFit
 
 
-def header_values(path: Path) -> dict[str, float]:
+def header_values(acquisition: Acquisition) -> dict[str, float]:
     """What a scan's header and sidecar say of its operator: the slice thickness."""
-    thickness = read_acquisition(path).slice_thickness_mm
+    thickness = acquisition.slice_thickness_mm
     return {} if thickness is None else {"slice_thickness": thickness}
 
 
@@ -55,33 +55,29 @@ def parse_known(texts: Sequence[str]) -> dict[str, float]:
     return known
 
 
-def fit_scan(
-    path: Path, initial: Path | None, conditional: str, fit: Sequence[str], known: Mapping[str, float] | None = None
-) -> FittedScan:
+def fit_scan(scan: Volume, initial: Path | None, conditional: str, fit: Sequence[str], known: Mapping[str, float]) -> FittedScan:
     """Find a scan's operator as a user would who has nothing else.
 
     The statistics come first; with what they say the conditional model runs (its scale depends on the contrast), and its image, or
     the one that is given, sharpens the contrast.
 
     Args:
-        path: the scan.
+        scan: skull-stripped.
         initial: any model's enhanced volume.
         conditional: a conditional model, where there is none.
-        fit: what to find; what the header or `known` says is kept.
-        known: values that are kept, by name.
+        fit: what to find; what is known is kept.
+        known: values from the header or the user, by name.
 
     Raises:
         InputError: as `fit_operator` and `load`.
     """
-    scan = load(path)
-    kept = header_values(path) | dict(known or {})
-    wanted = [name for name in fit if name not in kept]
-    first = fit_operator(scan, fit=[name for name in wanted if name != "bias"], known=kept)
+    wanted = [name for name in fit if name not in known]
+    first = fit_operator(scan, fit=[name for name in wanted if name != "bias"], known=known)
     if initial is not None:
         image = initial_from_volume(scan, first.scan_operator, load(initial), str(initial))
     else:
         image = initial_from_model(scan, first.scan_operator, load_conditional(conditional), conditional)
-    return FittedScan(scan, image, fit_operator(scan, image.volume, fit=wanted, known=kept))
+    return FittedScan(image, fit_operator(scan, image.volume, fit=wanted, known=known))
 
 
 def fit_table(fit: OperatorFit) -> Table:
@@ -104,11 +100,13 @@ def run(arguments: "CalibrateOperator") -> None:
         raise InputError(f"cannot write {arguments.out.name!r}; expected a name that ends in .json; change --out")
     wanted = [name for name in arguments.fit.split(",") if name]
     with recorded(arguments.out.parent, "calibrate operator", arguments, f"{arguments.out.stem}.run.json") as record, record.timed("fit"):
-        found = fit_scan(arguments.scan, arguments.initial, arguments.conditional, wanted, parse_known(arguments.known))
+        brain = open_brain(arguments.scan, arguments.series, arguments.mask)
+        known = header_values(brain.acquisition) | parse_known(arguments.known)
+        found = fit_scan(brain.brain, arguments.initial, arguments.conditional, wanted, known)
         write_json(arguments.out, found.fit.to_json())
         record.facts["initial"] = found.initial.source
     out.print(fit_table(found.fit))
-    for warning in found.fit.warnings:
+    for warning in [*brain.mask.warnings, *found.fit.warnings]:
         out.print(f"warning: {warning}")
     out.print(f"{arguments.out}")
 

@@ -1,7 +1,7 @@
 """Operators on disk: JSON with the type, its parameters and the grids they refer to."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynamicdps.errors import InputError
+from dynamicdps.operators.composition import Composition
 from dynamicdps.operators.operator import Operator
 from dynamicdps.operators.presets import PRESETS
 from dynamicdps.operators.registry import operator_from_json
-from dynamicdps.volumes import Volume
+from dynamicdps.operators.weighting import Weighting
+from dynamicdps.volumes import Volume, to_slices
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,20 @@ class ScanOperator:
         shape = self.operator.image_shape(measurement.shape)
         to_image = np.linalg.inv(self.operator.voxel_map(shape, measurement.shape))
         return shape, measurement.affine @ to_image
+
+    def weighted(self, weights: NDArray[Any]) -> "ScanOperator":
+        """The operator with a weight for each measured voxel; the scan has to be multiplied by them too.
+
+        Args:
+            weights: 0 to 1, on the scan's grid ``(x, y, z)``.
+
+        Raises:
+            InputError: a weight is out of its range, or all are 0.
+        """
+        slices = to_slices(np.asarray(weights, dtype=np.float32))
+        # A volume's weights belong together; those of slices go with their slice through batches.
+        outer = Weighting(slices[:, 0] if self.operator.couples_slices else slices, self.operator.noise_std)
+        return replace(self, operator=Composition((outer, self.operator)))
 
     def to_json(self) -> dict[str, Any]:
         values = self.operator.to_json()

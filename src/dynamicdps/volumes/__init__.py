@@ -5,8 +5,9 @@ from dynamicdps.volumes.alignment import align_to_template
 from dynamicdps.volumes.bias_estimate import BiasEstimate, estimate_bias
 from dynamicdps.volumes.blending import blend
 from dynamicdps.volumes.brain_extraction import BrainMask, extract_brain
+from dynamicdps.volumes.crop import bounding_box, crop
 from dynamicdps.volumes.dicom import load_dicom
-from dynamicdps.volumes.grids import Grid, like, native_grid, prior_grid, sample, target_grid
+from dynamicdps.volumes.grids import Grid, covering, like, native_grid, prior_grid, sample, target_grid
 from dynamicdps.volumes.intensity import IntensityScale, brain_mask
 from dynamicdps.volumes.kspace_file import RawScan, read_kspace
 from dynamicdps.volumes.preparation import PreparationConfig, Prepared, prepare
@@ -28,7 +29,10 @@ __all__ = [
     "Volume",
     "align_to_template",
     "blend",
+    "bounding_box",
     "brain_mask",
+    "covering",
+    "crop",
     "estimate_bias",
     "extract_brain",
     "from_slices",

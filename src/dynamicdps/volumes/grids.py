@@ -72,6 +72,30 @@ def prior_grid(volume: Volume, spacing_mm: float = 1.0) -> Grid:
     return Grid((x, y, z), affine)
 
 
+def covering(inner: Volume, scan: Volume) -> Grid:
+    """The grid of an image, continued by whole voxels until it covers a scan: what is in the image needs no interpolation there.
+
+    Args:
+        inner: the image.
+        scan: what is to be covered to the outer faces of its voxels.
+
+    Raises:
+        InputError: the grid would have more than 512 cubed voxels.
+    """
+    faces = np.array(list(product(*[(-0.5, n - 0.5) for n in scan.shape])))
+    corners = apply_affine(np.linalg.inv(inner.affine) @ scan.affine, faces)
+    before = np.maximum(0, np.ceil(-0.5 - corners.min(0) - 1e-3)).astype(int)
+    after = np.maximum(0, np.ceil(corners.max(0) - (np.array(inner.shape) - 0.5) - 1e-3)).astype(int)
+    counts = np.array(inner.shape) + before + after
+    if counts.prod() > MAX_VOXELS:
+        size = " x ".join(map(str, counts))
+        raise InputError(f"the grid would have {size} voxels; expected at most 512 cubed; check the affines")
+    affine = inner.affine.copy()
+    affine[:3, 3] = apply_affine(inner.affine, -before)
+    x, y, z = counts.tolist()
+    return Grid((x, y, z), affine, inner.native)
+
+
 def target_grid(name: str | Path, volume: Volume) -> Grid:
     """A grid by its name.
 

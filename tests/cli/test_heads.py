@@ -1,0 +1,118 @@
+"""Scans as they come: heads with their skull, DICOM folders, operators found from the scan."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dynamicdps.cli import main
+from dynamicdps.operators import LowField, simulate
+from dynamicdps.volumes import Volume, load
+from tests.cli.test_commands import models
+from tests.volumes.dicom_files import make_stack, write_slices
+from tests.volumes.head import Head, make_head
+
+__all__ = ["models"]
+
+OPERATOR = {"type": "LowField", "gamma": 0.8, "in_plane_factor": 3.0, "blur": 0.3, "slice_thickness": 10.0, "noise_std": 0.05}
+QUICK = ("--samples", "1", "--steps", "1", "--start-sigma", "0.05")
+
+
+@pytest.fixture
+def head() -> Head:
+    """A head of 3 x 3 x 10 mm voxels: few, so that the tests are quick."""
+    return make_head((3.0, 3.0, 10.0), (180.0, 210.0, 30.0))
+
+
+@pytest.fixture
+def scan(head: Head, tmp_path: Path) -> Path:
+    path = head.volume.save(tmp_path / "scan" / "sub-1_T1w.nii.gz")
+    path.with_name("sub-1_T1w.operator.json").write_text(json.dumps(OPERATOR))
+    head.volume.with_data(head.brain.astype(np.float32)).save(tmp_path / "scan" / "mask.nii.gz")
+    return path
+
+
+def test_enhance_keeps_the_head_around_the_brain(scan: Path, head: Head, models: tuple[str, str], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = ["enhance", str(scan), "--out", str(out), "--prior", models[0], "--conditional", models[1], *QUICK]
+    assert main([*command, "--mask", str(scan.with_name("mask.nii.gz"))]) == 0
+    enhanced, brain, mask = (load(out / f"{name}.nii.gz") for name in ("enhanced", "enhanced_brain", "brain_mask"))
+    assert enhanced.spacing == pytest.approx((1.0, 1.0, 1.0), abs=1e-4)
+    assert mask.shape == head.volume.shape
+    # The whole head is there, skin and all, and the brain where it was.
+    size = np.array(enhanced.shape) * enhanced.spacing
+    assert (size >= np.array(head.volume.shape) * head.volume.spacing - 1e-3).all()
+    assert (np.array(brain.shape) < np.array(enhanced.shape))[:2].all()
+    outside = load(out / "enhanced.nii.gz").data[:20].max()
+    assert outside > 0.5 * head.volume.data[:10].max()
+    record = json.loads((out / "run.json").read_text())
+    assert record["brain"]["method"].endswith("mask.nii.gz")
+    assert record["brain"]["millilitres"] == pytest.approx(head.brain.sum() * 0.09, rel=1e-3)
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["dynamicdps"]["data_misfit"] < metrics["conditional"]["data_misfit"]
+
+
+def test_the_grid_of_the_result(scan: Path, head: Head, models: tuple[str, str], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = ["enhance", str(scan), "--out", str(out), "--prior", models[0], "--conditional", models[1], *QUICK]
+    assert main([*command, "--mask", str(scan.with_name("mask.nii.gz")), "--grid", "native"]) == 0
+    enhanced = load(out / "enhanced.nii.gz")
+    assert enhanced.shape == head.volume.shape
+    np.testing.assert_allclose(enhanced.affine, head.volume.affine, atol=1e-4)
+    air = head.volume.data < 0.3 * head.volume.data.max()
+    far = air & ~head.brain
+    ratio = enhanced.data[far].mean() / head.volume.data[far].mean()
+    assert np.corrcoef(enhanced.data[far], head.volume.data[far])[0, 1] > 0.9
+    assert 0.3 < ratio < 3
+
+
+def test_a_dicom_folder(models: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "dicom"
+    folder.mkdir()
+    write_slices(folder, make_stack(), series=3)
+    write_slices(folder, make_stack(), series=4)
+    (tmp_path / "operator.json").write_text(json.dumps({"type": "LowField", "noise_std": 0.05}))
+    command = ["enhance", str(folder), "--out", str(tmp_path / "out"), "--prior", models[0], "--conditional", models[1], *QUICK]
+    command += ["--operator", str(tmp_path / "operator.json"), "--mask", "none"]
+    assert main(command) == 2
+    assert "--series" in capsys.readouterr().err
+    assert main([*command, "--series", "4"]) == 0
+    assert (tmp_path / "out" / "enhanced.nii.gz").exists()
+
+
+def test_calibrate_operator_and_enhance_with_it(models: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    truth = make_head((2.5, 2.5, 3.0), (150.0, 180.0, 18.0), noise=0.0, stripped=True).volume
+    poor, _ = simulate(truth, LowField(gamma=0.7, noise_std=0.02), seed=0)
+    path = poor.save(tmp_path / "poor.nii.gz")
+    found = tmp_path / "found.operator.json"
+    command = ["calibrate", "operator", str(path), "--out", str(found), "--conditional", models[1], "--mask", "none"]
+    assert main([*command, "--fit", "gamma,blur", "--known", "slice_thickness=3"]) == 0
+    values = json.loads(found.read_text())
+    assert values["slice_thickness"] == 3.0
+    assert set(values["intervals"]) == {"gamma", "blur"}
+    assert values["intervals"]["gamma"][0] <= values["gamma"] <= values["intervals"]["gamma"][1]
+    printed = capsys.readouterr().out
+    assert "gamma" in printed
+    assert "given" in printed
+    assert json.loads((tmp_path / "found.operator.run.json").read_text())["exit"] == 0
+    assert main([*command, "--known", "thickness=3"]) == 2
+    assert main([*command, "--known", "slice_thickness"]) == 2
+    assert main(["calibrate", "operator", str(path), "--out", str(tmp_path / "found.txt")]) == 2
+    out = tmp_path / "out"
+    path.with_name("poor.json").write_text(json.dumps({"SliceThickness": 3.0}))
+    command = ["enhance", str(path), "--out", str(out), "--prior", models[0], "--conditional", models[1], *QUICK]
+    assert main([*command, "--operator", "fit", "--mask", "none"]) == 0
+    fitted = json.loads((out / "operator.json").read_text())
+    assert fitted["known"] == {"slice_thickness": 3.0}
+    assert json.loads((out / "run.json").read_text())["operator"]["gamma"] == fitted["gamma"]
+
+
+def test_a_mask_of_nothing(scan: Path, head: Head, models: tuple[str, str], tmp_path: Path) -> None:
+    empty = Volume(np.zeros(head.volume.shape, np.float32), head.volume.affine, head.volume.native)
+    empty.data[0, 0, 0] = 0.1
+    path = empty.save(tmp_path / "empty.nii.gz")
+    command = ["enhance", str(scan), "--out", str(tmp_path / "out"), "--prior", models[0], "--conditional", models[1]]
+    assert main([*command, "--mask", str(path)]) == 2
+    assert main([*command, "--mask", "no-such-thing"]) == 2
+    assert not (tmp_path / "out" / "enhanced.nii.gz").exists()
