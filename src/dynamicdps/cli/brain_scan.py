@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dynamicdps.volumes import BrainMask, Volume, blend, bounding_box, covering, crop, extract_brain, read_scan, target_grid
+from dynamicdps.errors import InputError
+from dynamicdps.operators import NoiseEstimate, estimate_noise
+from dynamicdps.volumes import BrainMask, Volume, blend, bounding_box, covering, crop, extract_brain, read_scan, target_grid, to_slices
 from dynamicdps.volumes.acquisition import Acquisition
 
 # Voxels around the brain that stay: what blurs into it from there is part of its measurement.
@@ -31,6 +33,17 @@ class BrainScan:
     mask: BrainMask
     brain: Volume
     weights: NDArray[np.float32] | None
+
+    def noise(self) -> NoiseEstimate:
+        """Noise of the scan in its own units, from the air around the head where there is any."""
+        y = to_slices(self.whole.data).movedim(0, 1)[None]
+        if self.weights is None:
+            return estimate_noise(y)
+        try:
+            return estimate_noise(y, kind="background")
+        except InputError:
+            # A scanner that sets the air to 0: the quietest tissue of the brain is what is left.
+            return estimate_noise(y, to_slices(self.mask.inside.astype(np.float32)).movedim(0, 1)[None] > 0, kind="image")
 
     def in_head(self, enhanced: Volume, grid: str) -> Volume:
         """The enhanced brain in the scan's own surroundings, on a grid: ``"prior"``, ``"native"`` or a file's.

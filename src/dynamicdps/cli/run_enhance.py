@@ -116,7 +116,7 @@ def run(arguments: "Enhance") -> None:
             models["conditional"] = read_model(arguments.conditional, CONDITIONAL_KINDS)
         with record.timed("initial"):
             if operator is None:
-                fitted = fit_scan(scan, arguments.initial, arguments.conditional, FITTED, header_values(head.acquisition))
+                fitted = fit_scan(head, arguments.initial, arguments.conditional, FITTED, header_values(head.acquisition))
                 operator, initial = fitted.fit.scan_operator, fitted.initial
                 doubts += fitted.fit.warnings
                 write_json(arguments.out / "operator.json", fitted.fit.to_json())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from dynamicdps.cli.brain_scan import open_brain
+from dynamicdps.cli.brain_scan import BrainScan, open_brain
 from dynamicdps.cli.progress import out, progress_bar
 from dynamicdps.cli.record import recorded
 from dynamicdps.conditional import load_conditional
@@ -16,7 +16,7 @@ from dynamicdps.errors import InputError
 from dynamicdps.operators.fit import OperatorFit, fit_operator
 from dynamicdps.operators.parameter_estimator import load_estimator
 from dynamicdps.solvers.initial import Initial, initial_from_model, initial_from_volume
-from dynamicdps.volumes import Volume, load
+from dynamicdps.volumes import load
 from dynamicdps.volumes.acquisition import Acquisition
 
 if TYPE_CHECKING:
@@ -55,14 +55,14 @@ def parse_known(texts: Sequence[str]) -> dict[str, float]:
     return known
 
 
-def fit_scan(scan: Volume, initial: Path | None, conditional: str, fit: Sequence[str], known: Mapping[str, float]) -> FittedScan:
+def fit_scan(head: BrainScan, initial: Path | None, conditional: str, fit: Sequence[str], known: Mapping[str, float]) -> FittedScan:
     """Find a scan's operator as a user would who has nothing else.
 
     The statistics come first; with what they say the conditional model runs (its scale depends on the contrast), and its image, or
     the one that is given, sharpens the contrast.
 
     Args:
-        scan: skull-stripped.
+        head: the scan and its brain.
         initial: any model's enhanced volume.
         conditional: a conditional model, where there is none.
         fit: what to find; what is known is kept.
@@ -71,13 +71,14 @@ def fit_scan(scan: Volume, initial: Path | None, conditional: str, fit: Sequence
     Raises:
         InputError: as `fit_operator` and `load`.
     """
+    scan, noise = head.brain, head.noise()
     wanted = [name for name in fit if name not in known]
-    first = fit_operator(scan, fit=[name for name in wanted if name != "bias"], known=known)
+    first = fit_operator(scan, fit=[name for name in wanted if name != "bias"], known=known, noise=noise)
     if initial is not None:
         image = initial_from_volume(scan, first.scan_operator, load(initial), str(initial))
     else:
         image = initial_from_model(scan, first.scan_operator, load_conditional(conditional), conditional)
-    return FittedScan(image, fit_operator(scan, image.volume, fit=wanted, known=known))
+    return FittedScan(image, fit_operator(scan, image.volume, fit=wanted, known=known, noise=noise))
 
 
 def fit_table(fit: OperatorFit) -> Table:
@@ -102,7 +103,7 @@ def run(arguments: "CalibrateOperator") -> None:
     with recorded(arguments.out.parent, "calibrate operator", arguments, f"{arguments.out.stem}.run.json") as record, record.timed("fit"):
         brain = open_brain(arguments.scan, arguments.series, arguments.mask)
         known = header_values(brain.acquisition) | parse_known(arguments.known)
-        found = fit_scan(brain.brain, arguments.initial, arguments.conditional, wanted, known)
+        found = fit_scan(brain, arguments.initial, arguments.conditional, wanted, known)
         write_json(arguments.out, found.fit.to_json())
         record.facts["initial"] = found.initial.source
     out.print(fit_table(found.fit))

@@ -14,7 +14,7 @@ from dynamicdps.operators.bias_field import BiasField, legendre
 from dynamicdps.operators.composition import Composition
 from dynamicdps.operators.least_squares import LeastSquaresFit, fit_least_squares
 from dynamicdps.operators.low_field import LowField
-from dynamicdps.operators.noise_estimate import estimate_noise
+from dynamicdps.operators.noise_estimate import NoiseEstimate, estimate_noise
 from dynamicdps.operators.operator import Operator
 from dynamicdps.operators.operator_file import ScanOperator
 from dynamicdps.operators.parameter_estimator import ParameterEstimate, ParameterEstimator, load_estimator
@@ -74,6 +74,7 @@ def fit_operator(
     *,
     fit: Sequence[str] = FITTED,
     known: Mapping[str, float] | None = None,
+    noise: NoiseEstimate | None = None,
     estimator: ParameterEstimator | None = None,
 ) -> OperatorFit:
     """Find contrast, blur, slice thickness, noise and intensity scale of a scan.
@@ -90,6 +91,7 @@ def fit_operator(
             default of `LowField`; noise is measured in any case.
         known: values from a header or a phantom, kept: `gamma`; `blur` and `slice_thickness` in mm; `noise_std` as a share of the
             image's intensity range.
+        noise: in units of the scan, where it was measured elsewhere: in the air around the head that this brain was cut out of.
         estimator: by default the bundled one.
 
     Raises:
@@ -104,7 +106,7 @@ def fit_operator(
         )
     read = estimator or load_estimator()
     y = to_slices(scan.data).movedim(0, 1)[None]
-    noise = estimate_noise(y)
+    noise = noise or estimate_noise(y)
     flat, shading, found = y, None, None
     for _ in range(_BIAS_ROUNDS if "bias" in fit else 1):
         statistics = scan_statistics(flat[0, 0], spacing, float(noise.std[0]))
