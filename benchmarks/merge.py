@@ -3,14 +3,14 @@
 import sys
 from pathlib import Path
 
-from dynamicdps.evaluation.benchmark import read_rows, write_benchmark
+from dynamicdps.evaluation.benchmark import merge_conditions, merged, read_conditions, read_results, write_benchmark
 
 
 def main() -> None:
     out, *folders = map(Path, sys.argv[1:])
     out.mkdir(parents=True, exist_ok=True)
-    rows = [row for folder in folders for row in read_rows(folder / "results.csv")]
-    write_benchmark(out, rows)
+    results = merged(read_results(folder) for folder in folders)
+    write_benchmark(out, results, merge_conditions(map(read_conditions, folders)), folders)
     print(out / "table.md")
 
 

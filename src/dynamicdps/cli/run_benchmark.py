@@ -1,40 +1,56 @@
 """`dynamicdps benchmark`."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
 
 from dynamicdps.cli.progress import out, progress_bar
 from dynamicdps.cli.record import recorded
 from dynamicdps.cli.run_enhance import open_prior
 from dynamicdps.cli.table import benchmark_table
-from dynamicdps.conditional import load_conditional
 from dynamicdps.diffusion import read_model
 from dynamicdps.diffusion.model_file import write_json
 from dynamicdps.errors import InputError
-from dynamicdps.evaluation.benchmark import Condition, Row, read_rows, run_benchmark, variant, write_benchmark, write_rows
-from dynamicdps.operators import preset
+from dynamicdps.evaluation.benchmark import (
+    REFERENCES,
+    Cell,
+    Condition,
+    Results,
+    Sampling,
+    Step,
+    check_subjects,
+    find_condition,
+    read_finished,
+    run_benchmark,
+    variant,
+    write_benchmark,
+    write_conditions,
+    write_results,
+    write_slices,
+)
+from dynamicdps.operators import PRESETS, Operator
+from dynamicdps.operators.presets import read_degradations
 
 if TYPE_CHECKING:
     from dynamicdps.cli.commands import Benchmark
 
-SHORT_NAMES = {"unet": "unet-iqt-in", "esrgan": "esrgan-iqt-in"}
+# Where the table goes to a file or another program.
+TABLE_WIDTH = 100
 
 
-def read_conditions(text: str) -> list[Condition]:
+def read_conditions(text: str, degradations: Mapping[str, Operator]) -> list[Condition]:
     """Conditions ``MODEL/DEGRADATION`` separated by commas.
 
     Raises:
-        InputError: one is not of that form, or its model or degradation does not exist.
+        InputError: there is none, or as `find_condition`.
     """
-    found = []
-    for name in filter(None, text.split(",")):
-        model, slash, degradation = name.rpartition("/")
-        if not slash:
-            raise InputError(f"the condition {name!r} has no model; expected MODEL/DEGRADATION such as unet/iqt-out; change --conditions")
-        found.append(Condition(name, load_conditional(SHORT_NAMES.get(model, model)), preset(degradation)))
-    return found
+    names = dict.fromkeys(name.strip() for name in text.split(",") if name.strip())
+    if not names:
+        raise InputError("there is no condition; expected some MODEL/DEGRADATION such as unet/iqt-out; change --conditions")
+    return [find_condition(name, degradations) for name in names]
 
 
 def read_settings(path: Path) -> dict[str, dict[str, Any]]:
@@ -53,59 +69,100 @@ def read_settings(path: Path) -> dict[str, dict[str, Any]]:
     return values
 
 
-def resume(arguments: "Benchmark", prior_hash: str, settings: dict[str, dict[str, Any]]) -> list[Row]:
+def resume(arguments: "Benchmark", prior_hash: str, settings: dict[str, dict[str, Any]]) -> Results:
     """Rows of an earlier run in the same folder, if it was the same benchmark; what makes it the same is noted in benchmark.json.
 
     Raises:
-        InputError: the folder holds another benchmark.
+        InputError: the folder holds another benchmark, or that of an older version.
     """
-    made_by: dict[str, Any] = {name: getattr(arguments, name) for name in ("slices_per_scan", "slab", "precision", "seed")}
+    made_by: dict[str, Any] = {
+        name: getattr(arguments, name) for name in ("slices_per_scan", "slab", "neighbours", "lesions", "precision", "seed")
+    }
     made_by |= {"prior": prior_hash, "settings": settings}
-    note, results = arguments.out / "benchmark.json", arguments.out / "results.csv"
-    if results.exists():
+    note, finished = arguments.out / "benchmark.json", read_finished(arguments.out)
+    if finished.rows:
         if not note.exists() or json.loads(note.read_text(encoding="utf-8")) != made_by:
             raise InputError(f"{arguments.out} holds a benchmark with other settings; expected the same to continue; choose another --out")
-        return read_rows(results)
+        return finished
     arguments.out.mkdir(parents=True, exist_ok=True)
     write_json(note, made_by)
-    return []
+    return finished
+
+
+def check(arguments: "Benchmark") -> None:
+    """Refuse what no benchmark can be made of.
+
+    Raises:
+        InputError: there is no scan, two scans have one subject's name, or a number is out of its range.
+    """
+    if not arguments.scans:
+        raise InputError("there is no scan to test on; expected at least one SCAN; name skull-stripped T1w files")
+    check_subjects(arguments.scans)
+    for name, least in (("slices_per_scan", 1), ("slab", 1), ("lesions", 0)):
+        if getattr(arguments, name) < least:
+            raise InputError(f"--{name.replace('_', '-')} is {getattr(arguments, name)}; expected at least {least}; change it")
 
 
 def run(arguments: "Benchmark") -> None:
-    if not arguments.scans:
-        raise InputError("there is no scan to test on; expected at least one SCAN; name skull-stripped T1w files")
-    solvers = [name for name in arguments.solvers.split(",") if name]
-    for name in ("slices_per_scan", "slab"):
-        if getattr(arguments, name) < 1:
-            raise InputError(f"--{name.replace('_', '-')} is {getattr(arguments, name)}; expected at least 1; change it")
+    check(arguments)
+    solvers = list(dict.fromkeys(name for name in arguments.solvers.split(",") if name))
     settings = read_settings(arguments.settings) if arguments.settings else {}
     for label in (*settings, *solvers):
         variant(label, settings)
-    conditions = read_conditions(arguments.conditions)
+    own = read_degradations(arguments.degradations) if arguments.degradations else {}
+    conditions = read_conditions(arguments.conditions, {**PRESETS, **own})
     prior_hash = read_model(arguments.prior, "prior").card["sha256"]
     finished = resume(arguments, prior_hash, settings)
+    known = write_conditions(arguments.out, conditions)
     with recorded(arguments.out, "benchmark", arguments) as record:
-        record.facts["models"] = {"prior": prior_hash}
-        done = list(finished)
+        record.facts["models"] = {"prior": prior_hash, **{c.name: c.model_hash for c in conditions if c.model_hash}}
+        done = Results()
+        done.add(finished)
 
-        def keep(cell: Sequence[Row]) -> None:
-            done.extend(cell)
-            write_rows(arguments.out / "results.csv", done)
+        def keep(cell: Cell) -> None:
+            done.add(cell.results)
+            write_slices(arguments.out, cell, REFERENCES)
+            write_results(arguments.out, done)
 
         with progress_bar("benchmark", "reconstructions") as bar, record.timed("benchmark"):
-            rows = run_benchmark(
+            results = run_benchmark(
                 arguments.scans,
                 conditions,
                 solvers,
                 open_prior(arguments.prior, "cpu", arguments.precision),
-                slices_per_scan=arguments.slices_per_scan,
-                slab=arguments.slab,
+                sampling=Sampling(arguments.slices_per_scan, arguments.slab, arguments.neighbours),
+                lesions=arguments.lesions,
                 settings=settings,
                 seed=arguments.seed,
                 finished=finished,
                 on_cell=keep,
-                progress=bar,
+                progress=lambda step: bar(step.done, step.planned, note=time_left(step)),
             )
-        summary = write_benchmark(arguments.out, rows)
-    out.print(benchmark_table(summary))
-    out.print(f"{arguments.out / 'table.md'}")
+        with record.timed("summary"):
+            summary = write_benchmark(arguments.out, results, known)
+    wide_enough = out if out.is_terminal else Console(highlight=False, width=TABLE_WIDTH)
+    wide_enough.print(benchmark_table(summary))
+    for name, holds in FILES.items():
+        if (arguments.out / name).exists():
+            out.print(f"{arguments.out / name}: {holds}")
+
+
+FILES = {
+    "table.md": "who wins, and all means",
+    "figures": "figures",
+    "summary.json": "means, intervals, paired differences",
+    "results.csv": "a row an image",
+    "volumes.csv": "tissue volumes, a row a subject",
+    "hallucination.csv": "what is invented or lost, a row a subject",
+    "lesions.csv": "a row a lesion",
+}
+
+
+def time_left(step: Step) -> str:
+    """How long the benchmark will go on, in words; empty at its end."""
+    if step.done == step.planned:
+        return ""
+    if step.seconds_left < 90:
+        return f"about {step.seconds_left:.0f} s to go"
+    minutes = step.seconds_left / 60
+    return f"about {minutes:.0f} min to go" if minutes < 90 else f"about {minutes / 60:.1f} h to go"

@@ -2,9 +2,12 @@
 
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
 from rich.table import Table
 
 from dynamicdps.evaluation import StageMetrics
+from dynamicdps.evaluation.benchmark.tables import cost
 
 
 def metrics_table(stages: dict[str, StageMetrics]) -> Table:
@@ -28,28 +31,47 @@ def metrics_table(stages: dict[str, StageMetrics]) -> Table:
 
 
 def benchmark_table(summary: dict[str, Any]) -> Table:
-    """One row a condition and solver: means over subjects; what does not fit on a screen is in table.md."""
-    table = Table()
-    table.add_column("condition", overflow="fold")
-    table.add_column("solver", no_wrap=True)
-    for name in ("PSNR dB", "SSIM", "misfit", "vs cond.", "NFE", "back", "s"):
-        table.add_column(name, justify="right")
+    """One row a condition and solver, at most 100 columns wide: means over subjects, changes against the conditional model.
+
+    What does not fit is in table.md.
+    """
+    table = Table(
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        caption="(in, out): of the conditional model's training; change: against conditional; "
+        "null: error that the measurement cannot show; false: structures",
+    )
+    table.add_column("condition\n  solver", overflow="fold", max_width=30)
+    for name in ("PSNR", "SSIM", "volume\nerror %", "\nchange", "null\nchange", "false\nmm3", "NFE+back", "s"):
+        table.add_column(name, justify="right", no_wrap=True)
     for condition, solvers in summary["conditions"].items():
-        for row, (solver, e) in enumerate(solvers.items()):
-            against = e.get("against_conditional")
+        training = summary["training"].get(condition)
+        table.add_row(escape(f"{condition} ({training})" if training else condition))
+        for solver, e in solvers.items():
+            against = e.get("against_conditional", {})
             table.add_row(
-                condition if row == 0 else "",
-                solver,
-                _number(e["psnr"]["mean"], 2),
-                _number(e["ssim"]["mean"], 3),
-                _number(e["data_misfit"]["mean"], 2),
-                _number(against["psnr"]["mean"] if against else None, 2, sign=True),
-                _number(e["nfe"]["mean"], 0),
-                _number(e["nbackward"]["mean"], 0),
-                _number(e["seconds"]["mean"], 2),
+                f"  {escape(solver)}",
+                _mean(e, "psnr", 2),
+                _mean(e, "ssim", 3),
+                _mean(e, "abs_volume_error", 1, 100),
+                _change(against.get("abs_volume_error")),
+                _change(against.get("null_rms")),
+                _mean(e, "false_mm3", 0),
+                cost(e).replace(" ", ""),
+                _mean(e, "seconds", 2),
             )
         table.add_section()
     return table
+
+
+def _mean(entry: dict[str, Any], name: str, digits: int, factor: float = 1.0) -> str:
+    return _number(factor * entry[name]["mean"] if name in entry else None, digits)
+
+
+def _change(entry: dict[str, Any] | None) -> str:
+    change = None if entry is None else entry["change_percent"]
+    return "-" if change is None else f"{change:+.0f}%"
 
 
 def _number(value: float | None, digits: int, *, sign: bool = False) -> str:

@@ -1,26 +1,83 @@
-"""Named degradations."""
+"""Named degradations: the bundled ones of degradations.json, and those of a user's file of the same format."""
+
+import json
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, TypeVar
 
 from dynamicdps.errors import InputError
 from dynamicdps.operators.low_field import LowField
+from dynamicdps.operators.operator import Operator
+from dynamicdps.operators.registry import operator_from_json
 
-# White matter lies near 0.9 of the image range; 0.9 ** 0.7 / 25 is the noise of a signal-to-noise ratio of 25 there.
-_THICK_NOISE = 0.9**0.7 / 25
+Kind = TypeVar("Kind", bound=Operator)
 
-PRESETS = {
-    # Kim et al. 2025: in distribution, and with a contrast that the conditional model never saw.
-    "iqt-in": LowField(gamma=0.8, in_plane_factor=4.0, blur=1.0, noise_std=0.001),
-    "iqt-out": LowField(gamma=0.4, in_plane_factor=4.0, blur=1.0, noise_std=0.001),
-    "blur-mismatch": LowField(gamma=0.8, in_plane_factor=4.0, blur=2.0, noise_std=0.001),
-    "thick-5mm": LowField(gamma=0.7, in_plane_factor=1.5, slice_thickness=5.0, noise_std=_THICK_NOISE),
-}
+# What an entry may hold beside its operator's parameters: a remark, and what the operator file of a scan adds.
+_BESIDE = {"about", "image_shape", "image_affine", "intensity_scale", "intervals", "warnings"}
+
+
+def _bundled() -> dict[str, LowField]:
+    values = json.loads((files("dynamicdps.operators") / "degradations.json").read_text(encoding="utf-8"))
+    return {name: LowField.from_json(each) for name, each in values.items()}
+
+
+PRESETS = _bundled()
 
 
 def preset(name: str) -> LowField:
-    """A degradation by its name.
+    """A bundled degradation by its name.
 
     Raises:
         InputError: there is none of that name.
     """
-    if name not in PRESETS:
-        raise InputError(f"there is no degradation {name!r}; expected one of {', '.join(PRESETS)}; choose one or give its parameters")
-    return PRESETS[name]
+    return choose_degradation(name, PRESETS)
+
+
+def choose_degradation(name: str, degradations: Mapping[str, Kind]) -> Kind:
+    """A degradation by its name.
+
+    Args:
+        name: a key.
+        degradations: `PRESETS`, with or without those of `read_degradations`.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    if name not in degradations:
+        raise InputError(f"there is no degradation {name!r}; expected one of {', '.join(degradations)}; choose one or give its parameters")
+    return degradations[name]
+
+
+def read_degradations(path: Path) -> dict[str, Operator]:
+    """Degradations of a user's file: a JSON object of operators by name, each as `operator_from_json` reads it.
+
+    An entry may hold a remark, ``"about"``, but no parameter that its operator does not have: a misspelt one would be another degradation.
+
+    Raises:
+        InputError: the file is missing or something else, a name is empty or has a slash or a comma, or an entry is no operator.
+    """
+    expected = 'expected JSON such as {"mine": {"type": "LowField", "gamma": 0.5}}; change --degradations'
+    try:
+        values: Any = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:100]
+        raise InputError(f"{path} cannot be read ({reason}); {expected}") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{path} holds something else than degradations by name; {expected}")
+    found = {}
+    for name, each in values.items():
+        if not name.strip() or set(name) & {"/", ","}:
+            raise InputError(f"{path} names a degradation {name!r}; expected a name without slash and comma; change it")
+        found[name] = operator_from_json(each, f"{name} in {path}")
+        unknown = sorted(_unknown(each))
+        if unknown:
+            raise InputError(f"{name} in {path} has {', '.join(unknown)}; expected only parameters of {found[name]}; correct it")
+    return found
+
+
+def _unknown(values: Mapping[str, Any]) -> set[str]:
+    """Entries of an operator's JSON, and of the parts of a composition, that nothing reads."""
+    if values["type"] == "Composition":
+        return (set(values) - {"type", "operators"} - _BESIDE).union(*(_unknown(part) for part in values["operators"]))
+    return set(values) - set(operator_from_json(values).to_json()) - _BESIDE
