@@ -42,7 +42,7 @@ def benchmark_table(summary: dict[str, Any]) -> Table:
         caption="(in, out): of the conditional model's training; change: against conditional; "
         "null: error that the measurement cannot show; false: structures",
     )
-    table.add_column("condition\n  solver", overflow="fold", max_width=30)
+    table.add_column("condition\n  solver", overflow="fold", max_width=32)
     for name in ("PSNR", "SSIM", "volume\nerror %", "\nchange", "null\nchange", "false\nmm3", "NFE+back", "s"):
         table.add_column(name, justify="right", no_wrap=True)
     for condition, solvers in summary["conditions"].items():

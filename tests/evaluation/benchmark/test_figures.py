@@ -6,6 +6,7 @@ from PIL import Image
 
 from dynamicdps.evaluation.benchmark import Cell, Results, write_benchmark, write_slices
 from dynamicdps.evaluation.benchmark.examples import median_subject
+from dynamicdps.evaluation.benchmark.figures import _places
 from dynamicdps.evaluation.benchmark.folder import read_slice
 from dynamicdps.evaluation.benchmark.plotting import LARGEST_BYTES, looks
 from dynamicdps.evaluation.benchmark.summary import REFERENCES, measured
@@ -86,3 +87,14 @@ def test_slices_are_kept_of_the_references_alone(tmp_path: Path) -> None:
     write_slices(tmp_path, Cell(("sub-1", CONDITION, "dynamicdps"), Results(), {"dynamicdps": wild}), REFERENCES)
     again = read_slice(tmp_path, "sub-1", CONDITION, "dynamicdps")
     np.testing.assert_array_equal(again, [[1e4, -1e4], [1e4, 0.5]])
+
+
+def test_solvers_of_one_cost_stand_close_together() -> None:
+    names = [f"solver-{i}" for i in range(12)]
+    rows = [row("a", name, 20.0, nfe=40) for name in names] + [row("a", "conditional", 20.0)]
+    places = _places(measured(Results(rows)), CONDITION)
+    spread = [places[name] for name in names]
+    assert len(set(spread)) == 12
+    assert max(spread) / min(spread) == pytest.approx(1.35)
+    assert np.exp(np.log(spread).mean()) == pytest.approx(40)
+    assert places["conditional"] < 1

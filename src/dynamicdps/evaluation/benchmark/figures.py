@@ -21,7 +21,8 @@ PAIRED = {"psnr": ("PSNR, dB", 1.0, "right"), "abs_volume_error": ("volume error
 FAR = 6.0
 # None has no logarithm: it stands half a decade before one pass.
 NO_PASS = 10**-0.5
-SIDE = 1.12
+# Solvers of one cost: factor between neighbours, and between the first and the last at most.
+SIDE, SIDES = 1.08, 1.35
 DIAMETER_BINS = (3.0, 4.5, 6.5, 9.0, 15.0)
 
 
@@ -143,9 +144,11 @@ def _places(numbers: Measured, condition: str) -> dict[str, float]:
         if numbers.of(condition, solver, "psnr"):
             passes = [float(np.mean(list(numbers.of(condition, solver, name).values()))) for name in ("nfe", "nbackward")]
             costs.setdefault(max(round(passes[0] + 2 * passes[1]), NO_PASS), []).append(solver)
-    return {
-        solver: cost * SIDE ** (place - (len(solvers) - 1) / 2) for cost, solvers in costs.items() for place, solver in enumerate(solvers)
-    }
+    found: dict[str, float] = {}
+    for cost, solvers in costs.items():
+        side = min(SIDE, SIDES ** (1 / max(len(solvers) - 1, 1)))
+        found |= {solver: cost * side ** (place - (len(solvers) - 1) / 2) for place, solver in enumerate(solvers)}
+    return found
 
 
 def _dots(axes: Any, lines: dict[str, Any], solvers: Sequence[str]) -> None:
