@@ -7,7 +7,9 @@ import pytest
 
 from dynamicdps.evaluation import StageMetrics, data_misfit, evaluate_volume, residual_map, segment
 from dynamicdps.operators import LowField, ScanOperator, simulate
-from dynamicdps.volumes import IntensityScale, Volume, brain_mask
+from dynamicdps.solvers import data_fidelity
+from dynamicdps.volumes import IntensityScale, Volume, brain_mask, to_slices
+from tests.conftest import make_phantom
 from tests.properties import input_error
 
 IMAGE_KEYS = ["psnr", "ssim", "nrmse", "data_misfit", "volume_error", "volume_mm3"]
@@ -126,3 +128,27 @@ def test_json_holds_no_infinity(phantom: Volume) -> None:
 def test_truths_volumes_follow_from_the_errors() -> None:
     metrics = StageMetrics(volume_mm3={"csf": 90.0, "gm": 0.0, "wm": 5.0}, volume_error={"csf": -0.1, "gm": -1.0, "wm": math.nan})
     assert metrics.truth_mm3 == pytest.approx({"csf": 100.0})
+
+
+@pytest.mark.parametrize("thick", [False, True])
+def test_the_misfit_of_noise_alone_is_1_whatever_the_mask(thick: bool) -> None:
+    """Also for single slices, which the operator treats one by one, and with slices that hold nothing at all."""
+    truth = make_phantom((40, 48, 12))
+    scale = IntensityScale.robust(truth.data)
+    mm = 3.0 if thick else None
+    operator = LowField(gamma=0.8, noise_std=0.05, slice_thickness=mm, slice_spacing=mm)
+    measurement, tied = simulate(truth, operator, seed=0)
+    inside = np.zeros(measurement.shape, np.float32)
+    inside[10:30, 12:30, 1:3] = 1
+    masked = measurement.with_data(measurement.data * inside)
+    assert data_misfit(truth, masked, tied.weighted(inside), scale) == pytest.approx(1, abs=0.05)
+    wide = np.ones(measurement.shape, np.float32)
+    assert data_misfit(truth, measurement, tied.weighted(wide), scale) == pytest.approx(
+        data_misfit(truth, measurement, tied, scale), rel=1e-5
+    )
+    x, y = to_slices(scale.apply(truth).data), to_slices(masked.data / tied.intensity_scale)
+    if thick:
+        x, y = x.movedim(0, 1)[None], y.movedim(0, 1)[None]
+    found = data_fidelity.data_misfit(tied.weighted(inside).operator, y, x)
+    assert found[found > 0].mean() == pytest.approx(1, abs=0.05)
+    assert ((found > 0).sum() == 1) if thick else ((found > 0).sum() == 2)

@@ -13,12 +13,15 @@ from dynamicdps.operators import (
     AnisotropicBlur,
     Composition,
     Identity,
+    Inpainting,
     InPlaneResolution,
+    KSpace,
     LowField,
     MotionBlur,
     Operator,
     SliceProfile,
     SpectralModel,
+    Weighting,
     operator_from_json,
     operator_types,
 )
@@ -35,6 +38,22 @@ def test_every_type_is_tried() -> None:
     parts = [part for case in CASES.values() for part in (case.operator.operators if isinstance(case.operator, Composition) else ())]
     tried = {type(operator).__name__ for operator in [*(case.operator for case in CASES.values()), *parts]}
     assert tried == set(operator_types())
+
+
+@over(CASES)
+def test_what_counts_is_what_answers(case: Case, generator: torch.Generator) -> None:
+    """Of white noise on all entries, weighed as the outermost operator weighs them, the share `counted` is left in the mean square."""
+    y = case.operator(case.image(generator))
+    counted = case.operator.counted(y)
+    outer = case.operator.operators[0] if isinstance(case.operator, Composition) else case.operator
+    if isinstance(outer, Inpainting | KSpace | Weighting):
+        weights = outer.weights if isinstance(outer, Weighting) else outer.mask.double()
+        expected = weights.double().square() * torch.ones_like(y[:, :1]).double()
+        torch.testing.assert_close(counted, expected.flatten(1).mean(1))
+        assert counted.max() < 1
+    else:
+        assert (counted == 1).all()
+    assert counted.shape == (len(y),)
 
 
 @over(LINEAR)

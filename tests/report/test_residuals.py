@@ -34,7 +34,7 @@ def test_an_offset_is_at_frequency_zero_and_far_values_are_counted() -> None:
     power = spectrum(volume(np.full((16, 16, 2), 3.0)))
     assert power.power.argmax() == 0
     assert power.power[1:].max() == pytest.approx(0, abs=1e-9)
-    assert histogram(volume(np.where(np.arange(1000).reshape(10, 10, 10) < 100, 9.0, 0.0))).outside == pytest.approx(0.1)
+    assert histogram(volume(np.where(np.arange(1000).reshape(10, 10, 10) < 100, 9.0, 0.5))).outside == pytest.approx(0.1)
 
 
 def test_single_voxels_and_missing_values_do_not_stop_it() -> None:
@@ -43,3 +43,12 @@ def test_single_voxels_and_missing_values_do_not_stop_it() -> None:
         data.flat[0] = np.nan
         assert np.isfinite(spectrum(volume(data)).power).all()
         assert np.isfinite(histogram(volume(data)).density).all()
+
+
+def test_what_a_mask_leaves_out_is_not_counted() -> None:
+    noise = np.random.default_rng(0).standard_normal((64, 48, 20))
+    noise[:32] = 0
+    found = histogram(volume(noise))
+    centres = (found.edges[1:] + found.edges[:-1]) / 2
+    np.testing.assert_allclose(found.density, np.exp(-0.5 * centres**2) / np.sqrt(2 * np.pi), atol=0.02)
+    np.testing.assert_allclose(spectrum(volume(noise)).power[1:], 1, atol=0.2)

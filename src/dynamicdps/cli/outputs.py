@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dynamicdps.cli.brain_scan import EDGE_MM, BrainScan
 from dynamicdps.diffusion.model_file import ModelFile, write_json
 from dynamicdps.evaluation import StageMetrics, nrmse, psnr, residual_map, ssim
 from dynamicdps.evaluation.evaluate import MIN_BRAIN_SHARE
@@ -18,7 +17,8 @@ from dynamicdps.report import read_report, write_report
 from dynamicdps.report.run_folder import START_RULE
 from dynamicdps.report.trace import STARTS, TRACE, start_rows, trace_rows, write_rows
 from dynamicdps.solvers import DynamicDPSConfig, Result, read_start_level
-from dynamicdps.volumes import IntensityScale, Volume, brain_mask, to_slices
+from dynamicdps.volumes import BrainScan, IntensityScale, Volume, brain_mask, to_slices
+from dynamicdps.volumes.brain_scan import EDGE_MM
 
 Ranges = dict[str, tuple[float, float]]
 RANGE_PERCENTILES = (5, 95)
@@ -87,9 +87,10 @@ def quality_ranges(reconstruction: Volume, truth: Volume, scale: IntensityScale)
 
 
 def misfit_range(volume: Volume, scan: Volume, operator: ScanOperator, scale: IntensityScale) -> Ranges:
-    """The same of the data misfit over measured slices."""
+    """The same of the data misfit over measured slices, each over the voxels that count: the residual of the others is exactly 0."""
     residual = residual_map(volume, scan, operator, scale).data.astype(np.float64)
-    return {"data_misfit": _range(np.sqrt(np.square(residual).mean((0, 1))))}
+    counted = np.count_nonzero(residual, axis=(0, 1))
+    return {"data_misfit": _range(np.sqrt(np.square(residual).sum((0, 1))[counted > 0] / counted[counted > 0]))}
 
 
 def _range(values: NDArray[np.float64]) -> tuple[float, float]:

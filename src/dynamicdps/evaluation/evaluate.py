@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from dynamicdps.errors import InputError
 from dynamicdps.evaluation.fidelity import SSIM_WINDOW, nrmse, psnr, ssim
 from dynamicdps.evaluation.hallucination import standardised_residual
 from dynamicdps.evaluation.tissue import segment, tissue_volumes, volume_errors
 from dynamicdps.operators import ScanOperator
-from dynamicdps.volumes import IntensityScale, Volume, brain_mask, to_slices
+from dynamicdps.volumes import IntensityScale, Volume, brain_mask, from_slices, to_slices
 
 MIN_BRAIN_SHARE = 0.05
 SOLVER_FIELDS = ("nfe", "nbackward", "start_sigma", "seconds")
@@ -122,14 +123,15 @@ def evaluate_volume(
 
 
 def data_misfit(reconstruction: Volume, measurement: Volume, operator: ScanOperator, scale: IntensityScale) -> float:
-    """Root mean square of `residual_map`; arguments and errors as there."""
+    """Root mean square of `residual_map` over what counts; arguments and errors as there."""
     residual = residual_map(reconstruction, measurement, operator, scale).data
-    return float(np.sqrt(np.mean(np.square(residual, dtype=np.float64))))
+    counted = float(operator.operator.counted(_batch(operator, measurement)).mean())
+    return float(np.sqrt(np.mean(np.square(residual, dtype=np.float64)) / counted))
 
 
 @torch.inference_mode()
 def residual_map(reconstruction: Volume, measurement: Volume, operator: ScanOperator, scale: IntensityScale) -> Volume:
-    """``(y - A(x)) / noise_std`` on the scanner's grid.
+    """``(y - A(x)) / noise_std`` on the scanner's grid; exactly 0 where a weight of 0 leaves a voxel out.
 
     Args:
         reconstruction: scanner units, image grid.
@@ -147,9 +149,15 @@ def residual_map(reconstruction: Volume, measurement: Volume, operator: ScanOper
             f"{reconstruction.shape}; use the operator and the reconstruction of this scan"
         )
     used = scale if operator.intensity_scale is None else IntensityScale(operator.intensity_scale)
-    x, y = (to_slices(used.apply(volume).data).movedim(0, 1)[None] for volume in (reconstruction, measurement))
+    x, y = (_batch(operator, used.apply(volume)) for volume in (reconstruction, measurement))
     residual = standardised_residual(operator.operator, y, x)
-    return measurement.with_data(residual[0, 0].numpy().transpose(2, 1, 0))
+    return measurement.with_data(from_slices(residual if residual.ndim == 4 else residual[0].movedim(1, 0)))
+
+
+def _batch(operator: ScanOperator, volume: Volume) -> Tensor:
+    """The volume as the operator wants it: whole where it couples slices, else slice by slice."""
+    slices = to_slices(volume.data)
+    return slices.movedim(0, 1)[None] if operator.operator.couples_slices else slices
 
 
 def _check_grids(reconstruction: Volume, truth: Volume) -> None:

@@ -47,6 +47,9 @@ class Composition(Operator):
     def couples_slices(self) -> bool:
         return any(part.couples_slices for part in self.operators)
 
+    def counted(self, y: Tensor) -> Tensor:
+        return self.operators[0].counted(y)
+
     def forward(self, x: Tensor) -> Tensor:
         return reduce(lambda value, part: part(value), reversed(self.operators), x)
 

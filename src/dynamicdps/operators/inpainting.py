@@ -7,7 +7,7 @@ from torch import Tensor
 
 from dynamicdps.operators.linear import diagonal_model
 from dynamicdps.operators.operator import LinearOperator, LinearProblem, SameGrid
-from dynamicdps.operators.parameters import as_mask, check_range, fit_map
+from dynamicdps.operators.parameters import as_mask, check_range, fit_map, mean_square
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +36,10 @@ class Inpainting(LinearOperator, SameGrid):
     @property
     def couples_slices(self) -> bool:
         return self.mask.ndim in (3, 5) and self.mask.shape[-3] > 1
+
+    def counted(self, y: Tensor) -> Tensor:
+        """Share that is measured; what is not has to be 0 in the measurement too."""
+        return mean_square("mask", self.mask, y[:, :1])
 
     def forward(self, x: Tensor) -> Tensor:
         return x * fit_map("mask", self.mask, x).to(x.dtype)

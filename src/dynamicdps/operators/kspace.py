@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dynamicdps.operators.linear import SpectralModel
 from dynamicdps.operators.operator import LinearOperator, LinearProblem, SameGrid
-from dynamicdps.operators.parameters import as_mask, check_finite, check_range, fit_map
+from dynamicdps.operators.parameters import as_mask, check_finite, check_range, fit_map, mean_square
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +50,10 @@ class KSpace(LinearOperator, SameGrid):
     @property
     def couples_slices(self) -> bool:
         return any(value is not None and value.ndim in (3, 5) and value.shape[-3] > 1 for value in (self.mask, self.phase))
+
+    def counted(self, y: Tensor) -> Tensor:
+        """Share that is measured; what is not has to be 0 in the measurement too."""
+        return mean_square("mask", self.mask, y[:, :1])
 
     def forward(self, x: Tensor) -> Tensor:
         mask, maps = self._maps(x)

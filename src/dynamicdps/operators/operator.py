@@ -88,6 +88,10 @@ class Operator(ABC):
         """The noise's standard deviation ``(1,)`` with the measurement's type and device."""
         return torch.full((1,), self.noise_std, dtype=y.dtype, device=y.device)
 
+    def counted(self, y: Tensor) -> Tensor:
+        """Share of each measurement that counts, ``(batch,)``, greater than 0: what noise alone leaves of a mean square of 1."""
+        return torch.ones(len(y), dtype=torch.float64, device=y.device)
+
     @property
     def couples_slices(self) -> bool:
         """Whether a measured slice depends on several image slices, so that only whole volumes make sense."""

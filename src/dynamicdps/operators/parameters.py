@@ -123,6 +123,12 @@ def check_images(shape: Sequence[int]) -> None:
         raise ValueError(f"the image has shape {tuple(shape)}; expected (batch, 1, height, width) or (batch, 1, depth, height, width)")
 
 
+def mean_square(name: str, value: Tensor, y: Tensor) -> Tensor:
+    """Mean square of a map over each measurement, ``(batch,)``; greater than 0 where the map is not, so that one can divide by it."""
+    squares = fit_map(name, value, y).double().square().expand(len(y), 1, *y.shape[2:])
+    return squares.flatten(1).mean(1).clamp_min(1e-12)
+
+
 def fit_map(name: str, value: Tensor, x: Tensor) -> Tensor:
     """A map ``(height, width)``, ``(depth, height, width)`` or with ``(batch, 1)`` before, to broadcast over images.
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from dynamicdps.operators.linear import diagonal_model
 from dynamicdps.operators.operator import LinearOperator, LinearProblem, SameGrid
-from dynamicdps.operators.parameters import check_finite, check_range, fit_map
+from dynamicdps.operators.parameters import check_finite, check_range, fit_map, mean_square
 
 
 @dataclass(frozen=True, eq=False)
@@ -15,7 +15,7 @@ class Weighting(LinearOperator, SameGrid):
     """``A(x) = w x``: put outermost, on a measurement multiplied by w, it weighs the residual of every voxel by w.
 
     A brain mask that falls off smoothly from 1 to 0 lets the prior, which knows brains only, alone outside of it. Where w is 0 the
-    residual is 0, so that the misfit of an image that only noise is left of is the root of the mean of w^2, not 1.
+    residual is 0: `counted` says which share is left.
 
     Attributes:
         weights: 0 to 1, ``(height, width)``, ``(depth, height, width)`` or ``(batch, 1, ...)``, not 0 everywhere.
@@ -40,6 +40,9 @@ class Weighting(LinearOperator, SameGrid):
 
     def forward(self, x: Tensor) -> Tensor:
         return x * fit_map("weights", self.weights, x).to(x.dtype)
+
+    def counted(self, y: Tensor) -> Tensor:
+        return mean_square("weights", self.weights, y)
 
     def adjoint(self, w: Tensor, shape: Sequence[int]) -> Tensor:
         del shape

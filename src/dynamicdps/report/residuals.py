@@ -41,8 +41,8 @@ class Spectrum:
 
 
 def histogram(residual: Volume) -> Histogram:
-    """Distribution of a standardised residual over all voxels."""
-    values = residual.data[np.isfinite(residual.data)].astype(np.float64)
+    """Distribution of a standardised residual over all voxels but those that are exactly 0: a mask has left them out."""
+    values = residual.data[np.isfinite(residual.data) & (residual.data != 0)].astype(np.float64)
     counts, edges = np.histogram(values, bins=BINS, range=(-LIMIT, LIMIT))
     total = max(1, values.size)
     return Histogram(edges, counts / (total * np.diff(edges)), float((np.abs(values) > LIMIT).sum()) / total)
@@ -55,7 +55,9 @@ def spectrum(residual: Volume) -> Spectrum:
     """
     data = np.nan_to_num(residual.data.astype(np.float64))
     dx, dy, _ = residual.spacing
-    power = (np.abs(np.fft.fft2(data, axes=(0, 1))) ** 2 / (data.shape[0] * data.shape[1])).mean(2)
+    # A mask leaves voxels out, which are exactly 0: noise in the others alone has to have power 1.
+    counted = max(1, np.count_nonzero(data)) / data.shape[2]
+    power = (np.abs(np.fft.fft2(data, axes=(0, 1))) ** 2 / counted).mean(2)
     radius = np.hypot(np.fft.fftfreq(data.shape[0], dx)[:, None], np.fft.fftfreq(data.shape[1], dy)[None])
     edges = np.linspace(0, 0.5 / max(dx, dy), min(RINGS, max(2, min(data.shape[:2]) // 2)) + 1)
     # The Nyquist frequency itself belongs to the last ring.

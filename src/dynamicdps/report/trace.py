@@ -50,15 +50,16 @@ def start_rows(result: Result, scan: Volume, operator: ScanOperator) -> Rows:
     found = result.reconstruction
     noise_std = operator.operator.noise_std
     residual = to_slices(residual_map(result.initial, scan, operator, result.scale).data) * noise_std
-    whole = len(found.start_sigma) == 1
-    excess = excess_misfit(residual.movedim(0, 1)[None] if whole else residual, noise_std)
+    if len(found.start_sigma) == 1:
+        residual = residual.movedim(0, 1)[None]
+    excess = excess_misfit(residual / operator.operator.counted(residual).sqrt().view(-1, *[1] * (residual.ndim - 1)), noise_std)
     columns: dict[str, Tensor] = {"excess_misfit": excess, "start_sigma": found.start_sigma, "misfit": found.misfit, "nfe": found.nfe}
     values = torch.stack([column.detach().double().cpu() for column in columns.values()], dim=1).tolist()
     return [{"image": float(index)} | dict(zip(columns, row, strict=True)) for index, row in enumerate(values)]
 
 
-def write_rows(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
-    """Write rows of the same keys as a CSV file, beside its place and moved there; without rows remove it."""
+def write_rows(path: Path, rows: Sequence[Mapping[str, float | str]]) -> None:
+    """Write rows of the same keys, numbers or words, as a CSV file, beside its place and moved there; without rows remove it."""
     if not rows:
         path.unlink(missing_ok=True)
         return
@@ -66,7 +67,7 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
     with partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
         writer.writeheader()
-        writer.writerows({name: f"{value:.6g}" for name, value in row.items()} for row in rows)
+        writer.writerows({name: value if isinstance(value, str) else f"{value:.6g}" for name, value in row.items()} for row in rows)
     partial.replace(path)
 
 

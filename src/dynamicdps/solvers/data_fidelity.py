@@ -29,9 +29,9 @@ def norm(a: Tensor) -> Tensor:
 
 
 def data_misfit(operator: Operator, y: Tensor, x: Tensor) -> Tensor:
-    """Root mean square of ``(y - A(x)) / noise_std`` of each image, ``(batch,)``; 1 where only noise is left."""
+    """Root mean square of ``(y - A(x)) / noise_std`` over what counts of each image, ``(batch,)``; 1 where only noise is left."""
     residual = (y - operator(x)) / operator.noise_std
-    return residual.double().flatten(1).square().mean(1).sqrt().to(y.dtype)
+    return (residual.double().flatten(1).square().mean(1) / operator.counted(y)).sqrt().to(y.dtype)
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class _Problem:
         return 0.5 * inner(residual, residual) / self.noise**2 + 0.5 * inner(offset, offset) / self.r.double().square()
 
     def misfit(self, residual: Tensor) -> Tensor:
-        return (residual / self.noise).double().flatten(1).square().mean(1).sqrt()
+        return ((residual / self.noise).double().flatten(1).square().mean(1) / self.operator.counted(residual)).sqrt()
 
     def gradient(self, x: Tensor, linear: Linearisation) -> Tensor:
         return (x - self.centre) / per_image(self.r.square(), x) - linear.vjp(self.y - linear.value) / self.noise**2

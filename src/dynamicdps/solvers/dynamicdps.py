@@ -153,7 +153,8 @@ def choose_start(measurement: Tensor, operator: Operator, initial: Tensor, confi
         start = torch.full((len(initial),), config.start_sigma, device=initial.device)
         return start, torch.zeros_like(start), []
     rule = config.start_rule or read_start_level()
-    residual = measurement - operator(initial)
+    # Over what counts: a head's mask must not make a poor initial image look like a good one.
+    residual = (measurement - operator(initial)) / per_image(operator.counted(measurement).sqrt(), measurement)
     start = rule(residual, operator.noise_std, config.start_quantile)
     share = rule.initial_share(residual, operator.noise_std) if config.start_quantile is None else torch.zeros_like(start)
     outside = int(rule.outside(residual, operator.noise_std).sum())

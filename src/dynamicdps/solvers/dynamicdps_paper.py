@@ -64,7 +64,7 @@ def solve_dynamicdps_paper(
     warnings: list[str] = []
     if config.start_sigma is None:
         rule = config.bank or read_bank()
-        residual = measurement - operator(initial)
+        residual = (measurement - operator(initial)) / per_image(operator.counted(measurement).sqrt(), measurement)
         first = rule.steps(residual)
         outside = int(rule.outside(residual, operator.noise_std).sum())
         if outside:
