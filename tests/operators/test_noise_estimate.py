@@ -1,14 +1,18 @@
 """Estimates of known noise, and honest refusals and warnings where noise cannot be told from anatomy."""
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from dynamicdps.operators import LowField, add_noise
-from dynamicdps.operators.noise_estimate import NoiseEstimate, background_noise, estimate_noise, image_noise
-from dynamicdps.volumes import to_slices
+from dynamicdps.operators.noise_estimate import NoiseEstimate, background_noise, estimate_noise, image_noise, scan_noise
+from dynamicdps.volumes import open_brain, to_slices
 from tests.conftest import make_phantom
 from tests.properties import input_error
+from tests.volumes.head import make_head
 
 SCANNERS = {
     "as it is": LowField(),
@@ -167,3 +171,20 @@ def test_bad_input(volume: Tensor) -> None:
         image_noise(torch.ones_like(y))
     with input_error("there is no background"):
         background_noise(torch.rand(1, 1, 4, 4) + 1)
+
+
+def test_the_noise_of_a_head_is_that_of_its_air(tmp_path: Path) -> None:
+    head = make_head((3.0, 3.0, 6.0), (180.0, 210.0, 60.0), noise=0.0)
+    rng = np.random.default_rng(0)
+    mask = head.volume.with_data(head.brain.astype(np.float32)).save(tmp_path / "mask.nii.gz")
+    std = 0.03 * float(head.volume.data.max())
+    real, imaginary = (rng.normal(0, std, head.volume.shape) for _ in range(2))
+    noisy = head.volume.with_data(np.hypot(head.volume.data + real, imaginary).astype(np.float32))
+    estimate = scan_noise(open_brain(noisy.save(tmp_path / "scan.nii.gz"), mask=str(mask)))
+    assert estimate.method == ("background",)
+    assert float(estimate.std[0]) == pytest.approx(std, rel=0.05)
+    # A scanner that sets the air to 0 leaves the brain.
+    still = noisy.with_data(np.where(head.volume.data > 0, noisy.data, 0).astype(np.float32))
+    inside = scan_noise(open_brain(still.save(tmp_path / "still.nii.gz"), mask=str(mask)))
+    assert inside.method == ("image",)
+    assert 0.3 * std < float(inside.std[0]) < 3 * std

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from dynamicdps.cli.brain_scan import open_brain
 from dynamicdps.cli.outputs import misfit_range, run_facts, write_head, write_metrics, write_page, write_steps, write_volumes
 from dynamicdps.cli.progress import out, progress_bar
 from dynamicdps.cli.record import recorded
@@ -20,7 +19,7 @@ from dynamicdps.operators import ScanOperator, read_operator
 from dynamicdps.operators.fit import FITTED
 from dynamicdps.solvers import Result, available, make_config, read_start_level, solve
 from dynamicdps.solvers.initial import Initial, initial_from_model, initial_from_volume
-from dynamicdps.volumes import Volume, load
+from dynamicdps.volumes import Volume, load, open_brain
 
 if TYPE_CHECKING:
     from dynamicdps.cli.commands import Enhance
@@ -105,9 +104,10 @@ def run(arguments: "Enhance") -> None:
         raise InputError(f"there is no solver {arguments.solver!r}; expected one of {', '.join(available())}; change --solver")
     device = check_device(arguments.device)
     config = solver_config(arguments)
-    head = open_brain(arguments.scan, arguments.series, arguments.mask)
-    scan = head.brain
     operator = None if arguments.operator == "fit" else find_operator(arguments.scan, arguments.operator)
+    cropped = operator is None or operator.image_shape is None
+    head = open_brain(arguments.scan, arguments.series, arguments.mask, cropped=cropped)
+    scan = head.brain
     with recorded(arguments.out, "enhance", arguments) as record:
         prior = open_prior(arguments.prior, device, arguments.precision)
         models = {"prior": read_model(arguments.prior, "prior")}

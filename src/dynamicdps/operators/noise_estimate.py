@@ -3,12 +3,14 @@
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from scipy import special
 from torch import Tensor
 from torch.nn import functional
 
 from dynamicdps.errors import InputError
+from dynamicdps.volumes import BrainScan, to_slices
 
 KINDS = ("auto", "background", "image")
 MAD_OF_NORMAL = 0.6744897501960817  # median of |z|, z standard normal
@@ -91,6 +93,18 @@ def estimate_noise(y: Tensor, mask: Tensor | None = None, kind: str = "auto", co
     return _collect(found, tuple(method), y)
 
 
+def scan_noise(scan: BrainScan) -> NoiseEstimate:
+    """Noise of a scan in its own units, from the air around the head where there is any; see `estimate_noise`."""
+    y = to_slices(scan.whole.data).movedim(0, 1)[None]
+    if scan.weights is None:
+        return estimate_noise(y)
+    try:
+        return background_noise(y)
+    except InputError:
+        # A scanner that sets the air to 0: the quietest tissue of the brain is what is left.
+        return image_noise(y, to_slices(scan.mask.inside.astype(np.float32)).movedim(0, 1)[None] > 0)
+
+
 def background_noise(y: Tensor, air: Tensor | None = None, coils: int = 1, search: bool | None = None) -> NoiseEstimate:
     """Noise from the air around the head, where a magnitude is Rayleigh or chi distributed (Gudbjartsson and Patz 1995).
 
@@ -157,13 +171,15 @@ def _like(mask: Tensor, y: Tensor) -> Tensor:
 
 
 def _collect(found: list[_Found], method: tuple[str, ...], y: Tensor) -> NoiseEstimate:
+    several = len(found) > 1
     for i, here in enumerate(found):
         if here.std is None:
+            which = f"image {i}" if several else "the scan"
             raise InputError(
-                f"the noise of image {i} cannot be estimated: {here.remark}; expected a scan with noise; give its standard deviation"
+                f"the noise of {which} cannot be estimated: {here.remark}; expected a scan with noise; give its standard deviation"
             )
     std = torch.tensor([here.std for here in found], dtype=y.dtype, device=y.device)
-    warnings = tuple(f"image {i}: {here.remark}" for i, here in enumerate(found) if here.remark)
+    warnings = tuple(f"image {i}: {here.remark}" if several else here.remark for i, here in enumerate(found) if here.remark)
     return NoiseEstimate(std, method, warnings)
 
 

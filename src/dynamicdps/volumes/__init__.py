@@ -5,6 +5,7 @@ from dynamicdps.volumes.alignment import align_to_template
 from dynamicdps.volumes.bias_estimate import BiasEstimate, estimate_bias
 from dynamicdps.volumes.blending import blend
 from dynamicdps.volumes.brain_extraction import BrainMask, extract_brain
+from dynamicdps.volumes.brain_scan import BrainScan, open_brain
 from dynamicdps.volumes.crop import bounding_box, crop
 from dynamicdps.volumes.dicom import load_dicom
 from dynamicdps.volumes.grids import Grid, covering, like, native_grid, prior_grid, sample, target_grid
@@ -20,6 +21,7 @@ __all__ = [
     "Acquisition",
     "BiasEstimate",
     "BrainMask",
+    "BrainScan",
     "Grid",
     "IntensityScale",
     "PreparationConfig",
@@ -40,6 +42,7 @@ __all__ = [
     "load",
     "load_dicom",
     "native_grid",
+    "open_brain",
     "prepare",
     "prior_grid",
     "read_acquisition",
