@@ -45,15 +45,15 @@ def draw(random: np.random.Generator) -> LowField:
     )
 
 
-def fit(measurement: Volume, unet: ConditionalUNet) -> tuple[OperatorFit, Volume, float]:
-    """What a user does who has only the scan."""
+def fit(measurement: Volume, unet: ConditionalUNet) -> tuple[OperatorFit, OperatorFit, Volume, float]:
+    """What a user does who has only the scan: first without, then with the conditional model's image."""
     began = time.monotonic()
     first = fit_operator(measurement)
     seconds = time.monotonic() - began
     initial = initial_from_model(measurement, first.scan_operator, unet, "unet").volume
     began = time.monotonic()
     found = fit_operator(measurement, initial)
-    return found, initial, seconds + time.monotonic() - began
+    return first, found, initial, seconds + time.monotonic() - began
 
 
 def recover(scan: Volume, subject: str, number: int, unet: ConditionalUNet) -> dict[str, Any]:
@@ -61,7 +61,7 @@ def recover(scan: Volume, subject: str, number: int, unet: ConditionalUNet) -> d
     true = draw(random)
     # The scanner's own units: the fit must not profit from ours.
     measurement, _ = simulate(scan, true, seed=int(random.integers(2**31)))
-    found, _, seconds = fit(measurement, unet)
+    first, found, _, seconds = fit(measurement, unet)
     row: dict[str, Any] = {"subject": subject, "draw": number, "in_plane_factor": true.in_plane_factor, "seconds": round(seconds, 2)}
     scale = IntensityScale.robust(scan.data).scale
     row["scale_ratio"] = float(found.scan_operator.intensity_scale or math.nan) / scale
@@ -74,7 +74,10 @@ def recover(scan: Volume, subject: str, number: int, unet: ConditionalUNet) -> d
             f"{name}_high": high,
         }
     assert found.least_squares is not None
-    return row | {"gamma_image": found.least_squares.values["gamma"], "warnings": len(found.warnings)}
+    assert first.estimate is not None
+    # What least squares on the conditional model's image says, and what the statistics said before.
+    row |= {f"{name}_image": found.least_squares.values[name] for name in PARAMETERS[:3]}
+    return row | {"gamma_statistics": first.estimate.mean["gamma"], "warnings": len(found.warnings)}
 
 
 def reconstruct(
@@ -82,7 +85,7 @@ def reconstruct(
 ) -> list[dict[str, Any]]:
     """PSNR of the conditional model and of DynamicDPS with the true and the fitted operator, over the middle slices."""
     measurement, tied = simulate(scan, true, seed=zlib.crc32(subject.encode()))
-    found, initial, fit_seconds = fit(measurement, unet)
+    _, found, initial, fit_seconds = fit(measurement, unet)
     # On the truth's grid, so that the images can be compared; the parameters are those found without it.
     fitted = replace(found.scan_operator, image_shape=tied.image_shape, image_affine=tied.image_affine)
     assert tied.image_shape is not None
@@ -155,6 +158,11 @@ def summary(recovered: list[dict[str, Any]], reconstructed: list[dict[str, Any]]
         relative = np.abs(found / true - 1)
         lines.append(f"| {name} | {np.median(relative):.1%} | {np.quantile(relative, 0.9):.1%} | {inside.mean():.0%} |")
     lines.append(f"| scale | {np.median(np.abs(column(recovered, 'scale_ratio') - 1)):.1%} | | |")
+    for name in PARAMETERS[:3]:
+        alone = np.abs(column(recovered, f"{name}_image") / column(recovered, name) - 1)
+        lines.append(f"| {name}, least squares on the image alone | {np.median(alone):.1%} | {np.quantile(alone, 0.9):.1%} | |")
+    statistics = np.abs(column(recovered, "gamma_statistics") / column(recovered, "gamma") - 1)
+    lines.append(f"| gamma, statistics alone | {np.median(statistics):.1%} | {np.quantile(statistics, 0.9):.1%} | |")
     lines.append(f"\nseconds of a fit: {np.median(column(recovered, 'seconds')):.1f} (median)\n")
     lines += ["| condition | subjects | conditional | true operator | fitted | loss (median) | above conditional | fit s | solve s |"]
     lines += ["|---|---|---|---|---|---|---|---|---|"]

@@ -1,5 +1,6 @@
 """Scans as they come: heads with their skull, DICOM folders, operators found from the scan."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -53,6 +54,21 @@ def test_enhance_keeps_the_head_around_the_brain(scan: Path, head: Head, models:
     assert metrics["dynamicdps"]["data_misfit"] < metrics["conditional"]["data_misfit"]
 
 
+def test_an_operator_tied_to_the_whole_scan(head: Head, models: tuple[str, str], tmp_path: Path) -> None:
+    """`simulate` records the image grid of all of the head: the operator it writes must fit the head it writes."""
+    good = head.volume.save(tmp_path / "good.nii.gz")
+    poor = tmp_path / "poor.nii.gz"
+    mask = head.volume.with_data(head.brain.astype(np.float32)).save(tmp_path / "mask.nii.gz")
+    assert main(["simulate", str(good), "--out", str(poor), "--gamma", "0.8", "--noise-std", "0.05"]) == 0
+    out = tmp_path / "out"
+    command = ["enhance", str(poor), "--out", str(out), "--prior", models[0], "--conditional", models[1], "--mask", str(mask), *QUICK]
+    assert main(command) == 0
+    brain = load(out / "enhanced_brain.nii.gz")
+    assert brain.shape == head.volume.shape
+    np.testing.assert_allclose(brain.affine, head.volume.affine, atol=1e-4)
+    assert (np.array(load(out / "enhanced.nii.gz").shape) >= head.volume.shape).all()
+
+
 def test_the_grid_of_the_result(scan: Path, head: Head, models: tuple[str, str], tmp_path: Path) -> None:
     out = tmp_path / "out"
     command = ["enhance", str(scan), "--out", str(out), "--prior", models[0], "--conditional", models[1], *QUICK]
@@ -96,6 +112,18 @@ def test_calibrate_operator_and_enhance_with_it(models: tuple[str, str], tmp_pat
     assert "gamma" in printed
     assert "given" in printed
     assert json.loads((tmp_path / "found.operator.run.json").read_text())["exit"] == 0
+    assert not found.with_suffix(".profile.csv").exists()
+    assert main([*command, "--fit", "gamma,blur", "--known", "slice_thickness=3", "--profile", "blur"]) == 0
+    with found.with_suffix(".profile.csv").open() as file:
+        rows = [{name: value if name == "parameter" else float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    assert {row["parameter"] for row in rows} == {"blur"}
+    assert rows == sorted(rows, key=lambda row: row["blur"])
+    residuals = [row["residual"] for row in rows]
+    # Around the best value the scan is explained worse and worse.
+    best = residuals.index(min(residuals))
+    assert residuals[best:] == sorted(residuals[best:])
+    assert residuals[: best + 1] == sorted(residuals[: best + 1], reverse=True)
+    assert main([*command, "--fit", "gamma", "--profile", "blur"]) == 2
     assert main([*command, "--known", "thickness=3"]) == 2
     assert main([*command, "--known", "slice_thickness"]) == 2
     assert main(["calibrate", "operator", str(path), "--out", str(tmp_path / "found.txt")]) == 2

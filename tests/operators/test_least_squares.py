@@ -34,7 +34,10 @@ def test_finds_what_the_scanner_did(head: Tensor) -> None:
     assert fit.values["slice_thickness"] == pytest.approx(4.0, rel=0.05)
     assert fit.scale == pytest.approx(1.3, rel=0.01)
     assert fit.residual_std == pytest.approx(1.3 * 0.02, rel=0.05)
-    assert fit.operator == fit.operator
+    assert isinstance(fit.operator, LowField)
+    found = {name: getattr(fit.operator, name) for name in BOUNDS}
+    assert found == pytest.approx({name: fit.values[name] for name in BOUNDS})
+    assert fit.operator.noise_std == START.noise_std
     assert not fit.warnings
 
 

@@ -335,6 +335,8 @@ class CalibrateOperator:
     """What to find, separated by commas: gamma, blur, slice_thickness, noise_std, bias. What the header says is kept."""
     known: tuple[str, ...] = ()
     """What is known, as NAME=VALUE, and kept: gamma, blur (mm), slice_thickness (mm), noise_std (share of the intensity range)."""
+    profile: str = ""
+    """Parameters whose neighbouring values are tried too, with the others following, separated by commas; written as .profile.csv."""
 
     def run(self) -> None:
         from dynamicdps.cli.run_fit import run

@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from dynamicdps.cli.brain_scan import BrainScan, open_brain
 from dynamicdps.cli.progress import out, progress_bar
 from dynamicdps.cli.record import recorded
 from dynamicdps.conditional import load_conditional
 from dynamicdps.diffusion.model_file import file_hash, write_json
 from dynamicdps.errors import InputError
-from dynamicdps.operators.fit import OperatorFit, fit_operator
+from dynamicdps.operators.fit import OperatorFit, fit_operator, fit_profiles
+from dynamicdps.operators.noise_estimate import scan_noise
 from dynamicdps.operators.parameter_estimator import load_estimator
+from dynamicdps.report.trace import write_rows
 from dynamicdps.solvers.initial import Initial, initial_from_model, initial_from_volume
-from dynamicdps.volumes import load
+from dynamicdps.volumes import BrainScan, load, open_brain
 from dynamicdps.volumes.acquisition import Acquisition
 
 if TYPE_CHECKING:
@@ -34,9 +35,9 @@ class FittedScan:
 
 
 def header_values(acquisition: Acquisition) -> dict[str, float]:
-    """What a scan's header and sidecar say of its operator: the slice thickness."""
+    """What a scan's header and sidecar say of its operator: the slice thickness, of slices that lie along z."""
     thickness = acquisition.slice_thickness_mm
-    return {} if thickness is None else {"slice_thickness": thickness}
+    return {} if thickness is None or acquisition.slice_axis not in (None, 2) else {"slice_thickness": thickness}
 
 
 def parse_known(texts: Sequence[str]) -> dict[str, float]:
@@ -71,7 +72,7 @@ def fit_scan(head: BrainScan, initial: Path | None, conditional: str, fit: Seque
     Raises:
         InputError: as `fit_operator` and `load`.
     """
-    scan, noise = head.brain, head.noise()
+    scan, noise = head.brain, scan_noise(head)
     wanted = [name for name in fit if name not in known]
     first = fit_operator(scan, fit=[name for name in wanted if name != "bias"], known=known, noise=noise)
     if initial is not None:
@@ -104,7 +105,10 @@ def run(arguments: "CalibrateOperator") -> None:
         brain = open_brain(arguments.scan, arguments.series, arguments.mask)
         known = header_values(brain.acquisition) | parse_known(arguments.known)
         found = fit_scan(brain, arguments.initial, arguments.conditional, wanted, known)
+        names = [name for name in arguments.profile.split(",") if name]
+        profiles = fit_profiles(brain.brain, found.initial.volume, found.fit, names)
         write_json(arguments.out, found.fit.to_json())
+        write_rows(arguments.out.with_suffix(".profile.csv"), profiles)
         record.facts["initial"] = found.initial.source
     out.print(fit_table(found.fit))
     for warning in [*brain.mask.warnings, *found.fit.warnings]:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor
 from dynamicdps.errors import InputError
 from dynamicdps.operators.bias_field import BiasField, legendre
 from dynamicdps.operators.composition import Composition
-from dynamicdps.operators.least_squares import LeastSquaresFit, fit_least_squares
+from dynamicdps.operators.least_squares import LeastSquaresFit, fit_least_squares, profile_likelihood
 from dynamicdps.operators.low_field import LowField
 from dynamicdps.operators.noise_estimate import NoiseEstimate, estimate_noise
 from dynamicdps.operators.operator import Operator
@@ -60,8 +61,10 @@ class OperatorFit:
         return self.scan_operator.operator
 
     def to_json(self) -> dict[str, Any]:
-        """The operator's JSON with `intervals`, `known` and `warnings`."""
+        """The operator's JSON with `intervals`, `known`, `warnings`, and `correlations` of the least squares' errors by pair."""
+        pairs = combinations(self.least_squares.values, 2) if self.least_squares is not None else ()
         return self.scan_operator.to_json() | {
+            "correlations": {f"{a}, {b}": round(self.least_squares.correlation(a, b), 3) for a, b in pairs if self.least_squares},
             "intervals": {name: [float(f"{v:.6g}") for v in limits] for name, limits in self.intervals.items()},
             "known": self.known,
             "warnings": self.warnings,
@@ -147,6 +150,47 @@ def contrast_from_image(operator: LowField, y: Tensor, x: Tensor) -> LeastSquare
     return fit_least_squares(operator, y, x, {name: BOUNDS[name] for name in names}, scale=SCALE_BOUNDS, starts=1)
 
 
+def fit_profiles(scan: Volume, initial: Volume, found: OperatorFit, names: Sequence[str], points: int = 9) -> list[dict[str, str | float]]:
+    """How well values around a fitted one explain the scan, given the initial image, when all other parameters follow.
+
+    A flat profile belongs to a parameter that others make up for: which ones is in their columns.
+
+    Args:
+        scan: as for `fit_operator`.
+        initial: as there.
+        found: its result.
+        names: parameters to step through, of `gamma`, `blur` and `slice_thickness`.
+        points: values of each, over its interval and half of it to both sides.
+
+    Returns:
+        A row for each value: ``parameter``, ``value``, ``residual`` (root mean square, in standard deviations of the noise), and the
+        values of ``gamma``, ``blur``, ``slice_thickness`` and ``scale`` there, in the operator's units.
+
+    Raises:
+        InputError: a name was not fitted.
+    """
+    parts = found.operator.operators if isinstance(found.operator, Composition) else (found.operator,)
+    operator = next(part for part in parts if isinstance(part, LowField))
+    y = to_slices(scan.data).movedim(0, 1)[None]
+    for part in parts:
+        y = y / part.gain(y) if isinstance(part, BiasField) else y
+    y = y / float(found.scan_operator.intensity_scale or 1.0)
+    x = _on_grid(initial, scan, operator)
+    free = {name: BOUNDS[name] for name in BOUNDS if name != "slice_thickness" or operator.slice_thickness is not None}
+    rows: list[dict[str, str | float]] = []
+    for name in names:
+        if name not in free or name not in found.intervals:
+            fitted = ", ".join(n for n in free if n in found.intervals) or "none"
+            raise InputError(f"{name!r} has no profile, for it was not fitted; expected some of {fitted}; change it")
+        low, high = found.intervals[name]
+        wide = (high - low) / 2
+        grid = np.unique(np.linspace(low - wide, high + wide, points).clip(*BOUNDS[name]))
+        for value, residual, others in profile_likelihood(operator, y, x, name, grid.tolist(), free, scale=SCALE_BOUNDS):
+            row: dict[str, str | float] = {"parameter": name, "value": value, "residual": residual / operator.noise_std}
+            rows.append(row | others | {name: value})
+    return rows
+
+
 def fit_shading(y: Tensor, predicted: Tensor, noise_std: float) -> Tensor:
     """Smooth shading between a measurement and what an image predicts: Legendre coefficients for `BiasField`.
 
@@ -165,9 +209,9 @@ def fit_shading(y: Tensor, predicted: Tensor, noise_std: float) -> Tensor:
     orders = (min(BIAS_ORDER + 1, depth), BIAS_ORDER + 1, BIAS_ORDER + 1)
     z, v, u = (legendre(n, count, y) for n, count in zip((depth, height, width), orders, strict=True))
     measured, expected = y[0, 0], predicted[0, 0]
-    tissue = (measured > max(_TISSUE * float(torch.quantile(measured[measured > 0][:1_000_000], 0.99)), 5 * noise_std)) & (
-        expected > _TISSUE * float(expected.max())
-    )
+    # numpy's percentile, because torch's refuses volumes of more than 16 million voxels.
+    brightest = float(np.percentile(measured[measured > 0].numpy(), 99))
+    tissue = (measured > max(_TISSUE * brightest, 5 * noise_std)) & (expected > _TISSUE * float(expected.max()))
     terms = [(k, j, i) for k in range(orders[0]) for j in range(orders[1]) for i in range(orders[2]) if 0 < k + j + i <= BIAS_ORDER]
     at = tissue.nonzero().T
     rows = torch.stack([torch.ones(at.shape[1])] + [z[k, at[0]] * v[j, at[1]] * u[i, at[2]] for k, j, i in terms], 1).double().numpy()
