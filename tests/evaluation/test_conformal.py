@@ -102,3 +102,31 @@ def test_unusable_subjects_are_named() -> None:
         ConformalErrorMap.fit(errors, [*heuristics[:8], heuristics[8] * 0])
     with input_error("the floor is 0"):
         error_heuristic(errors[0], floor=0.0)
+
+
+def test_a_capped_loss_is_less_cautious_with_few_subjects() -> None:
+    """The capped loss keeps its guarantee, and the coverage is near to the stated one with 23 subjects already."""
+    rng = np.random.default_rng(2)
+    shares, losses, full = [], [], []
+    for _ in range(60):
+        known = subjects(23, rng, 300)
+        calibrated = ConformalErrorMap.fit(*known, most_lost=0.3)
+        careful = ConformalErrorMap.fit(*known)
+        assert calibrated.factor < careful.factor
+        for error, heuristic in zip(*subjects(5, rng, 300), strict=True):
+            shares.append(covered_share(error, calibrated.apply(heuristic)))
+            losses.append(min(1 - shares[-1], 0.3))
+            full.append(covered_share(error, careful.apply(heuristic)))
+    assert np.mean(losses) < 0.1 + 0.01
+    assert 0.88 < np.mean(shares) < 0.92
+    assert np.mean(full) > np.mean(shares) + 0.01
+
+
+def test_a_subject_who_loses_all_counts_as_the_cap() -> None:
+    """Nine subjects without any error and one that is all error: (10 * mean + 0.3) / 11 <= 0.1 allows 0.08, the cap gives 0.03."""
+    errors = [np.zeros(10)] * 9 + [np.full(10, 50.0)]
+    heuristics = [np.ones(10)] * 10
+    assert ConformalErrorMap.fit(errors, heuristics, most_lost=0.3).factor == 0
+    assert ConformalErrorMap.fit(errors, heuristics).factor == 50
+    with input_error("the most that is lost 0.05"):
+        ConformalErrorMap.fit(errors, heuristics, most_lost=0.05)

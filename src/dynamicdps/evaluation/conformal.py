@@ -1,7 +1,7 @@
 """Expected error without a truth: an uncertainty map scaled so that it holds for new subjects."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -44,19 +44,28 @@ class ConformalErrorMap:
     and at most ``2 / (n + 1)`` more where losses have no jumps. It is an average over subjects and voxels: a single subject, or a region
     such as a lesion, may be covered less. It needs the same population, scanner, operator, solver and heuristic.
 
+    With `most_lost` b below 1 no subject counts as losing more than that share, and b stands for the 1 in the rule: few subjects then
+    give less cautious intervals, and the guarantee is of that capped loss. A subject on whom everything fails is not what it is about.
+
     Attributes:
         factor: half-width of the interval over the heuristic.
         coverage: share of voxels, between 0 and 1.
         subjects: of the calibration.
+        most_lost: what a subject's loss counts at most.
     """
 
     factor: float
     coverage: float
     subjects: int
+    most_lost: float = 1.0
 
     @classmethod
     def fit(
-        cls, errors_by_subject: Sequence[NDArray[Any]], heuristics_by_subject: Sequence[NDArray[Any]], coverage: float = 0.9
+        cls,
+        errors_by_subject: Sequence[NDArray[Any]],
+        heuristics_by_subject: Sequence[NDArray[Any]],
+        coverage: float = 0.9,
+        most_lost: float = 1.0,
     ) -> "ConformalErrorMap":
         """Calibrate.
 
@@ -64,35 +73,46 @@ class ConformalErrorMap:
             errors_by_subject: each subject's reconstruction less its truth in its brain's voxels, any shape. A random part of the
                 voxels will do.
             heuristics_by_subject: `error_heuristic` in the same voxels, greater than 0.
-            coverage: share of voxels, between 0 and 1; n subjects allow at most ``n / (n + 1)``.
+            coverage: share of voxels, between 0 and 1; n subjects allow at most ``1 - most_lost / (n + 1)``.
+            most_lost: what a subject's loss counts at most, above ``1 - coverage`` and up to 1.
 
         Raises:
             InputError: subjects are too few, or errors and heuristics do not fit each other or are out of range.
         """
         n = len(errors_by_subject)
-        allowed = ((n + 1) * (1 - coverage) - 1) / max(n, 1)
-        if not 0 < coverage < 1 or allowed < -1e-9:
-            needed = (
-                f"at least {int(np.ceil(1 / (1 - coverage) - 1 - 1e-9))} subjects" if 0 < coverage < 1 else "a coverage between 0 and 1"
+        if not 0 < coverage < 1 or not 1 - coverage < most_lost <= 1:
+            raise InputError(
+                f"the coverage is {coverage} and the most that is lost {most_lost}; expected a coverage between 0 and 1 and at most 1, but "
+                f"more than the rest of the coverage, to be lost; change them"
             )
-            raise InputError(f"there are {n} subjects for a coverage of {coverage}; expected {needed}; change one of them")
+        allowed = ((n + 1) * (1 - coverage) - most_lost) / max(n, 1)
+        if allowed < -1e-9:
+            needed = int(np.ceil(most_lost / (1 - coverage) - 1 - 1e-9))
+            raise InputError(
+                f"there are {n} subjects for a coverage of {coverage}; expected at least {needed} subjects; change one of them"
+            )
         if len(heuristics_by_subject) != n:
             raise InputError(f"there are {n} subjects' errors and {len(heuristics_by_subject)} heuristics; expected pairs; give both")
-        ratios, weights = [], []
+        ratios = []
         for number, (error, heuristic) in enumerate(zip(errors_by_subject, heuristics_by_subject, strict=True)):
             if error.shape != heuristic.shape or error.size == 0 or not (np.isfinite(error).all() and (heuristic > 0).all()):
                 raise InputError(
                     f"subject {number} has errors of shape {error.shape} and heuristics of shape {heuristic.shape}; expected one shape, "
                     "finite errors and heuristics greater than 0; give its brain's voxels"
                 )
-            ratios.append((np.abs(error) / heuristic).ravel())
-            weights.append(np.full(error.size, 1 / (n * error.size)))
-        ratio, weight = np.concatenate(ratios), np.concatenate(weights)
-        order = np.argsort(-ratio, kind="stable")
-        ratio, above = ratio[order], np.cumsum(weight[order])
-        # Errors up to the factor are covered: with the factor at a ratio, only strictly larger ones are lost.
-        lost = int(np.searchsorted(above, allowed + 1e-12, side="right"))
-        return cls(float(ratio[min(lost, len(ratio) - 1)]), coverage, n)
+            ratios.append(np.sort((np.abs(error) / heuristic).ravel()))
+
+        def loss(factor: float) -> float:
+            """Mean over subjects of the capped share of voxels with a larger ratio."""
+            return float(np.mean([min(1 - np.searchsorted(r, factor, side="right") / r.size, most_lost) for r in ratios]))
+
+        # The smallest ratio that is a factor good enough: the loss only falls, so that bisection finds it.
+        candidates = np.unique(np.concatenate(ratios))
+        low, high = 0, len(candidates) - 1
+        while low < high:
+            middle = (low + high) // 2
+            low, high = (low, middle) if loss(candidates[middle]) <= allowed + 1e-12 else (middle + 1, high)
+        return cls(float(candidates[low]), coverage, n, most_lost)
 
     def apply(self, heuristic: NDArray[Any]) -> NDArray[np.float64]:
         """Half-width of each voxel's interval: the error is expected to be no larger, in the stated share of brain voxels."""
@@ -100,7 +120,7 @@ class ConformalErrorMap:
 
     def to_json(self) -> dict[str, Any]:
         """The calibration as plain values."""
-        return {"type": "ConformalErrorMap", "factor": self.factor, "coverage": self.coverage, "subjects": self.subjects}
+        return {"type": "ConformalErrorMap", **asdict(self)}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "ConformalErrorMap":
@@ -110,12 +130,13 @@ class ConformalErrorMap:
             InputError: the values are something else.
         """
         try:
-            found = cls(float(values["factor"]), float(values["coverage"]), int(values["subjects"]))
+            most_lost = float(values.get("most_lost", 1.0))
+            found = cls(float(values["factor"]), float(values["coverage"]), int(values["subjects"]), most_lost)
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(
                 f"the calibration has {', '.join(values) or 'no values'}; expected factor, coverage and subjects; calibrate again"
             ) from error
-        if not (found.factor >= 0 and 0 < found.coverage < 1 and found.subjects >= 1):
+        if not (found.factor >= 0 and 0 < found.coverage < 1 and found.subjects >= 1 and 0 < found.most_lost <= 1):
             raise InputError(f"the calibration is {found}; expected a factor of at least 0 and a coverage below 1; calibrate again")
         return found
 
