@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dynamicdps.operators import LowField, add_noise
-from dynamicdps.operators.noise_estimate import NoiseEstimate, background_noise, estimate_noise, image_noise, scan_noise
+from dynamicdps.operators.noise_estimate import NoiseEstimate, background_noise, estimate_noise, image_noise, independent_share, scan_noise
 from dynamicdps.volumes import open_brain, to_slices
 from tests.conftest import make_phantom
 from tests.properties import input_error
@@ -188,3 +188,37 @@ def test_the_noise_of_a_head_is_that_of_its_air(tmp_path: Path) -> None:
     inside = scan_noise(open_brain(still.save(tmp_path / "still.nii.gz"), mask=str(mask)))
     assert inside.method == ("image",)
     assert 0.3 * std < float(inside.std[0]) < 3 * std
+
+
+def zero_filled(rows: float, columns: float, size: int = 128) -> Tensor:
+    """Magnitude of complex noise of which shares of the rows and columns of k-space were measured, ``(1, 6, size, size)``."""
+    k = torch.view_as_complex(torch.randn(1, 6, size, size, 2, generator=torch.Generator().manual_seed(3)))
+    inside = (torch.linspace(-1, 1, size)[:, None].abs() < rows) & (torch.linspace(-1, 1, size)[None].abs() < columns)
+    return torch.fft.ifft2(torch.fft.ifftshift(k * inside, dim=(-2, -1))).abs()
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1.0, 1.0), (0.5, 1.0), (0.5, 0.75), (0.75, 0.75)])
+def test_the_share_of_kspace_that_was_measured(rows: float, columns: float) -> None:
+    assert independent_share(zero_filled(rows, columns)) == pytest.approx(rows * columns, rel=0.2)
+
+
+def test_air_with_a_slope_is_no_correlation_and_no_air_says_nothing() -> None:
+    slope = torch.linspace(0.9, 1.1, 128)[:, None]
+    assert independent_share(zero_filled(1.0, 1.0) * slope) > 0.85
+    assert independent_share(torch.zeros(1, 4, 32, 32)) == 1.0
+    assert independent_share(zero_filled(0.5, 1.0)[..., :12, :12]) == 1.0
+
+
+def test_noise_of_an_interpolated_head_counts_as_stronger(tmp_path: Path) -> None:
+    head = make_head((2.0, 2.0, 10.0), (220.0, 250.0, 60.0), noise=0.0)
+    mask = head.volume.with_data(head.brain.astype(np.float32)).save(tmp_path / "mask.nii.gz")
+    rng = np.random.default_rng(0)
+    k = np.fft.fftshift(rng.normal(size=(2, *head.volume.shape)), axes=(1, 2))
+    fine = np.fft.fft2(k[0] + 1j * k[1], axes=(0, 1), norm="ortho")
+    keep = np.abs(np.fft.fftfreq(fine.shape[0]))[:, None, None] < 0.25
+    noise = np.fft.ifft2(fine * keep, axes=(0, 1), norm="ortho")
+    noise *= 0.03 * head.volume.data.max() / noise.real.std()
+    noisy = head.volume.with_data(np.abs(head.volume.data + noise).astype(np.float32))
+    estimate = scan_noise(open_brain(noisy.save(tmp_path / "scan.nii.gz"), mask=str(mask)))
+    assert float(estimate.std[0]) == pytest.approx(2**0.5 * noise.real.std(), rel=0.15)
+    assert "interpolated or zero-filled" in estimate.warnings[-1]

@@ -1,7 +1,8 @@
 """Standard deviation of a scan's noise, from its background or from its finest details."""
 
+import functools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -23,6 +24,12 @@ _FEWEST_VOXELS = 200
 _SMALLEST_SHARE = 0.02  # of all voxels
 _TRIM = 0.9  # probability below which squared intensities are used
 _SPREAD_TOLERANCE = 0.05  # deviation of the background's spread from the noise model's, as a share; real Rayleigh air stays within 0.01
+_FEWEST_PAIRS = 1000
+_CLIPPED = 0.99
+_LAGS = 8
+_SLOPE = 33
+_LEAST_SHARE = 0.25  # zero-filling doubles a matrix each way; air that is smoother than that was filtered, and says nothing of the brain
+_WHITE = 0.9  # share of independent voxels above which noise is taken as white
 
 # Image: diagonal details are measured where the image is quiet.
 _QUIET_SHARE = 0.25
@@ -94,15 +101,66 @@ def estimate_noise(y: Tensor, mask: Tensor | None = None, kind: str = "auto", co
 
 
 def scan_noise(scan: BrainScan) -> NoiseEstimate:
-    """Noise of a scan in its own units, from the air around the head where there is any; see `estimate_noise`."""
+    """Noise of a scan in its own units, as strong as a forward model of white noise has to take it.
+
+    It is measured in the air around the head where there is any; see `estimate_noise`. Scanners zero-fill k-space and interpolate:
+    neighbouring voxels then share their noise, and n of them know less than n voxels. If a share s is independent, noise that is
+    stronger by ``1 / sqrt(s)`` weighs what was measured rightly; noise alone then has a data misfit of the root of s.
+    """
     y = to_slices(scan.whole.data).movedim(0, 1)[None]
     if scan.weights is None:
         return estimate_noise(y)
     try:
-        return background_noise(y)
+        found = background_noise(y)
     except InputError:
         # A scanner that sets the air to 0: the quietest tissue of the brain is what is left.
         return image_noise(y, to_slices(scan.mask.inside.astype(np.float32)).movedim(0, 1)[None] > 0)
+    share = max(independent_share(y[0]), _LEAST_SHARE)
+    if share > _WHITE:
+        return found
+    remark = (
+        f"the noise of neighbouring voxels is correlated, as in an interpolated or zero-filled scan: {share:.0%} of them count as "
+        f"independent, and the noise as {share**-0.5:.2f} times as strong"
+    )
+    return replace(found, std=found.std * share**-0.5, warnings=(*found.warnings, remark))
+
+
+def independent_share(image: Tensor) -> float:
+    """Share of the voxels of a slice that are independent, from the noise in the air around the head.
+
+    It is one over the sum of the squared correlations with all other voxels of the slice: for zero-filled k-space the share that was
+    measured. The covariance of the squares of two noise voxels is that of the voxels squared, for real noise and magnitudes alike
+    (Isserlis 1918), so that no phase is needed.
+
+    Args:
+        image: magnitude or real image of one coil, ``(1, height, width)`` or ``(1, depth, height, width)``, any units.
+
+    Returns:
+        0 to 1; 1 for white noise, and where there is not enough air.
+    """
+    slices = image.detach().double().reshape(-1, 1, *image.shape[-2:])
+    air = _windows_of_air(slices, torch.ones_like(slices, dtype=torch.bool), 1)
+    if int(air.sum()) < _FEWEST_PAIRS:
+        return 1.0
+    squares = slices.square()
+    # Ghosts and the head's rim are among the air: a few large squares must not decide.
+    squares = squares.clamp_max(float(torch.quantile(_sample(squares[air]), _CLIPPED)))
+    # Air that is brighter on one side of the head has a slope, not correlated noise.
+    pool = functools.partial(functional.avg_pool2d, kernel_size=_SLOPE, stride=1, padding=_SLOPE // 2)
+    local = pool(torch.where(air, squares, torch.zeros_like(squares))) / pool(air.double()).clamp_min(1e-9)
+    squares = torch.where(air, squares - local, torch.zeros_like(squares))
+    variance = float(squares.square().sum() / air.sum())
+    share = 1.0
+    for axis in (-2, -1):
+        sums = 1.0
+        for lag in range(1, min(_LAGS, slices.shape[axis] - 1) + 1):
+            length = slices.shape[axis] - lag
+            pairs = (air.narrow(axis, 0, length) & air.narrow(axis, lag, length)).sum()
+            together = (squares.narrow(axis, 0, length) * squares.narrow(axis, lag, length)).sum()
+            correlation = float(together / pairs.clamp_min(1)) / variance if int(pairs) >= _FEWEST_PAIRS else 0.0
+            sums += 2 * max(correlation, 0.0) * (correlation > 3 / math.sqrt(max(1, int(pairs))))
+        share /= sums
+    return share
 
 
 def background_noise(y: Tensor, air: Tensor | None = None, coils: int = 1, search: bool | None = None) -> NoiseEstimate:
