@@ -136,6 +136,24 @@ def test_calibrate_operator_and_enhance_with_it(models: tuple[str, str], tmp_pat
     assert json.loads((out / "run.json").read_text())["operator"]["gamma"] == fitted["gamma"]
 
 
+def test_coronal_slices(models: tuple[str, str], tmp_path: Path) -> None:
+    """The result is isotropic and in place whatever the direction of the slices; the fit finds the operator of that direction."""
+    head = make_head((3.0, 10.0, 3.0), (150.0, 180.0, 30.0), stripped=True)
+    path = head.volume.save(tmp_path / "coronal.nii.gz")
+    out = tmp_path / "out"
+    command = ["enhance", str(path), "--out", str(out), "--prior", models[0], "--conditional", models[1], *QUICK, "--mask", "none"]
+    assert main([*command, "--operator", "fit"]) == 0
+    enhanced = load(out / "enhanced.nii.gz")
+    assert enhanced.spacing == pytest.approx((1.0, 1.0, 1.0), abs=1e-4)
+    centres = [v.affine @ [*(np.array(v.shape) - 1) / 2, 1] for v in (enhanced, head.volume)]
+    np.testing.assert_allclose(*centres, atol=0.6)
+    operator = json.loads((out / "operator.json").read_text())
+    assert (operator["type"], operator["axis"]) == ("Turned", 1)
+    assert operator["inner"]["slice_spacing"] == pytest.approx(10.0)
+    assert load(out / "residual.nii.gz").shape == head.volume.shape
+    assert main([*command, "--operator", str(out / "operator.json")]) == 0
+
+
 def test_a_mask_of_nothing(scan: Path, head: Head, models: tuple[str, str], tmp_path: Path) -> None:
     empty = Volume(np.zeros(head.volume.shape, np.float32), head.volume.affine, head.volume.native)
     empty.data[0, 0, 0] = 0.1

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from dynamicdps.operators import BiasField, Composition, LowField, ScanOperator, read_operator, simulate
+from dynamicdps.operators import BiasField, Composition, LowField, ScanOperator, Turned, read_operator, simulate
 from dynamicdps.operators.estimator_training import (
     ScannerRange,
     calibrate_intervals,
@@ -63,6 +64,29 @@ def test_finds_the_scanner_of_a_new_head(truth: Volume, measured: tuple[Volume, 
     better = fit_operator(scan, truth)
     assert better.least_squares is not None
     assert better.least_squares.values["gamma"] == pytest.approx(0.6, rel=0.05)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_slices_of_any_direction(truth: Volume, axis: int) -> None:
+    """A scan of slices along x or y has the operator of the same slices along z, turned, on a grid of its own orientation."""
+    scan, tied = simulate(truth, replace(TRUE, slice_spacing=4.0), seed=1)
+    order = [2, 1, 0] if axis == 0 else [0, 2, 1]
+
+    def lying(volume: Volume) -> Volume:
+        affine = np.diag([*np.array(volume.spacing)[order], 1.0])
+        return Volume(np.ascontiguousarray(volume.data.transpose(order)), affine)
+
+    upright, found = fit_operator(scan, truth), fit_operator(lying(scan), lying(truth))
+    assert isinstance(found.operator, Turned)
+    assert found.operator.axis == axis
+    # The grids' origins differ, and with them the last digits of the interpolated image.
+    for name in ("gamma", "blur", "slice_thickness", "slice_spacing", "noise_std", "in_plane_factor"):
+        assert getattr(found.operator.inner, name) == pytest.approx(getattr(upright.operator, name), rel=0.2), name
+    assert found.intervals.keys() == upright.intervals.keys()
+    assert tied.image_shape is not None
+    shape, affine = found.scan_operator.grid_for(lying(scan))
+    assert shape == tuple(np.array(upright.scan_operator.grid_for(scan)[0])[order])
+    np.testing.assert_allclose(np.abs(affine[:3, :3]), np.eye(3), atol=1e-6)
 
 
 def test_units_of_the_scan_do_not_count(measured: tuple[Volume, ScanOperator]) -> None:

@@ -35,9 +35,9 @@ class FittedScan:
 
 
 def header_values(acquisition: Acquisition) -> dict[str, float]:
-    """What a scan's header and sidecar say of its operator: the slice thickness, of slices that lie along z."""
+    """What a scan's header and sidecar say of its operator: the slice thickness."""
     thickness = acquisition.slice_thickness_mm
-    return {} if thickness is None or acquisition.slice_axis not in (None, 2) else {"slice_thickness": thickness}
+    return {} if thickness is None else {"slice_thickness": thickness}
 
 
 def parse_known(texts: Sequence[str]) -> dict[str, float]:
@@ -86,6 +86,7 @@ def fit_table(fit: OperatorFit) -> Table:
     """Parameters with their intervals, as the command line shows them."""
     table = Table("parameter", "value", "95 % interval", "from")
     values = fit.operator.to_json()
+    values = values.get("inner", values)
     inner = values["operators"][-1] if "operators" in values else values
     for name, unit in UNITS.items():
         if inner.get(name) is None:

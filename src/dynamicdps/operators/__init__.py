@@ -24,6 +24,7 @@ from dynamicdps.operators.sampling import interpolate
 from dynamicdps.operators.simulate import simulate
 from dynamicdps.operators.slice_motion import SliceMotion
 from dynamicdps.operators.slice_profile import SliceProfile
+from dynamicdps.operators.turned import Turned
 from dynamicdps.operators.weighting import Weighting
 
 __all__ = [
@@ -58,6 +59,7 @@ __all__ = [
     "SpectralModel",
     "SpinEcho",
     "SpoiledGradientEcho",
+    "Turned",
     "Weighting",
     "add_noise",
     "centre_mask",

@@ -20,7 +20,8 @@ from dynamicdps.operators.operator import Operator
 from dynamicdps.operators.operator_file import ScanOperator
 from dynamicdps.operators.parameter_estimator import ParameterEstimate, ParameterEstimator, load_estimator
 from dynamicdps.operators.scan_statistics import scan_statistics
-from dynamicdps.volumes import Volume, resample_to, to_slices
+from dynamicdps.operators.turned import Turned
+from dynamicdps.volumes import Volume, resample_to, swap_axes, to_slices
 
 FITTED = ("gamma", "blur", "slice_thickness", "noise_std")
 CHOICES = (*FITTED, "bias")
@@ -102,6 +103,11 @@ def fit_operator(
     """
     given = {name: float(value) for name, value in (known or {}).items()}
     _check_names(fit, given, initial is not None)
+    across = slice_axis(scan.spacing)
+    if across != 2:
+        upright = fit_operator(swap_axes(scan, across), initial, fit=fit, known=known, noise=noise, estimator=estimator)
+        turned = replace(upright.scan_operator, operator=Turned(upright.operator, across))
+        return replace(upright, scan_operator=turned)
     spacing = scan.spacing
     if abs(spacing[0] / spacing[1] - 1) > _SQUARE:
         raise InputError(
@@ -140,6 +146,15 @@ def fit_operator(
     return OperatorFit(ScanOperator(whole, intensity_scale=scale), intervals, given, warnings, estimate, found)
 
 
+def slice_axis(spacing: tuple[float, float, float]) -> int:
+    """The axis across the slices of voxels that are square in the other two: z where they are cubes or none is."""
+    for axis in (2, 1, 0):
+        first, second = (length for i, length in enumerate(spacing) if i != axis)
+        if abs(first / second - 1) <= _SQUARE:
+            return axis
+    return 2
+
+
 def contrast_from_image(operator: LowField, y: Tensor, x: Tensor) -> LeastSquaresFit:
     """The operator that leads from an image to a measurement, both in image intensities: its contrast is what it is for.
 
@@ -169,7 +184,10 @@ def fit_profiles(scan: Volume, initial: Volume, found: OperatorFit, names: Seque
     Raises:
         InputError: a name was not fitted.
     """
-    parts = found.operator.operators if isinstance(found.operator, Composition) else (found.operator,)
+    whole = found.operator
+    if isinstance(whole, Turned):
+        scan, whole = swap_axes(scan, whole.axis), whole.inner
+    parts = whole.operators if isinstance(whole, Composition) else (whole,)
     operator = next(part for part in parts if isinstance(part, LowField))
     y = to_slices(scan.data).movedim(0, 1)[None]
     for part in parts:

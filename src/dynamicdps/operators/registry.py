@@ -16,6 +16,7 @@ from dynamicdps.operators.operator import Operator
 from dynamicdps.operators.resample import AffineResample, InPlaneResolution
 from dynamicdps.operators.slice_motion import SliceMotion
 from dynamicdps.operators.slice_profile import SliceProfile
+from dynamicdps.operators.turned import Turned
 from dynamicdps.operators.weighting import Weighting
 
 _OPERATORS: dict[str, type[Operator]] = {
@@ -34,6 +35,7 @@ _OPERATORS: dict[str, type[Operator]] = {
         MotionBlur,
         SliceMotion,
         SliceProfile,
+        Turned,
         Weighting,
     )
 }

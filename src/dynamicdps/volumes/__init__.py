@@ -6,7 +6,7 @@ from dynamicdps.volumes.bias_estimate import BiasEstimate, estimate_bias
 from dynamicdps.volumes.blending import blend
 from dynamicdps.volumes.brain_extraction import BrainMask, extract_brain
 from dynamicdps.volumes.brain_scan import BrainScan, open_brain
-from dynamicdps.volumes.crop import bounding_box, crop
+from dynamicdps.volumes.crop import bounding_box, crop, swap_axes
 from dynamicdps.volumes.dicom import load_dicom
 from dynamicdps.volumes.grids import Grid, covering, like, native_grid, prior_grid, sample, target_grid
 from dynamicdps.volumes.intensity import IntensityScale, brain_mask
@@ -50,6 +50,7 @@ __all__ = [
     "read_scan",
     "resample_to",
     "sample",
+    "swap_axes",
     "target_grid",
     "to_slices",
 ]

@@ -1,4 +1,4 @@
-"""The part of a scan that holds the brain."""
+"""The part of a scan that holds the brain, and its axes in another order."""
 
 from dataclasses import replace
 
@@ -39,3 +39,17 @@ def crop(volume: Volume, box: tuple[slice, slice, slice]) -> Volume:
     affine = volume.affine.copy()
     affine[:3, 3] = apply_affine(volume.affine, [axis.start or 0 for axis in box])
     return replace(volume, data=np.ascontiguousarray(volume.data[box]), affine=affine)
+
+
+def swap_axes(volume: Volume, axis: int) -> Volume:
+    """The volume with one axis and the last one swapped; each voxel stays where it is in space.
+
+    It is no longer in RAS order: for algorithms that want slices along the last axis, not for writing.
+
+    Args:
+        volume: any.
+        axis: 0 to 2; 2 changes nothing.
+    """
+    order = list(range(4))
+    order[axis], order[2] = order[2], order[axis]
+    return Volume(np.ascontiguousarray(volume.data.swapaxes(axis, 2)), volume.affine[:, order])
