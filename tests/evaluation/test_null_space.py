@@ -1,10 +1,11 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from dynamicdps.evaluation import linear_part, null_space_split
+from dynamicdps.evaluation import linear_part, null_space_split, unsupported_map
 from dynamicdps.operators import (
     AnisotropicBlur,
     BiasField,
@@ -17,9 +18,13 @@ from dynamicdps.operators import (
     LowField,
     Operator,
     PowerLaw,
+    ScanOperator,
     SliceProfile,
+    Turned,
     uniform_mask,
 )
+from dynamicdps.volumes import IntensityScale, to_slices
+from tests.conftest import make_phantom
 from tests.properties import assert_batch_independent, input_error
 
 SHAPE = (2, 1, 24, 20)
@@ -165,3 +170,27 @@ def test_operators_that_are_not_linear_are_named() -> None:
         null_space_split(LowField(), torch.zeros(1, 1, 8, 8), torch.zeros(2, 1, 8, 8))
     blur = AnisotropicBlur(1.0, 1.0)
     assert linear_part(blur) is blur
+
+
+@pytest.mark.parametrize("axis", [None, 0, 1])
+def test_the_unsupported_map_leaves_no_trace_in_the_measurement(axis: int | None) -> None:
+    """Whatever the direction of the slices, and whether the scan is weighed or shaded."""
+    image = make_phantom((40, 44, 12) if axis is None else (12, 40, 44) if axis == 0 else (40, 12, 44))
+    scale = IntensityScale.robust(image.data)
+    upright = LowField(gamma=0.7, in_plane_factor=2.0, slice_thickness=3.0, noise_std=0.001)
+    operator = upright if axis is None else Turned(upright, axis)
+    found = unsupported_map(image, ScanOperator(BiasField(0.1 * torch.ones(1, 1, 2)) @ operator), scale, signal=math.inf)
+    assert found is not None
+    linear = linear_part(upright) if axis is None else Turned(linear_part(upright), axis)
+    null, whole = (linear(to_slices(v.data / scale.scale).movedim(0, 1)[None]) for v in (found, image))
+    assert null.abs().max() < 1e-3 * whole.abs().max()
+    assert np.abs(found.data).max() > 0.1 * scale.scale
+    alone = unsupported_map(image, ScanOperator(operator), scale, signal=math.inf)
+    assert alone is not None
+    np.testing.assert_array_equal(found.data, alone.data)
+
+
+def test_no_map_without_singular_values() -> None:
+    image = make_phantom((20, 24, 6))
+    operator = ScanOperator(SliceProfile(3.0) @ AnisotropicBlur(1.0, 0.5))
+    assert unsupported_map(image, operator, IntensityScale.robust(image.data)) is None

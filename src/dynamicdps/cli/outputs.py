@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from dynamicdps.diffusion.model_file import ModelFile, write_json
-from dynamicdps.evaluation import StageMetrics, nrmse, psnr, residual_map, ssim
+from dynamicdps.evaluation import StageMetrics, nrmse, psnr, residual_map, ssim, unsupported_map
 from dynamicdps.evaluation.evaluate import MIN_BRAIN_SHARE
 from dynamicdps.operators import ScanOperator
 from dynamicdps.report import read_report, write_report
@@ -24,12 +24,13 @@ Ranges = dict[str, tuple[float, float]]
 RANGE_PERCENTILES = (5, 95)
 
 
-def write_volumes(out: Path, measurement: Volume, result: Result, truth: Volume | None = None) -> None:
-    """The enhanced scan with its initial image, measurement, residual, uncertainty and truth as NIfTI files."""
+def write_volumes(out: Path, measurement: Volume, operator: ScanOperator, result: Result, truth: Volume | None = None) -> None:
+    """The enhanced scan with its initial image, measurement, residual, uncertainty, null-space part and truth as NIfTI files."""
     measurement.save(out / "measurement.nii.gz")
     result.initial.save(out / "initial.nii.gz")
     result.residual.save(out / "residual.nii.gz")
-    for name, volume in (("uncertainty", result.uncertainty), ("truth", truth), ("hallucination", None)):
+    unsupported = unsupported_map(result.volume, operator, result.scale)
+    for name, volume in (("uncertainty", result.uncertainty), ("truth", truth), ("hallucination", unsupported)):
         # What an earlier run left must not be taken for this one's.
         if volume is None:
             (out / f"{name}.nii.gz").unlink(missing_ok=True)

@@ -58,7 +58,7 @@ def run(arguments: "Demo") -> None:
             "title": "DynamicDPS demo: a slab of Colin 27",
             "initial": initial.source,
         }
-        write_volumes(arguments.out, measurement, result, truth)
+        write_volumes(arguments.out, measurement, operator, result, truth)
         write_steps(arguments.out, measurement, operator, result, config)
         with record.timed("evaluate"), console.status("tissue volumes of four images ..."):
             scale = IntensityScale.robust(truth.data)

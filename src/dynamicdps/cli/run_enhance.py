@@ -146,7 +146,7 @@ def run(arguments: "Enhance") -> None:
             "brain": {"method": head.mask.method, "millilitres": round(head.mask.millilitres(head.whole), 1)},
             "acquisition": head.acquisition.to_json(),
         }
-        write_volumes(arguments.out, scan, result)
+        write_volumes(arguments.out, scan, operator, result)
         write_head(arguments.out, head, result, arguments.grid)
         write_steps(arguments.out, scan, measured, result, config)
         stages = stage_metrics(scan, measured, initial, result, arguments.solver)

@@ -15,7 +15,7 @@ from dynamicdps.evaluation.lesions import (
     place_lesions,
 )
 from dynamicdps.evaluation.multi_scale_ssim import ms_ssim, scales_that_fit
-from dynamicdps.evaluation.null_space import NullSpaceSplit, linear_part, null_space_split
+from dynamicdps.evaluation.null_space import NullSpaceSplit, linear_part, null_space_split, unsupported_map
 from dynamicdps.evaluation.perceptual import lpips
 from dynamicdps.evaluation.residual_statistics import ResidualStatistics, Statistic, residual_statistics
 from dynamicdps.evaluation.resolvability import Resolvability, resolvable
@@ -92,5 +92,6 @@ __all__ = [
     "structure_errors",
     "tissue_intervals",
     "tissue_volumes",
+    "unsupported_map",
     "volume_errors",
 ]

@@ -3,12 +3,27 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from dynamicdps.errors import InputError
-from dynamicdps.operators import Composition, Contrast, Identity, LinearModel, LowField, Operator, SpectralModel, conjugate_gradients
+from dynamicdps.operators import (
+    BiasField,
+    Composition,
+    Contrast,
+    Identity,
+    LinearModel,
+    LowField,
+    Operator,
+    ScanOperator,
+    SpectralModel,
+    Turned,
+    Weighting,
+    conjugate_gradients,
+)
 from dynamicdps.operators.linear import NEGLIGIBLE
+from dynamicdps.volumes import IntensityScale, Volume, from_slices, swap_axes, to_slices
 
 SIGNAL = 0.1
 ITERATIONS, TOLERANCE = 200, 1e-4
@@ -94,6 +109,42 @@ def null_space_split(operator: Operator, image: Tensor, truth: Tensor | None = N
     model = linear.linear_problem(linear(torch.zeros_like(error)), error.shape).model
     measured = _projection(model, operator.noise_std / signal)(error)
     return NullSpaceSplit(measured, error - measured)
+
+
+def unsupported_map(image: Volume, operator: ScanOperator, scale: IntensityScale, *, signal: float = SIGNAL) -> Volume | None:
+    """The null-space part of a reconstruction: what the measurement could not have shown, so that models alone put it there.
+
+    Shading and weights of the measurement hide nothing and are left out, as the contrast is. It is no error by itself: sharp edges are
+    in it too.
+
+    Args:
+        image: reconstruction on the image grid.
+        operator: of the scan.
+        scale: to image intensities.
+        signal: as for `null_space_split`.
+
+    Returns:
+        In the units of `image`; `None` where the operator's singular values are not known: iterations over a volume would take minutes.
+    """
+    whole, across = operator.operator, 2
+    while isinstance(whole, Turned | Composition):
+        if isinstance(whole, Turned):
+            across = whole.axis
+            whole = whole.inner
+            continue
+        parts = [part for part in whole.operators if not isinstance(part, Weighting | BiasField | Contrast)]
+        if len(parts) != 1:
+            return None
+        (whole,) = parts
+    linear = linear_part(whole)
+    upright = swap_axes(image, across)
+    x = to_slices(scale.apply(upright).data)
+    x = x.movedim(0, 1)[None] if linear.couples_slices else x
+    if not isinstance(linear.linear_problem(linear(x), x.shape).model, SpectralModel):
+        return None
+    null = null_space_split(linear, x, signal=signal).null
+    found = from_slices(null[0].movedim(1, 0) if null.ndim == 5 else null).astype(np.float32) * scale.scale
+    return image.with_data(found.swapaxes(across, 2))
 
 
 def _projection(model: LinearModel, cutoff: float) -> Callable[[Tensor], Tensor]:
