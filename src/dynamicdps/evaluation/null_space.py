@@ -9,7 +9,6 @@ from torch import Tensor
 
 from dynamicdps.errors import InputError
 from dynamicdps.operators import (
-    BiasField,
     Composition,
     Contrast,
     Identity,
@@ -19,7 +18,6 @@ from dynamicdps.operators import (
     ScanOperator,
     SpectralModel,
     Turned,
-    Weighting,
     conjugate_gradients,
 )
 from dynamicdps.operators.linear import NEGLIGIBLE
@@ -132,7 +130,7 @@ def unsupported_map(image: Volume, operator: ScanOperator, scale: IntensityScale
             across = whole.axis
             whole = whole.inner
             continue
-        parts = [part for part in whole.operators if not isinstance(part, Weighting | BiasField | Contrast)]
+        parts = [part for part in whole.operators if not part.acts_on_voxels]
         if len(parts) != 1:
             return None
         (whole,) = parts

@@ -48,6 +48,10 @@ class BiasField(LinearOperator, SameGrid):
         b = torch.einsum("bkji,kz,jy,iw->bzyw", c, z, y, w)
         return b.exp() if x.ndim == 4 else b.exp()[:, None]
 
+    @property
+    def acts_on_voxels(self) -> bool:
+        return True
+
     def forward(self, x: Tensor) -> Tensor:
         return x * self.gain(x)
 

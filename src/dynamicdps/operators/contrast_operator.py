@@ -64,6 +64,10 @@ class Contrast(Operator):
             ]
         return LinearProblem(_identity(noise, y), y, warnings)
 
+    @property
+    def acts_on_voxels(self) -> bool:
+        return True
+
     def forward(self, x: Tensor) -> Tensor:
         return self.curve(x)
 

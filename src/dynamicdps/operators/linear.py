@@ -92,6 +92,76 @@ class SpectralModel(LinearModel):
         return torch.where(small, torch.zeros_like(s), 1 / torch.where(small, torch.ones_like(s), s))
 
 
+@dataclass(frozen=True, eq=False)
+class DataSpectrum:
+    """Eigenvectors of ``A A^T`` where nothing but blur, profile and resolution acts: what a data step is preconditioned with.
+
+    Attributes:
+        to_basis: ``U^T w``, measurement to coefficients of its shape.
+        from_basis: ``U c``.
+        values: eigenvalues, broadcastable to measurements.
+        row_sums: ``A A^T 1``, broadcastable to measurements, greater than 0.
+    """
+
+    to_basis: Callable[[Tensor], Tensor]
+    from_basis: Callable[[Tensor], Tensor]
+    values: Tensor
+    row_sums: Tensor
+
+    def preconditioner(self, row_sums: Tensor, r: Tensor, noise: float) -> Callable[[Tensor], Tensor]:
+        """Nearly the inverse of ``r^2 J J^T + noise^2``, where J is A after a contrast or before a weight.
+
+        A slope that changes slowly acts like its value at the measured voxel: with it as a diagonal D, ``J J^T`` is about
+        ``D A A^T D``, and ``D (r^2 A A^T + n^2) D`` has a known inverse.
+
+        Args:
+            row_sums: ``J J^T 1``, measurement shape.
+            r: one value an image, broadcastable.
+            noise: standard deviation.
+        """
+        slope = (row_sums.abs() / self.row_sums).sqrt()
+        axes = tuple(range(1, slope.ndim))
+        # What a weight of 0 leaves out has the noise alone, and nothing to do with the rest.
+        counts = slope > 1e-3 * slope.amax(axes, keepdim=True)
+        slope = torch.where(counts, slope, torch.ones_like(slope))
+        # The noise's share in the typical voxel that counts, by the geometric mean.
+        share = counts.to(slope).mean(axes, keepdim=True).clamp_min(1e-9)
+        level = (noise / (slope.log().mean(axes, keepdim=True) / share).exp()) ** 2
+        gain = 1 / (r.square() * self.values + level)
+
+        def apply(q: Tensor) -> Tensor:
+            inside = torch.where(counts, q / slope, torch.zeros_like(q))
+            return torch.where(counts, self.from_basis(gain * self.to_basis(inside)) / slope, q / noise**2)
+
+        return apply
+
+
+def separable_spectrum(matrices: Sequence[tuple[int, Tensor]], like: Tensor) -> DataSpectrum:
+    """The spectrum of one matrix along each axis.
+
+    Args:
+        matrices: pairs of a negative axis and a matrix ``(measured, image)`` or ``(batch, measured, image)``.
+        like: a measurement; gives dimensions, type and device.
+    """
+    vectors = []
+    values, sums = (torch.ones([1] * like.ndim, dtype=like.dtype, device=like.device) for _ in range(2))
+    for axis, matrix in matrices:
+        gram = matrix.double() @ matrix.double().mT
+        found, basis = torch.linalg.eigh(gram)
+        view = [1] * like.ndim
+        view[0], view[axis] = (len(found) if found.ndim == 2 else 1), found.shape[-1]
+        values = values * found.clamp_min(0).to(like).view(view)
+        sums = sums * gram.sum(-1).to(like).view(view)
+        vectors.append((axis, basis.to(like)))
+
+    def apply(w: Tensor, transpose: bool) -> Tensor:
+        for axis, basis in vectors:
+            w = along(w, basis.mT if transpose else basis, axis)
+        return w
+
+    return DataSpectrum(lambda w: apply(w, True), lambda c: apply(c, False), values, sums)
+
+
 def spectral(model: LinearModel) -> SpectralModel:
     """The model, if its singular values are known.
 

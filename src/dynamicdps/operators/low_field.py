@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from dynamicdps.errors import InputError
 from dynamicdps.operators.contrast import inverse_power_law, power_law, power_law_slope
-from dynamicdps.operators.linear import separable_model
+from dynamicdps.operators.linear import DataSpectrum, separable_model, separable_spectrum
 from dynamicdps.operators.operator import Linearisation, LinearProblem, Operator
 from dynamicdps.operators.parameters import Parameter, check_images, check_range, per_image
 from dynamicdps.operators.sampling import PROFILES, along, axis_matrix, constant_matrix, image_size, measured_size
@@ -133,6 +135,13 @@ class LowField(Operator):
         bend = gamma < 1
         return torch.where(bend, curved, x + step * direction), torch.where(bend, speed / power_law_slope(curved, gamma), direction)
 
+    def data_spectrum(self, shape: Sequence[int], like: Tensor) -> DataSpectrum | None:
+        """Of blur, profile and resolution."""
+        if isinstance(self.blur, Tensor):
+            return separable_spectrum(self._matrices(shape, like), like)
+        key = (self.in_plane_factor, float(self.blur), self.slice_thickness, self.slice_spacing, self.slice_profile, self.image_spacing)
+        return _spectrum(key, tuple(shape), like.dtype, like.device)
+
     def resample(self, u: Tensor) -> Tensor:
         """The linear part: blur, slice profile and resolution, without the contrast."""
         for axis, matrix in self._matrices(u.shape, u):
@@ -171,3 +180,21 @@ def _slope(x: Tensor, gamma: Tensor, spread: Tensor | None) -> Tensor:
     if spread is None:
         return power_law_slope(x, gamma)
     return (power_law(x + spread, gamma) - power_law(x - spread, gamma)) / (2 * spread)
+
+
+@lru_cache(maxsize=16)
+def _spectrum(key: tuple[Any, ...], shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> DataSpectrum:
+    """`separable_spectrum` of the operator with these parameters; all steps of a reconstruction ask for the same one."""
+    factor, blur, thickness, spacing, profile, image_spacing = key
+    operator = LowField(
+        in_plane_factor=factor,
+        blur=blur,
+        slice_thickness=thickness,
+        slice_spacing=spacing,
+        slice_profile=profile,
+        image_spacing=image_spacing,
+    )
+    # Cached for all callers: a tensor born in inference mode could not take part in a later gradient.
+    with torch.inference_mode(False):
+        like = torch.empty([1] * len(shape), dtype=dtype, device=device)
+        return separable_spectrum(operator._matrices(shape, like), like)

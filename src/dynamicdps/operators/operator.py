@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dynamicdps.errors import InputError
-from dynamicdps.operators.linear import IterativeModel, LinearModel
+from dynamicdps.operators.linear import DataSpectrum, IterativeModel, LinearModel
 from dynamicdps.operators.parameters import differs_per_image, from_plain, to_plain, to_text
 
 if TYPE_CHECKING:
@@ -91,6 +91,21 @@ class Operator(ABC):
     def counted(self, y: Tensor) -> Tensor:
         """Share of each measurement that counts, ``(batch,)``, greater than 0: what noise alone leaves of a mean square of 1."""
         return torch.ones(len(y), dtype=torch.float64, device=y.device)
+
+    @property
+    def acts_on_voxels(self) -> bool:
+        """Whether each measured voxel is a function of the one at its place: nothing is mixed, nothing hidden."""
+        return False
+
+    def data_spectrum(self, shape: Sequence[int], like: Tensor) -> DataSpectrum | None:
+        """The spectrum of ``A A^T`` of what mixes voxels, where it is known and cheap; it only speeds data steps up.
+
+        Args:
+            shape: of the images.
+            like: a measurement.
+        """
+        del shape, like
+        return None
 
     @property
     def couples_slices(self) -> bool:

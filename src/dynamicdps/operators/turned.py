@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dynamicdps.errors import InputError
+from dynamicdps.operators.linear import DataSpectrum
 from dynamicdps.operators.operator import Linearisation, Operator
 
 Size = tuple[int, int, int]
@@ -51,6 +52,19 @@ class Turned(Operator):
 
     def counted(self, y: Tensor) -> Tensor:
         return self.inner.counted(self._swap(y))
+
+    def data_spectrum(self, shape: Sequence[int], like: Tensor) -> DataSpectrum | None:
+        batch, channels, depth, height, width = shape
+        sizes = (batch, channels, *((width, height, depth) if self.axis == 0 else (height, depth, width)))
+        found = self.inner.data_spectrum(sizes, self._swap(like))
+        if found is None:
+            return None
+        return DataSpectrum(
+            lambda w: self._swap(found.to_basis(self._swap(w))),
+            lambda c: self._swap(found.from_basis(self._swap(c))),
+            self._swap(found.values),
+            self._swap(found.row_sums),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self._swap(self.inner(self._swap(x)))

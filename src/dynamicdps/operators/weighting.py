@@ -38,6 +38,10 @@ class Weighting(LinearOperator, SameGrid):
     def couples_slices(self) -> bool:
         return self.weights.ndim in (3, 5) and self.weights.shape[-3] > 1
 
+    @property
+    def acts_on_voxels(self) -> bool:
+        return True
+
     def forward(self, x: Tensor) -> Tensor:
         return x * fit_map("weights", self.weights, x).to(x.dtype)
 

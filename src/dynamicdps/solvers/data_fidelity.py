@@ -1,12 +1,13 @@
 """The data step: the image nearest to the denoiser's that explains the measurement."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from dynamicdps.operators import Linearisation, Operator
+from dynamicdps.operators.linear import DataSpectrum
 from dynamicdps.solvers.line_search import search
 
 METHODS = ("gauss-newton", "l-bfgs", "gradient")
@@ -144,17 +145,15 @@ def data_step(
         else:
             direction, used, wide = _descent(part, current, memory, index)
         calls[index] += used
-        phi = _along(part, current, direction, wide)
+        phi = _Curve(part, current, direction, wide)
         value0 = value[index]
         slope0 = phi(torch.zeros_like(value0), torch.ones_like(value0, dtype=torch.bool))[1]
         guess = torch.ones_like(value0) if method == "gauss-newton" else trial[index]
         limits = {"max_step": 2.0} if method == "gauss-newton" else {"max_trials": 20}
         found = search(line_search, phi, value0, slope0, guess, **limits)
         calls[index] += 2 + 2 * found.trials + 2
-        lengths = per_image(found.step, current)
-        moved = torch.where(lengths > 0, part.operator.move(current, direction, lengths, wide)[0], current)
+        moved, residual = phi.at(found.step)
         x = x.index_copy(0, index, moved)
-        residual = part.y - part.operator(moved)
         trial[index] = 2 * found.step
         step[index], outcome[index], value[index] = found.step, found.outcome, found.value
         misfit = misfit.index_copy(0, index, part.misfit(residual))
@@ -163,18 +162,30 @@ def data_step(
     return DataStep(x, misfit.to(x.dtype), step.to(x.dtype), outcome, int(calls.max()))
 
 
-def _along(part: _Problem, x: Tensor, direction: Tensor, spread: Tensor | None) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """The objective along a curve, with its slope."""
+class _Curve:
+    """The objective along a curve, with its slope; the last point is kept, for it mostly is where the search ends."""
 
-    def phi(steps: Tensor, active: Tensor) -> tuple[Tensor, Tensor]:
+    def __init__(self, part: _Problem, x: Tensor, direction: Tensor, spread: Tensor | None) -> None:
+        self.part, self.x, self.direction, self.spread = part, x, direction, spread
+        self.last: tuple[Tensor, Tensor, Tensor] | None = None
+
+    def __call__(self, steps: Tensor, active: Tensor) -> tuple[Tensor, Tensor]:
         del active
-        trial, velocity = part.operator.move(x, direction, per_image(steps, x), spread)
-        at = part.operator.linearise(trial)
-        residual, offset = part.y - at.value, trial - part.centre
-        slope = inner(offset, velocity) / part.r.double().square() - inner(residual, at.jvp(velocity)) / part.noise**2
+        part = self.part
+        trial, velocity = part.operator.move(self.x, self.direction, per_image(steps, self.x), self.spread)
+        near = part.operator.linearise(trial)
+        residual, offset = part.y - near.value, trial - part.centre
+        self.last = steps.clone(), trial, residual
+        slope = inner(offset, velocity) / part.r.double().square() - inner(residual, near.jvp(velocity)) / part.noise**2
         return part.value(residual, offset), slope
 
-    return phi
+    def at(self, steps: Tensor) -> tuple[Tensor, Tensor]:
+        """The image at the accepted steps, with its residual; where a step is 0 the image is the one before."""
+        if self.last is not None and torch.equal(self.last[0], steps) and bool((steps > 0).all()):
+            return self.last[1], self.last[2]
+        lengths = per_image(steps, self.x)
+        moved = torch.where(lengths > 0, self.part.operator.move(self.x, self.direction, lengths, self.spread)[0], self.x)
+        return moved, self.part.y - self.part.operator(moved)
 
 
 def _gauss_newton(part: _Problem, x: Tensor, iterations: int, tolerance: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -182,7 +193,8 @@ def _gauss_newton(part: _Problem, x: Tensor, iterations: int, tolerance: float) 
     r_wide, r_meas = per_image(part.r, x), per_image(part.r, part.y)
     linear = part.operator.linearise(x, r_wide)
     offset = x - part.centre
-    w, calls = _solve_dual(linear, part.y - linear.value + linear.jvp(offset), r_meas, part.noise, iterations, tolerance)
+    spectrum = part.operator.data_spectrum(x.shape, part.y)
+    w, calls = _solve_dual(linear, spectrum, part.y - linear.value + linear.jvp(offset), r_meas, part.noise, iterations, tolerance)
     return r_wide.square() * linear.vjp(w) - offset, calls + 3, r_wide
 
 
@@ -229,18 +241,23 @@ def _descent(part: _Problem, x: Tensor, memory: _Memory | None, index: Tensor) -
     return memory.direction(part, x, gradient, index), calls, None
 
 
-def _solve_dual(linear: Linearisation, b: Tensor, r: Tensor, noise: float, iterations: int, tolerance: float) -> tuple[Tensor, Tensor]:
+def _solve_dual(
+    linear: Linearisation, spectrum: DataSpectrum | None, b: Tensor, r: Tensor, noise: float, iterations: int, tolerance: float
+) -> tuple[Tensor, Tensor]:
     """Solve ``(r^2 J J^T + noise^2) w = b`` for each image by conjugate gradients; also the operator calls of each.
 
-    The preconditioner is the diagonal of row sums of ``r^2 J J^T``: the product with the vector of ones. Blur and resolution
-    have weights of one sign, so it bounds the diagonal, and it follows the slope of the contrast, which spans orders of
-    magnitude between background and tissue.
+    The preconditioner takes the slope of the contrast, which spans orders of magnitude between background and tissue, from the row sums
+    of ``J J^T``, the product with the vector of ones, and what mixes voxels from the operator's spectrum. Where that is not known
+    the row sums alone have to do: blur and resolution have weights of one sign, so that they bound the diagonal.
     """
-    ones = torch.ones_like(b)
-    diagonal = r.square() * linear.jvp(linear.vjp(ones)).abs() + noise**2
+    row_sums = linear.jvp(linear.vjp(torch.ones_like(b)))
+    if spectrum is not None:
+        precondition = spectrum.preconditioner(row_sums, r, noise)
+    else:
+        precondition = partial(torch.mul, 1 / (r.square() * row_sums.abs() + noise**2))
     w = torch.zeros_like(b)
     residual = b
-    z = residual / diagonal
+    z = precondition(residual)
     p = z
     rho = inner(residual, z)
     goal = tolerance**2 * rho
@@ -254,7 +271,7 @@ def _solve_dual(linear: Linearisation, b: Tensor, r: Tensor, noise: float, itera
         alpha = torch.where(running, rho / inner(p, product).clamp_min(1e-300), torch.zeros_like(rho))
         w = w + per_image(alpha, w) * p
         residual = residual - per_image(alpha, w) * product
-        z = residual / diagonal
+        z = precondition(residual)
         rho_new = torch.where(running, inner(residual, z), rho)
         p = z + per_image(torch.where(running, rho_new / rho.clamp_min(1e-300), torch.zeros_like(rho)), p) * p
         rho = rho_new

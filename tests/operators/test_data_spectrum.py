@@ -1,0 +1,71 @@
+"""What data steps are preconditioned with: exact where an operator only mixes voxels, symmetric and positive everywhere."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from dynamicdps.operators import BiasField, Contrast, LowField, Operator, PowerLaw, Turned, Weighting
+from tests.properties import assert_batch_independent
+
+SHAPE = (2, 1, 9, 20, 16)
+NOISE, R = 0.02, torch.tensor([0.1, 0.3]).view(2, 1, 1, 1, 1)
+MIXING = LowField(in_plane_factor=2.0, blur=0.8, slice_thickness=3.0, noise_std=NOISE)
+SCANNERS: dict[str, Operator] = {
+    "mixing": MIXING,
+    "per-image": replace(MIXING, blur=torch.tensor([0.5, 1.2])),
+    "coronal": Turned(MIXING, 1),
+    "sagittal": Turned(MIXING, 0),
+}
+
+
+def normal(operator: Operator, w: Tensor) -> Tensor:
+    return R.square() * operator(operator.adjoint(w, SHAPE)) + NOISE**2 * w
+
+
+@pytest.mark.parametrize("name", SCANNERS)
+def test_it_is_the_inverse_where_voxels_are_only_mixed(name: str, generator: torch.Generator) -> None:
+    operator = SCANNERS[name]
+    w = torch.randn(operator(torch.zeros(SHAPE)).shape, generator=generator)
+    spectrum = operator.data_spectrum(SHAPE, w)
+    assert spectrum is not None
+    again = spectrum.from_basis(spectrum.values * spectrum.to_basis(w))
+    torch.testing.assert_close(again, operator(operator.adjoint(w, SHAPE)), atol=1e-5, rtol=1e-4)
+    row_sums = operator(operator.adjoint(torch.ones_like(w), SHAPE))
+    torch.testing.assert_close(spectrum.row_sums.expand_as(w), row_sums, atol=1e-5, rtol=1e-4)
+    apply = spectrum.preconditioner(row_sums, R, NOISE)
+    torch.testing.assert_close(apply(normal(operator, w)), w, atol=2e-3, rtol=2e-3)
+
+
+def test_it_is_symmetric_and_positive_with_contrast_shading_and_a_mask(generator: torch.Generator) -> None:
+    """The conditions for conjugate gradients; voxels without weight have the noise alone."""
+    x = torch.rand(SHAPE, generator=generator)
+    weights = (torch.rand(3, 10, 8, generator=generator) > 0.3).float()
+    scanner = LowField(gamma=0.5, in_plane_factor=2.0, blur=0.8, slice_thickness=3.0)
+    operator = Weighting(weights, NOISE) @ BiasField(0.2 * torch.ones(1, 1, 2)) @ scanner @ Contrast(PowerLaw(1.2))
+    near = operator.linearise(x)
+    a, b = (torch.randn(near.value.shape, generator=generator) for _ in range(2))
+    spectrum = operator.data_spectrum(SHAPE, a)
+    assert spectrum is not None
+    apply = spectrum.preconditioner(near.jvp(near.vjp(torch.ones_like(a))), R, NOISE)
+    torch.testing.assert_close((apply(a) * b).sum(), (a * apply(b)).sum(), rtol=1e-3, atol=0)
+    assert ((apply(a) * a).flatten(1).sum(1) > 0).all()
+    outside = (1 - weights) * a
+    torch.testing.assert_close(apply(outside), outside / NOISE**2)
+
+
+def test_two_parts_that_mix_have_none() -> None:
+    assert (MIXING @ MIXING).data_spectrum(SHAPE, torch.zeros(2, 1, 1, 5, 4)) is None
+
+
+def test_images_do_not_see_each_other(generator: torch.Generator) -> None:
+    x = torch.rand(SHAPE, generator=generator)
+
+    def apply(x: Tensor) -> Tensor:
+        near = MIXING.linearise(x)
+        spectrum = MIXING.data_spectrum(x.shape, near.value)
+        assert spectrum is not None
+        return spectrum.preconditioner(near.jvp(near.vjp(torch.ones_like(near.value))), torch.tensor(0.1), NOISE)(near.value)
+
+    assert_batch_independent(apply, x)
