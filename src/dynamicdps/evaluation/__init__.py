@@ -31,6 +31,7 @@ from dynamicdps.evaluation.statistics import (
     signed_rank,
 )
 from dynamicdps.evaluation.structures import Region, StructureErrors, structure_errors
+from dynamicdps.evaluation.through_plane import through_plane_calibration, through_plane_roughness
 from dynamicdps.evaluation.tissue import TISSUES, dice, segment, tissue_volumes, volume_errors
 from dynamicdps.evaluation.tissue_intervals import TissueIntervals, tissue_intervals
 
@@ -90,6 +91,8 @@ __all__ = [
     "ssim_brain",
     "standardised_residual",
     "structure_errors",
+    "through_plane_calibration",
+    "through_plane_roughness",
     "tissue_intervals",
     "tissue_volumes",
     "unsupported_map",

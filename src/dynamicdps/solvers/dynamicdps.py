@@ -12,12 +12,15 @@ from dynamicdps.solvers.data_fidelity import METHODS, DataStep, data_step, inner
 from dynamicdps.solvers.line_search import LINE_SEARCHES, search
 from dynamicdps.solvers.reconstruction import Progress, Reconstruction
 from dynamicdps.solvers.sampler import Run, SamplerConfig, run_samples
+from dynamicdps.solvers.shared_noise import error_growth
 from dynamicdps.solvers.start_level import StartRule, read_start_level
 
 GRADIENTS = ("image", "network")
 ESTIMATES = ("mean", "sample", "deterministic")
 NOISES = ("renewed", "ancestral")
 KEPT = ("last", "best")
+# Of the conjugate gradients in the loop: the next level moves the image by far more than what is left.
+LOOP_TOLERANCE = 1e-2
 
 
 @dataclass(frozen=True)
@@ -36,13 +39,16 @@ class DynamicDPSConfig(SamplerConfig):
             denoiser, the paper's form.
         data_method: of the data step: ``"gauss-newton"``, ``"l-bfgs"`` or ``"gradient"``.
         line_search: ``"wolfe"``, ``"armijo"`` or ``"constant"``.
-        data_iterations: most steps along a direction in each data step.
+        data_iterations: most steps along a direction in each data step; 0 is 1, and 2 for ``estimate="sample"``, where what one
+            step leaves of a bent contrast would be a bias of the draws.
         discrepancy: data steps end at this misfit in standard deviations of the noise; 0 goes to the minimum.
         noise: ``"renewed"``: a share `eta` of the noise's variance is drawn anew (Zhu et al. 2023); ``"ancestral"``: DDIM steps
             with `eta` (Song et al. 2021).
         blend: blend the initial image in, with a share that falls from 1 at the start to 0 at the end (the paper's w).
         keep: return the ``"last"`` estimate of each sample or the one that fits the data ``"best"``.
         spread_scale: factor on the denoiser's error r(sigma) in the data step.
+        through_plane: correlation of the noise between neighbouring slices of a volume, 0 to 1: 1 gives all slices the same noise, 0
+            each its own, which flickers; see `share_noise`. Images that are no volume and ``estimate="sample"`` have independent noise.
     """
 
     samples: int = 8
@@ -54,12 +60,13 @@ class DynamicDPSConfig(SamplerConfig):
     gradient: str = "image"
     data_method: str = "gauss-newton"
     line_search: str = "wolfe"
-    data_iterations: int = 2
+    data_iterations: int = 0
     discrepancy: float = 0.0
     noise: str = "renewed"
     blend: bool = False
     keep: str = "last"
     spread_scale: float = 1.0
+    through_plane: float = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -76,6 +83,8 @@ class DynamicDPSConfig(SamplerConfig):
                 raise ValueError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(allowed)}")
         if self.start_quantile is not None and not 0 <= self.start_quantile <= 1:
             raise ValueError(f"start_quantile is {self.start_quantile}; expected 0 to 1")
+        if self.through_plane > 1:
+            raise ValueError(f"through_plane is {self.through_plane}; expected 0 to 1")
 
 
 def solve_dynamicdps(
@@ -109,6 +118,9 @@ def solve_dynamicdps(
     first = initial_step(measurement, operator, initial, start, config)
     if config.estimate == "deterministic":
         config = replace(config, samples=1, eta=0.0)
+    # A draw is exact with independent noise only.
+    correlation = 0.0 if config.estimate == "sample" else config.through_plane
+    config = replace(config, spread_scale=config.spread_scale * _shared_error(operator, initial, correlation))
     draw = _sample_image if config.gradient == "image" else _sample_network
 
     def sample(run: Run) -> Tensor:
@@ -138,8 +150,16 @@ def solve_dynamicdps(
         start=start,
         warnings=warnings,
         finish=finish if config.estimate == "mean" else None,
+        correlation=correlation,
     )
     return replace(found, operator_calls=found.operator_calls + first.operator_calls + last_calls)
+
+
+def _shared_error(operator: Operator, initial: Tensor, correlation: float) -> float:
+    """Factor on r(sigma): slices of one noise err alike, and a thick slice shows in full what its slices have in common."""
+    if initial.ndim != 5:
+        return 1.0
+    return error_growth(min(round(operator.voxel_factors()[2]), initial.shape[2]), correlation)
 
 
 def initial_step(measurement: Tensor, operator: Operator, initial: Tensor, start: Tensor, config: DynamicDPSConfig) -> DataStep:
@@ -194,7 +214,8 @@ def _sample_image(run: Run, y: Tensor, operator: Operator, x0: Tensor, config: D
                 spread,
                 method=config.data_method,
                 line_search=config.line_search,
-                iterations=config.data_iterations,
+                iterations=config.data_iterations or (2 if config.estimate == "sample" else 1),
+                cg_tolerance=LOOP_TOLERANCE,
                 discrepancy=config.discrepancy,
             )
             run.operator_calls += step.operator_calls

@@ -12,6 +12,7 @@ from dynamicdps.diffusion.sampling import image_generators, noise_like
 from dynamicdps.operators import Operator
 from dynamicdps.solvers.data_fidelity import data_misfit, per_image
 from dynamicdps.solvers.reconstruction import Progress, Reconstruction, TraceStep, check_positive, denoise_images
+from dynamicdps.solvers.shared_noise import share_noise
 
 SPACINGS = ("karras", "log", "cosine")
 PURE_NOISE = 10.0
@@ -45,7 +46,7 @@ class SamplerConfig:
     chunk: int = 8
 
     def __post_init__(self) -> None:
-        check_positive(self, ("eta", "discrepancy", "start_quantile", "jitter"))
+        check_positive(self, ("eta", "discrepancy", "start_quantile", "jitter", "through_plane", "data_iterations"))
         if self.spacing not in SPACINGS:
             raise ValueError(f"the spacing is {self.spacing!r}; expected one of {', '.join(SPACINGS)}")
         if not 0 <= self.eta <= 1:
@@ -79,6 +80,7 @@ class Run:
         chunk: slices a pass.
         nfe: denoiser passes of each image so far.
         nbackward: backward passes.
+        correlation: of the state's noise between neighbouring slices of a volume.
         trace: the steps so far.
     """
 
@@ -90,6 +92,7 @@ class Run:
     tick: Callable[[int], None]
     nfe: Tensor
     nbackward: Tensor
+    correlation: float = 0.0
     operator_calls: int = 0
     trace: list[TraceStep] = field(default_factory=list)
 
@@ -124,11 +127,15 @@ class Run:
         like = self.x if shape is None else self.x.new_empty(tuple(shape))
         return noise_like(like, self.generators)
 
+    def state_noise(self) -> Tensor:
+        """Standard normal noise for the state, which the slices of a volume may share."""
+        return share_noise(self.noise(), self.correlation)
+
     def renew(self, x: Tensor, x0: Tensor, i: int, share: float) -> Tensor:
         """From level i to the next, with a share of the noise's variance drawn anew (Zhu et al. 2023, eq. 14; Zhang et al. 2025)."""
         noise = float((1 - share) ** 0.5) * (x - x0) / per_image(self.levels[i], x)
         if share > 0:
-            noise = noise + float(share**0.5) * self.noise()
+            noise = noise + float(share**0.5) * self.state_noise()
         return x0 + per_image(self.levels[i + 1], x) * noise
 
     def step_down(self, x: Tensor, x0: Tensor, i: int, eta: float) -> Tensor:
@@ -139,7 +146,7 @@ class Run:
         sigma, down = per_image(self.levels[i], x), per_image(self.levels[i + 1], x)
         fresh = eta * down * (1 - (down / sigma) ** 2).clamp_min(0).sqrt()
         kept = (down**2 - fresh**2).clamp_min(0).sqrt()
-        return x0 + kept / sigma * (x - x0) + (fresh * self.noise() if eta > 0 else 0)
+        return x0 + kept / sigma * (x - x0) + (fresh * self.state_noise() if eta > 0 else 0)
 
     def record(self, i: int, misfit: Tensor, step_length: Tensor | None = None, outcome: Tensor | None = None) -> None:
         """Note a finished step; what a solver does not have is 1 (step) or satisfied (outcome)."""
@@ -167,6 +174,7 @@ def run_samples(
     start: Tensor | None = None,
     warnings: Sequence[str] = (),
     finish: Callable[[Tensor, Tensor], Tensor] | None = None,
+    correlation: float = 0.0,
 ) -> Reconstruction:
     """Draw `config.samples` samples and return their mean with the spread.
 
@@ -185,6 +193,7 @@ def run_samples(
         start: start level of each image, ``(batch,)``; by default the configuration's, or pure noise.
         warnings: passed on.
         finish: called with the mean and the last levels; returns the estimate.
+        correlation: of the noise between neighbouring slices of a volume, 0 to 1; see `share_noise`.
     """
     batch, device = len(initial), initial.device
     warm = start is not None or config.start_sigma is not None
@@ -205,8 +214,8 @@ def run_samples(
             if progress is not None:
                 progress(index * config.steps + i + 1, config.samples * config.steps)
 
-        x = centre + per_image(levels[0], centre) * noise_like(centre, generators)
-        run = Run(x, levels, generators, denoiser, config.chunk, tick, nfe, nbackward)
+        x = centre + per_image(levels[0], centre) * share_noise(noise_like(centre, generators), correlation)
+        run = Run(x, levels, generators, denoiser, config.chunk, tick, nfe, nbackward, correlation)
         found = sample(run)
         traces.append(run.trace)
         calls += run.operator_calls
