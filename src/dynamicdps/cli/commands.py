@@ -429,6 +429,79 @@ class Report:
         run(self)
 
 
+@dataclass
+class Cohort:
+    """Enhance all T1w scans of a BIDS dataset, on this machine or a cluster, and make one table of tissue volumes."""
+
+    bids_dir: Annotated[Positional[Path], arg(metavar="BIDS_DIR")]
+    """The dataset, or any folder with --pattern."""
+    out: Annotated[Positional[Path], arg(metavar="OUT")]
+    """Folder for the derivatives, the table and the page; what it holds already is not done again unless something has changed."""
+    subject: tuple[str, ...] = ()
+    """Subjects to take, with or without sub-; all without."""
+    session: tuple[str, ...] = ()
+    """Sessions to take."""
+    acquisition: tuple[str, ...] = ()
+    """Acquisitions (acq-) to take."""
+    pattern: str | None = None
+    """For folders that are no BIDS dataset: which files are scans, such as '*/t1.nii.gz'."""
+    cluster: str = "local"
+    """local, slurm, sge, pbs, lsf, or the address of a running Dask scheduler, tcp://HOST:PORT."""
+    workers: int | None = None
+    """Scans at a time. Without it one a GPU, else as many as cores and memory (4 GB each) allow; for a queue 1."""
+    threads: int = 1
+    """Cores for each worker. Another number may change the last digits of results."""
+    memory: str = "8GB"
+    """Memory of each job (slurm, sge, pbs, lsf)."""
+    walltime: str = "12:00:00"
+    """Time of each job."""
+    queue: str | None = None
+    """Queue or partition of the jobs."""
+    job_directive: tuple[str, ...] = ()
+    """Further directives of the jobs, such as --job-directive=--gres=gpu:1."""
+    job_prologue: tuple[str, ...] = ()
+    """Shell lines of the jobs before the worker, such as 'module load cuda'."""
+    dry_run: bool = False
+    """Only list what would be done."""
+    show_job_script: bool = False
+    """Only print the script that would be submitted for each worker."""
+    mask: str = "auto"
+    """As enhance: where the brain is."""
+    grid: str = "prior"
+    """As enhance: grid of the enhanced scans."""
+    prior: str = "brain-t1w"
+    """Bundled prior or a .safetensors file."""
+    conditional: str = "unet-range"
+    """Bundled conditional model or a .safetensors file."""
+    operator: str | None = None
+    """A degradation's name, an operator's JSON file, or fit. Without it a scan's own .operator.json where there is one, else fit."""
+    solver: str = "dynamicdps"
+    """How to solve; see docs/solvers.md."""
+    samples: int | None = None
+    """Posterior samples to average."""
+    steps: int | None = None
+    """Noise levels from the start down."""
+    estimate: Literal["mean", "sample", "deterministic"] | None = None
+    """As enhance."""
+    start_quantile: float | None = None
+    """As enhance."""
+    start_calibration: Path | None = None
+    """As enhance."""
+    settings: Annotated[tuple[str, ...], arg(name="set")] = ()
+    """More of the solver's settings, as NAME=VALUE."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Type in which the prior computes."""
+    seed: int = 0
+    """Every scan's seed comes from this one and its name."""
+    device: str = "cpu"
+    """cpu, cuda or mps."""
+
+    def run(self) -> None:
+        from dynamicdps.cli.run_cohort import run
+
+        run(self)
+
+
 Command = (
     Annotated[Demo, tyro.conf.subcommand("demo")]
     | Annotated[Enhance, tyro.conf.subcommand("enhance")]
@@ -439,4 +512,5 @@ Command = (
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Benchmark, tyro.conf.subcommand("benchmark")]
     | Annotated[Report, tyro.conf.subcommand("report")]
+    | Annotated[Cohort, tyro.conf.subcommand("cohort")]
 )

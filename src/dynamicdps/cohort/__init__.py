@@ -1,0 +1,28 @@
+"""Many scans: BIDS in, BIDS derivatives and one table out, on one machine or a cluster."""
+
+from dynamicdps.cohort.bids import BidsScan, find_scans
+from dynamicdps.cohort.clusters import ClusterConfig, job_script, open_client, worker_count
+from dynamicdps.cohort.queue import ClusterLostError, in_process, on_cluster
+from dynamicdps.cohort.run import Planned, Summary, plan, run_cohort, write_overview
+from dynamicdps.cohort.work import Enhancer, Outcome, Task, process_scan
+
+__all__ = [
+    "BidsScan",
+    "ClusterConfig",
+    "ClusterLostError",
+    "Enhancer",
+    "Outcome",
+    "Planned",
+    "Summary",
+    "Task",
+    "find_scans",
+    "in_process",
+    "job_script",
+    "on_cluster",
+    "open_client",
+    "plan",
+    "process_scan",
+    "run_cohort",
+    "worker_count",
+    "write_overview",
+]

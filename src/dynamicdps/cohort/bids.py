@@ -1,0 +1,134 @@
+"""T1w scans of a BIDS dataset or of plain folders, and the names of what is derived from them."""
+
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dynamicdps.errors import InputError
+
+# Of BIDS: entities come in this order, and `rec` before all of these.
+AFTER_REC = ("dir", "run", "mod", "echo", "flip", "inv", "mt", "part", "proc", "hemi", "space", "split", "recording", "chunk", "seg", "res")
+RECONSTRUCTION = "dynamicdps"
+ENDINGS = (".nii.gz", ".nii")
+NAME = re.compile(r"sub-[0-9A-Za-z+]+(_[a-z]+-[0-9A-Za-z+]+)*_T1w")
+
+
+@dataclass(frozen=True)
+class BidsScan:
+    """A scan by its entities.
+
+    Attributes:
+        path: the file.
+        source: its place in the dataset, with forward slashes.
+        entities: key and label in the order of the name, ``sub`` first.
+    """
+
+    path: Path
+    source: str
+    entities: tuple[tuple[str, str], ...]
+
+    @property
+    def name(self) -> str:
+        """Entities of the derivatives, ``sub-01_ses-1_rec-dynamicdps``: the scan's own with the reconstruction's."""
+        entities = dict(self.entities)
+        # A scan that has a reconstruction already keeps its label: two of them must not become one.
+        own = (("rec", entities.pop("rec", "") + RECONSTRUCTION),)
+        before = tuple((key, label) for key, label in entities.items() if key not in AFTER_REC)
+        after = tuple((key, label) for key, label in entities.items() if key in AFTER_REC)
+        return "_".join(f"{key}-{label}" for key, label in before + own + after)
+
+    @property
+    def folder(self) -> str:
+        """Where its derivatives lie, ``sub-01/ses-1/anat``."""
+        entities = dict(self.entities)
+        session = f"ses-{entities['ses']}/" if "ses" in entities else ""
+        return f"sub-{entities['sub']}/{session}anat"
+
+    def label(self, key: str) -> str | None:
+        return dict(self.entities).get(key)
+
+    def seed(self, base: int) -> int:
+        """Seed of this scan's randomness, from its name alone: the same for every order and number of workers."""
+        return int.from_bytes(hashlib.sha256(f"{base}/{self.name}".encode()).digest()[:4], "big") >> 1
+
+
+def find_scans(
+    folder: Path,
+    *,
+    subjects: Sequence[str] = (),
+    sessions: Sequence[str] = (),
+    acquisitions: Sequence[str] = (),
+    pattern: str | None = None,
+    leave_out: Path | None = None,
+) -> list[BidsScan]:
+    """T1w scans of a dataset, sorted by name.
+
+    Args:
+        folder: the dataset.
+        subjects: labels to take, with or without ``sub-``; all without.
+        sessions: likewise.
+        acquisitions: likewise.
+        pattern: for folders that are no BIDS dataset: a glob below the folder, such as ``"*/t1.nii.gz"``. The letters and digits of a
+            file's path become its subject's label, unless its name is one of BIDS.
+        leave_out: a folder whose files are no scans: the derivatives.
+
+    Raises:
+        InputError: the folder is missing, holds no such scan, or two files would have one name.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder} is no folder; expected a BIDS dataset; check the path")
+    wanted = {
+        key: {label.removeprefix(f"{key}-") for label in labels}
+        for key, labels in (("sub", subjects), ("ses", sessions), ("acq", acquisitions))
+        if labels
+    }
+    found: dict[str, BidsScan] = {}
+    for path in _files(folder, pattern):
+        if leave_out is not None and path.is_relative_to(leave_out):
+            continue
+        scan = _scan(folder, path, pattern is not None)
+        if scan is None or any(scan.label(key) not in labels for key, labels in wanted.items()):
+            continue
+        if scan.name in found:
+            both = f"{found[scan.name].source} and {scan.source}"
+            raise InputError(f"{both} would both become {scan.name}; expected names that differ in letters or digits; rename one")
+        found[scan.name] = scan
+    if not found:
+        what = f"files {pattern}" if pattern else "sub-*/[ses-*/]anat/*_T1w.nii[.gz]"
+        chosen = "".join(f", {key} {' '.join(sorted(labels))}" for key, labels in wanted.items())
+        raise InputError(f"{folder} holds no scan ({what}{chosen}); expected at least one; check folder and filters, or give --pattern")
+    return [found[name] for name in sorted(found)]
+
+
+def _files(folder: Path, pattern: str | None) -> Iterator[Path]:
+    if pattern is None:
+        for place in ("sub-*/anat", "sub-*/ses-*/anat"):
+            yield from folder.glob(f"{place}/sub-*_T1w.nii*")
+        return
+    if Path(pattern).is_absolute() or ".." in Path(pattern).parts:
+        raise InputError(f"the pattern {pattern!r} leads out of {folder}; expected a glob below it such as '*/t1.nii.gz'; change --pattern")
+    yield from (path for path in folder.glob(pattern) if path.is_file())
+
+
+def _scan(folder: Path, path: Path, plain: bool) -> BidsScan | None:
+    """A file as a scan; `None` for one whose name is none."""
+    source = path.relative_to(folder).as_posix()
+    stem = _stem(path.name)
+    if stem is None:
+        return None
+    if NAME.fullmatch(stem):
+        entities = tuple((key, label) for key, _, label in (part.partition("-") for part in stem.split("_")[:-1]))
+        return BidsScan(path, source, entities)
+    if not plain:
+        return None
+    label = "".join(filter(str.isalnum, source.removesuffix(path.name) + stem)).encode("ascii", "ignore").decode()
+    return BidsScan(path, source, (("sub", label),)) if label else None
+
+
+def _stem(name: str) -> str | None:
+    for ending in ENDINGS:
+        if name.endswith(ending) and not name.startswith("."):
+            return name.removesuffix(ending)
+    return None

@@ -1,0 +1,120 @@
+"""Where the files of an enhanced scan go: BIDS derivatives, all of a scan's or none."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dynamicdps import __version__
+from dynamicdps.cohort.bids import BidsScan
+from dynamicdps.cohort.state import ScanState
+from dynamicdps.diffusion.model_file import write_json
+
+BIDS_VERSION = "1.10.0"
+SUFFIX = "T1w"
+REPORT = "report.html"
+# What an enhancer may leave in its folder, and what BIDS calls it. The measurement is the source itself and is not kept twice.
+FILES = {
+    "enhanced.nii.gz": "T1w.nii.gz",
+    "enhanced_brain.nii.gz": "desc-brain_T1w.nii.gz",
+    "initial.nii.gz": "desc-initial_T1w.nii.gz",
+    "residual.nii.gz": "desc-residual_T1w.nii.gz",
+    "uncertainty.nii.gz": "desc-uncertainty_T1w.nii.gz",
+    "brain_mask.nii.gz": "label-brain_probseg.nii.gz",
+    REPORT: REPORT,
+}
+# What lies in the folder beside BIDS files.
+NOT_BIDS = ("cohort.tsv", "cohort.json", "timing.tsv", "index.html", "run.json", "*_report.html")
+README = """Enhanced T1-weighted scans by DynamicDPS. Research use only, not for diagnosis or treatment.
+
+Each enhanced scan is named *_rec-dynamicdps_T1w.nii.gz; the JSON file of the same name says how it was made, *_report.html shows it.
+cohort.tsv is the table of tissue volumes (cohort.json explains its columns), index.html its page.
+"""
+
+
+def place_of(scan: BidsScan, ending: str) -> str:
+    """A derivative's place in the output folder."""
+    return f"{scan.folder}/{scan.name}_{ending}"
+
+
+def sidecar(scan: BidsScan, facts: Mapping[str, Any], *, seed: int, input_hash: str, parameters: str) -> dict[str, Any]:
+    """The JSON file beside an enhanced scan.
+
+    Args:
+        scan: the source.
+        facts: of the enhancer: operator, models, solver, settings, warnings and more.
+        seed: of its randomness.
+        input_hash: of the source's contents.
+        parameters: hash of settings, models and version.
+    """
+    return {
+        "Description": "Enhanced by posterior sampling under the scanner's forward model",
+        "Sources": [f"bids:raw:{scan.source}"],
+        "DynamicDPS": {"version": __version__, "seed": seed, "input": input_hash, "parameters": parameters, **facts},
+    }
+
+
+def publish(scan: BidsScan, made: Path, out: Path, state: ScanState, previous: ScanState | None) -> ScanState:
+    """Move a scan's files to their places, the sidecar last, and write its state.
+
+    A run that is ended in between leaves the state "publishing", which makes the next run do the scan again.
+
+    Args:
+        scan: the source.
+        made: folder of the enhancer's files, with the sidecar as ``sidecar.json``; on the file system of `out`.
+        out: folder of the derivatives.
+        state: what to write; its outputs are found here.
+        previous: the scan's state before, whose files are replaced.
+
+    Raises:
+        FileNotFoundError: the folder has been taken away by a run that has begun since.
+    """
+    endings = {name: ending for name, ending in FILES.items() if (made / name).is_file()} | {"sidecar.json": f"{SUFFIX}.json"}
+    outputs = {place_of(scan, ending): (made / name).stat().st_size for name, ending in endings.items()}
+    before = {} if previous is None else previous.outputs
+    state_now = ScanState(**{**vars(state), "status": "publishing", "outputs": before | outputs})
+    state_now.save(out)
+    withdraw(before, out)
+    (out / scan.folder).mkdir(parents=True, exist_ok=True)
+    for name, ending in endings.items():
+        (made / name).replace(out / place_of(scan, ending))
+    done = ScanState(**{**vars(state), "status": "done", "outputs": outputs})
+    done.save(out)
+    return done
+
+
+def withdraw(outputs: Mapping[str, int], out: Path) -> None:
+    """Delete a scan's files, the sidecar first: whoever finds it finds the others too."""
+    for place in sorted(outputs, key=lambda place: not place.endswith(".json")):
+        (out / place).unlink(missing_ok=True)
+
+
+def write_description(out: Path, dataset: Path) -> None:
+    """dataset_description.json, README and .bidsignore of the derivatives.
+
+    Args:
+        out: their folder.
+        dataset: the sources'; the links between both are relative, so that they can be moved together.
+    """
+    link = Path(os.path.relpath(dataset.resolve(), out.resolve())).as_posix()
+    values = {
+        "Name": "DynamicDPS: enhanced T1-weighted scans",
+        "BIDSVersion": BIDS_VERSION,
+        "DatasetType": "derivative",
+        "GeneratedBy": [{"Name": "DynamicDPS", "Version": __version__, "Description": "Enhancement of low-field and other poor MRI scans"}],
+        "SourceDatasets": [{"URL": link}],
+        "DatasetLinks": {"raw": link},
+    }
+    write_json(out / "dataset_description.json", values)
+    write_text(out / "README", README)
+    write_text(out / ".bidsignore", "".join(f"{name}\n" for name in NOT_BIDS))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write beside and move."""
+    partial = path.with_name(f".partial-{path.name}")
+    try:
+        partial.write_text(text, encoding="utf-8", errors="replace")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,126 @@
+"""The page of a study: one row a scan, the ones to look at first."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from dynamicdps import __version__
+from dynamicdps.report.page import environment, policy, static_asset
+
+NAME = "index.html"
+# A browser stays quick with so many rows, and the page below some 10 MB.
+MAX_ROWS = 5000
+MAX_PICTURES = 1500
+
+
+@dataclass(frozen=True)
+class IndexColumn:
+    """A column of numbers.
+
+    Attributes:
+        key: of the rows.
+        heading: what the page calls it.
+        unit: of the numbers as shown.
+        scale: number shown for 1 of the rows' units.
+        digits: after the point.
+    """
+
+    key: str
+    heading: str
+    unit: str = ""
+    scale: float = 1.0
+    digits: int = 2
+
+
+COLUMNS = (
+    IndexColumn("csf", "CSF", "ml", 1e-3, 1),
+    IndexColumn("gm", "Grey matter", "ml", 1e-3, 1),
+    IndexColumn("wm", "White matter", "ml", 1e-3, 1),
+    IndexColumn("data_misfit", "Data misfit"),
+    IndexColumn("start_sigma", "Start level", digits=3),
+    IndexColumn("outlier", "Outlier score", digits=1),
+)
+
+
+@dataclass(frozen=True)
+class IndexRow:
+    """A row as it is shown: its link is empty without a report, its picture (base64 of a JPEG) without one."""
+
+    name: str
+    link: str
+    picture: str
+    status: str
+    cells: list[tuple[str, str, str]]
+    flags: list[str]
+    text: str
+
+
+def write_index(out: Path, rows: Sequence[Mapping[str, Any]], reports: Mapping[str, str], thumbnails: Path) -> Path:
+    """Write ``index.html``: self-contained but for the links to the reports, without network; the same rows give the same bytes.
+
+    Args:
+        out: folder of the page.
+        rows: with ``scan``, ``status``, ``flags``, ``warnings``, ``reason`` and the keys of `COLUMNS`, `None` where unknown.
+        reports: place of each scan's report below `out`, by scan.
+        thumbnails: folder of ``SCAN.jpg``.
+    """
+    ordered = sorted(rows, key=_urgency)
+    shown = [_row(row, reports, thumbnails if index < MAX_PICTURES else None) for index, row in enumerate(ordered[:MAX_ROWS])]
+    style, script = static_asset("report.css"), static_asset("index.js")
+    page = (
+        environment()
+        .get_template("index.html.j2")
+        .render(
+            rows=shown,
+            total=len(rows),
+            done=sum(row["status"] == "done" for row in rows),
+            failed=sum(row["status"] == "failed" for row in rows),
+            flagged=sum(row["status"] == "done" and bool(row["flags"]) for row in rows),
+            columns=COLUMNS,
+            style=style,
+            script=script,
+            policy=policy(style, [script]),
+            version=__version__,
+        )
+    )
+    path, partial = out / NAME, out / f".partial-{NAME}"
+    try:
+        partial.write_text(page, encoding="utf-8", errors="replace")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def _urgency(row: Mapping[str, Any]) -> tuple[bool, bool, float, str]:
+    """Failures first, then flagged scans, each from the most unusual on."""
+    return row["status"] != "failed", not row["flags"], -(row["outlier"] or 0.0), str(row["scan"])
+
+
+def _row(row: Mapping[str, Any], reports: Mapping[str, str], thumbnails: Path | None) -> IndexRow:
+    name = str(row["scan"])
+    picture = b""
+    if thumbnails is not None and (thumbnails / f"{name}.jpg").is_file():
+        picture = (thumbnails / f"{name}.jpg").read_bytes()
+    return IndexRow(
+        name=name,
+        link=quote(reports.get(name, "")),
+        picture=base64.b64encode(picture).decode("ascii"),
+        status=str(row["status"]),
+        cells=[_cell(row, column) for column in COLUMNS],
+        flags=str(row["flags"]).split(",") if row["flags"] else [],
+        text=str(row["reason"] or row["warnings"] or ""),
+    )
+
+
+def _cell(row: Mapping[str, Any], column: IndexColumn) -> tuple[str, str, str]:
+    """What is sorted by, what is shown, and the interval below it."""
+    value = row.get(column.key)
+    if value is None:
+        return "", "", ""
+    ends = [row.get(f"{column.key}_{end}") for end in ("low", "high")]
+    texts = [f"{end * column.scale:.{column.digits}f}" for end in ends if end is not None]
+    return repr(float(value)), f"{value * column.scale:.{column.digits}f}", " to ".join(texts)

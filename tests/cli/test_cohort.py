@@ -1,0 +1,148 @@
+"""`dynamicdps cohort`: a tiny study with tiny models, and what it refuses."""
+
+import json
+import re
+from contextlib import nullcontext
+from fnmatch import fnmatch
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from bidsschematools import rules, schema
+
+from dynamicdps.cli import main
+from dynamicdps.cohort import in_process
+from dynamicdps.conditional import train_unet
+from dynamicdps.diffusion import NetworkConfig, TrainingConfig, train_prior
+from dynamicdps.volumes import load
+from tests.cohort.made import Stub, contents, make_study
+from tests.conftest import make_phantom
+
+TINY = NetworkConfig(channels=(16, 16), residual_blocks=(1, 1), attention=(False, False), norm_groups=8)
+STEPS = TrainingConfig(steps=2, checkpoint_every=2, bfloat16=False)
+SCAN = "sub-01/anat/sub-01_T1w.nii.gz"
+ENHANCED = "sub-01/anat/sub-01_rec-dynamicdps"
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    return make_study(tmp_path / "study", 2)
+
+
+@pytest.fixture
+def stub(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An enhancer that takes no time, in this process."""
+    monkeypatch.setattr("dynamicdps.cli.run_cohort.open_client", lambda config: nullcontext(SimpleNamespace(dashboard_link="")))
+    monkeypatch.setattr("dynamicdps.cli.run_cohort.on_cluster", lambda client, tasks, enhancer: in_process(tasks, Stub()))
+
+
+@cache
+def bids_patterns() -> list[re.Pattern[str]]:
+    """File names of raw data and of derivatives, by the standard's own schema."""
+    known = schema.load_schema()
+    files = known.rules.files
+    found = [rule for group in (files.common, files.raw, files.deriv) for rule in rules.regexify_filename_rules(group, known, level=2)]
+    return [re.compile(rule["regex"]) for rule in found]
+
+
+def no_bids_names(out: Path) -> list[str]:
+    """Files whose name is none of BIDS, without those that .bidsignore names."""
+    ignored = (out / ".bidsignore").read_text().split()
+    names = [name for name in contents(out) if not any(fnmatch(Path(name).name, pattern) for pattern in [*ignored, ".bidsignore"])]
+    assert names
+    return [name for name in names if not any(pattern.fullmatch(name) for pattern in bids_patterns())]
+
+
+def test_a_study(stub: None, study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    command = ["cohort", str(study), str(out), "--workers", "1"]
+    assert main([*command, "--dry-run"]) == 0
+    assert "3 of 3 scans to do" in capsys.readouterr().out
+    assert not out.exists()
+    assert main(command) == 0
+    assert "3 scans: 3 enhanced, 0 unchanged, 0 failed" in capsys.readouterr().out
+    assert no_bids_names(out) == []
+    values = json.loads((out / "run.json").read_text())
+    assert (values["command"], values["exit"], values["enhanced"], values["failures"]) == ("cohort", 0, 3, {})
+    assert main([*command, "--subject", "02", "--session", "2", "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "unchanged     sub-02/ses-2/anat/sub-02_ses-2_T1w.nii.gz" in said
+    assert "0 of 1 scans to do" in said
+
+
+def test_a_failure_is_told_at_the_end(stub: None, study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (study / SCAN).write_bytes(b"not an image")
+    out = tmp_path / "out"
+    with pytest.raises(SystemExit) as stopped:
+        main(["cohort", str(study), str(out), "--workers", "1"])
+    assert stopped.value.code == 1
+    said = capsys.readouterr().out
+    assert "3 scans: 2 enhanced, 0 unchanged, 1 failed" in said
+    assert f"failed: {SCAN}: {SCAN} cannot be read as an image" in said
+    assert json.loads((out / "run.json").read_text())["exit"] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["--solver", "none-such"], "data-step"),
+        (["--prior", "none-such"], "none-such"),
+        (["--subject", "99"], "holds no scan"),
+        (["--cluster", "none-such"], "slurm"),
+        (["--workers", "0"], "workers"),
+        (["--threads", "0"], "threads"),
+        (["--pattern", "../*"], "--pattern"),
+        (["--show-job-script"], "no job script"),
+    ],
+)
+def test_what_is_refused(
+    arguments: list[str], word: str, stub: None, study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["cohort", str(study), str(tmp_path / "out"), *arguments]) == 2
+    said = capsys.readouterr().err
+    assert word in said
+    assert "expected" in said
+    assert len(said.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_job_script(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Printed as it is, brackets and all."""
+    command = ["cohort", "anywhere", str(tmp_path), "--cluster", "lsf", "--threads", "2", "--show-job-script"]
+    assert main(command) == 0
+    assert '#BSUB -R "span[hosts=1]"' in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_study_enhanced_by_workers(scan_files: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The real enhancer with tiny models: the same bytes from one worker and from two, and from a run that is gone on with."""
+    prior = train_prior(scan_files, tmp_path / "prior", network_config=TINY, config=STEPS)
+    unet = train_unet(scan_files, tmp_path / "unet", network_config=TINY, config=STEPS)
+    study = tmp_path / "study"
+    for number in (1, 2):
+        good = make_phantom(seed=number).save(tmp_path / f"good-{number}.nii.gz")
+        poor = study / f"sub-{number:02d}/anat/sub-{number:02d}_T1w.nii.gz"
+        assert main(["simulate", str(good), "--out", str(poor), "--seed", str(number)]) == 0
+    options = ["--prior", str(prior), "--conditional", str(unet), "--samples", "2", "--steps", "2", "--mask", "none"]
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert main(["cohort", str(study), str(one), "--workers", "1", *options]) == 0
+    assert main(["cohort", str(study), str(two), "--workers", "2", "--subject", "02", *options]) == 0
+    assert main(["cohort", str(study), str(two), "--workers", "2", *options]) == 0
+    assert "2 scans: 1 enhanced, 1 unchanged, 0 failed" in capsys.readouterr().out
+    assert contents(one) == contents(two)
+    assert no_bids_names(one) == []
+    for ending in ("T1w.nii.gz", "desc-initial_T1w.nii.gz", "desc-residual_T1w.nii.gz", "desc-uncertainty_T1w.nii.gz", "report.html"):
+        assert (one / f"{ENHANCED}_{ending}").is_file()
+    assert load(one / f"{ENHANCED}_T1w.nii.gz").shape == (48, 56, 12)
+    about = json.loads((one / f"{ENHANCED}_T1w.json").read_text())["DynamicDPS"]
+    assert set(about["models"]) == {"prior", "conditional"}
+    assert about["operator"]["type"] == "LowField"
+    assert about["command"].startswith(f"dynamicdps enhance {SCAN} --out DIR")
+    page = (one / f"{ENHANCED}_report.html").read_text()
+    assert str(tmp_path) not in page
+    assert about["command"] in page
+    header, row, _ = ((one / "cohort.tsv").read_text()).splitlines()
+    values = dict(zip(header.split("\t"), row.split("\t"), strict=True))
+    assert float(values["csf"]) > 0
+    assert float(values["data_misfit"]) > 0

@@ -1,0 +1,90 @@
+"""A study of phantoms, and an enhancer that takes no time."""
+
+import hashlib
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dynamicdps.cohort import BidsScan, Enhancer, Outcome, Task
+from dynamicdps.cohort.state import ScanState
+from dynamicdps.volumes import load
+from tests.conftest import make_phantom
+
+SMALL = (16, 18, 6)
+
+
+@dataclass(frozen=True)
+class Stub:
+    """Adds noise of the seed; sleeps or dies where it is told to."""
+
+    strength: float = 0.01
+    seconds: float = 0.0
+    deadly: str = ""
+    once: str = ""
+    samples: int = 0
+
+    def __call__(self, scan: Path, folder: Path, *, source: str, seed: int) -> Mapping[str, Any]:
+        volume = load(scan)
+        random = np.random.default_rng(seed)
+        time.sleep(self.seconds)
+        if self.deadly and self.deadly in source:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.once and not Path(self.once).exists():
+            Path(self.once).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        noisy = [
+            volume.with_data(np.where(volume.data > 0, volume.data + self.strength * random.standard_normal(volume.shape), 0))
+            for _ in range(max(1, self.samples))
+        ]
+        noisy[0].save(folder / "enhanced.nii.gz")
+        volume.save(folder / "initial.nii.gz")
+        if self.samples > 1:
+            import nibabel as nib
+
+            stack = np.stack([each.data for each in noisy], axis=-1)
+            nib.save(nib.Nifti1Image(stack, volume.affine), folder / "samples.nii.gz")
+        (folder / "report.html").write_text(f"<!doctype html><title>{source}</title>", encoding="utf-8")
+        return {"data_misfit": 1.0 + self.strength, "start_sigma": 0.1, "warnings": [], "models": {"prior": "0" * 64}, "seed": seed}
+
+    def parameters(self) -> Mapping[str, Any]:
+        return {"strength": self.strength, "samples": self.samples}
+
+
+def make_study(folder: Path, subjects: int = 3) -> Path:
+    """A BIDS dataset; the second subject has two sessions."""
+    for number in range(1, subjects + 1):
+        for session in ("1", "2") if number == 2 else (None,):
+            name = f"sub-{number:02d}" + (f"_ses-{session}" if session else "")
+            place = folder / name.replace("_", "/") / "anat"
+            make_phantom(SMALL, seed=number + 10 * int(session or 0)).save(place / f"{name}_T1w.nii.gz")
+    (folder / "dataset_description.json").write_text(json.dumps({"Name": "phantoms", "BIDSVersion": "1.10.0"}), encoding="utf-8")
+    return folder
+
+
+def contents(out: Path) -> dict[str, str]:
+    """Hashes of all files that must not depend on how the work was done."""
+    apart = {"timing.tsv", "run.json"}
+    return {
+        path.relative_to(out).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(out.rglob("*"))
+        if path.is_file() and ".cohort" not in path.parts and path.name not in apart
+    }
+
+
+def no_work(task: Task, enhancer: Enhancer) -> Outcome:
+    """What costs nothing but its way through the cluster."""
+    return Outcome(ScanState(task.scan.name, task.scan.source, "done"))
+
+
+def made_up_tasks(count: int, out: Path) -> Iterator[Task]:
+    """Tasks of scans that do not exist."""
+    for number in range(count):
+        scan = BidsScan(out / f"{number}.nii", f"{number}.nii", (("sub", str(number)),))
+        yield Task(scan, out, out, "", number)

@@ -1,0 +1,289 @@
+"""What a run does, does again, and leaves: with an enhancer that takes no time, in this process."""
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dynamicdps.cohort import Enhancer, Outcome, Summary, Task, find_scans, in_process, plan, run_cohort
+from dynamicdps.cohort.state import read_state, state_path
+from dynamicdps.errors import InputError
+from dynamicdps.volumes import load
+from tests.cohort.made import Stub, contents, make_study
+
+NAME = "sub-01_rec-dynamicdps"
+SCAN = "sub-01/anat/sub-01_T1w.nii.gz"
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    return make_study(tmp_path / "study")
+
+
+def run(study: Path, out: Path, enhancer: Enhancer | None = None, **options: Any) -> Summary:
+    return run_cohort(find_scans(study), study, out, enhancer or Stub(), in_process, **options)
+
+
+def rows(out: Path) -> list[dict[str, str]]:
+    header, *lines = (out / "cohort.tsv").read_text().splitlines()
+    return [dict(zip(header.split("\t"), line.split("\t"), strict=True)) for line in lines]
+
+
+def test_what_is_written(study: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    summary = run(study, out)
+    assert (summary.scans, summary.enhanced, summary.unchanged, summary.failures) == (4, 4, 0, [])
+    written = set(contents(out))
+    assert {f"sub-01/anat/{NAME}_{end}" for end in ("T1w.nii.gz", "T1w.json", "desc-initial_T1w.nii.gz", "report.html")} <= written
+    assert "sub-02/ses-1/anat/sub-02_ses-1_rec-dynamicdps_T1w.nii.gz" in written
+    assert {"dataset_description.json", "README", ".bidsignore", "cohort.tsv", "cohort.json", "index.html"} <= written
+    assert not list(out.rglob("*partial*"))
+    assert not list((out / ".cohort").glob("work-*"))
+    about = json.loads((out / f"sub-01/anat/{NAME}_T1w.json").read_text())
+    assert about["Sources"] == [f"bids:raw:{SCAN}"]
+    assert about["DynamicDPS"]["models"] == {"prior": "0" * 64}
+    assert len(about["DynamicDPS"]["input"]) == 64
+    description = json.loads((out / "dataset_description.json").read_text())
+    assert (description["DatasetType"], description["GeneratedBy"][0]["Name"]) == ("derivative", "DynamicDPS")
+    assert (out / description["DatasetLinks"]["raw"]).resolve() == study.resolve()
+
+
+def test_a_rerun_does_nothing(study: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(study, out)
+    before, times = contents(out), {path: path.stat().st_mtime_ns for path in out.rglob("sub-*")}
+    summary = run(study, out)
+    assert (summary.enhanced, summary.unchanged) == (0, 4)
+    assert contents(out) == before
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("sub-*")} == times
+
+
+def test_only_what_is_missing_or_changed_is_done(study: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(study, out)
+    before = contents(out)
+    (out / f"sub-01/anat/{NAME}_desc-initial_T1w.nii.gz").unlink()
+    assert run(study, out).enhanced == 1
+    assert contents(out) == before
+    # Touched, but the same: its hash is taken again and nothing is done.
+    os.utime(study / SCAN)
+    summary = run(study, out)
+    assert (summary.enhanced, summary.unchanged) == (0, 4)
+    scan = load(study / SCAN)
+    scan.with_data(scan.data * 2).save(study / SCAN)
+    assert run(study, out).enhanced == 1
+    changed = {name for name, digest in contents(out).items() if before.get(name) != digest}
+    assert {name for name in changed if name.startswith("sub-")} == {
+        f"sub-01/anat/{NAME}_{end}" for end in ("T1w.nii.gz", "T1w.json", "desc-initial_T1w.nii.gz")
+    }
+    # What is read beside a scan counts as well.
+    (study / SCAN.replace(".nii.gz", ".json")).write_text('{"MagneticFieldStrength": 0.3}')
+    assert run(study, out).enhanced == 1
+
+
+def test_other_parameters_or_seeds_do_all_again(study: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(study, out)
+    assert run(study, out, Stub(strength=0.02)).enhanced == 4
+    assert run(study, out, Stub(strength=0.02), seed=1).enhanced == 4
+    assert run(study, out, Stub(strength=0.02, seconds=0.001), seed=1).unchanged == 4
+
+
+def test_files_that_are_no_longer_made_go(study: Path, tmp_path: Path) -> None:
+    class Less(Stub):
+        def __call__(self, scan: Path, folder: Path, *, source: str, seed: int) -> Mapping[str, Any]:
+            facts = super().__call__(scan, folder, source=source, seed=seed)
+            (folder / "initial.nii.gz").unlink()
+            return facts
+
+    out = tmp_path / "out"
+    run(study, out)
+    run(study, out, Less(strength=0.02))
+    assert not list(out.rglob("*desc-initial*"))
+
+
+def test_a_corrupt_scan_fails_alone(study: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(study, out)
+    whole = (study / SCAN).read_bytes()
+    (study / SCAN).write_bytes(whole[: len(whole) // 2])
+    (failure,) = run(study, out).failures
+    assert failure.name == NAME
+    assert "expected a NIfTI file" in failure.reason
+    assert str(tmp_path) not in failure.reason
+    table = rows(out)
+    assert [row["status"] for row in table] == ["failed", "done", "done", "done"]
+    assert table[0]["reason"] == failure.reason
+    # What an older content of it had given is not taken for its result.
+    assert not list((out / "sub-01").rglob("*.*"))
+    (study / SCAN).write_bytes(whole)
+    summary = run(study, out)
+    assert (summary.enhanced, summary.unchanged, summary.failures) == (1, 3, [])
+
+
+def test_a_fault_of_the_program_fails_one_scan_and_keeps_its_trace(study: Path, tmp_path: Path) -> None:
+    class Faulty(Stub):
+        def __call__(self, scan: Path, folder: Path, *, source: str, seed: int) -> Mapping[str, Any]:
+            if source == SCAN:
+                raise KeyError("x")
+            return super().__call__(scan, folder, source=source, seed=seed)
+
+    out = tmp_path / "out"
+    (failure,) = run(study, out, Faulty()).failures
+    assert failure.reason == "a fault of the program: KeyError: 'x'"
+    assert "Traceback" in (out / f".cohort/errors/{NAME}.txt").read_text()
+
+
+def test_a_full_disk_fails_scans_and_keeps_the_finished(study: Path, tmp_path: Path) -> None:
+    class Full(Stub):
+        def __call__(self, scan: Path, folder: Path, *, source: str, seed: int) -> Mapping[str, Any]:
+            if "sub-01" not in source:
+                (folder / "enhanced.nii.gz").write_bytes(b"half")
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return super().__call__(scan, folder, source=source, seed=seed)
+
+    out = tmp_path / "out"
+    summary = run(study, out, Full())
+    assert summary.enhanced == 1
+    assert {failure.reason.split(";")[0] for failure in summary.failures} == {"there is no space left for the results"}
+    assert sorted(path.name for path in out.rglob("*_T1w.nii.gz") if "desc" not in path.name) == [f"{NAME}_T1w.nii.gz"]
+    run(study, out)
+    whole = tmp_path / "whole"
+    run(study, whole)
+    assert contents(out) == contents(whole)
+
+
+@pytest.mark.parametrize("stop", [0, 1, 3])
+def test_an_interrupted_run_keeps_what_is_finished_and_goes_on(stop: int, study: Path, tmp_path: Path) -> None:
+    def interrupted(tasks: Iterator[Task], enhancer: Enhancer) -> Iterator[Outcome]:
+        for index, outcome in enumerate(in_process(tasks, enhancer)):
+            if index == stop:
+                raise KeyboardInterrupt
+            yield outcome
+
+    out, whole = tmp_path / "out", tmp_path / "whole"
+    with pytest.raises(KeyboardInterrupt):
+        run_cohort(find_scans(study), study, out, Stub(), interrupted)
+    assert len(rows(out)) == stop + 1
+    summary = run(study, out)
+    assert (summary.unchanged, summary.enhanced) == (stop + 1, 3 - stop)
+    run(study, whole)
+    assert contents(out) == contents(whole)
+
+
+@pytest.mark.parametrize("moved", range(4))
+def test_a_run_that_dies_while_files_are_moved(moved: int, study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `kill -9` would leave it, after each of the moves."""
+    out, whole = tmp_path / "out", tmp_path / "whole"
+    run(study, whole, Stub(strength=0.02))
+    run(study, out)
+
+    class KilledError(BaseException):
+        pass
+
+    replace_file, count = Path.replace, iter(range(1000))
+
+    def dying(self: Path, target: Path) -> Path:
+        if target.name.startswith("sub-") and target.suffix != ".jpg" and ".cohort" not in target.parts and next(count) == moved:
+            raise KilledError
+        return replace_file(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", dying)
+        patch.setattr("dynamicdps.cohort.run.write_overview", lambda out, failures: None)
+        with pytest.raises(KilledError):
+            run(study, out, Stub(strength=0.02))
+    # An unfinished scan has no sidecar: it comes last.
+    assert not (out / f"sub-01/anat/{NAME}_T1w.json").exists()
+    state = read_state(state_path(out, NAME))
+    assert state is not None
+    assert state.status == "publishing"
+    # Even where the old settings come back: some files may be of the new ones.
+    assert run(study, out).enhanced == 1
+    run(study, out, Stub(strength=0.02))
+    assert contents(out) == contents(whole)
+
+
+def test_the_order_of_scans_is_of_no_matter(study: Path, tmp_path: Path) -> None:
+    def reversed_order(tasks: Iterator[Task], enhancer: Enhancer) -> Iterator[Outcome]:
+        return in_process(iter(list(tasks)[::-1]), enhancer)
+
+    one, two = tmp_path / "one", tmp_path / "two"
+    run(study, one)
+    run_cohort(find_scans(study), study, two, Stub(), reversed_order)
+    assert contents(one) == contents(two)
+
+
+def test_a_part_of_the_study_is_added_to_the_table(study: Path, tmp_path: Path) -> None:
+    out, whole = tmp_path / "out", tmp_path / "whole"
+    run(study, whole)
+    for subject in ("02", "01", "03"):
+        run_cohort(find_scans(study, subjects=[subject]), study, out, Stub(), in_process)
+    assert contents(out) == contents(whole)
+    shutil.rmtree(out / "sub-03")
+    run_cohort(find_scans(study, subjects=["01"]), study, out, Stub(), in_process)
+    assert [row["participant_id"] for row in rows(out)] == ["sub-01", "sub-02", "sub-02"]
+
+
+def test_results_of_a_run_that_was_taken_over_are_thrown_away(study: Path, tmp_path: Path) -> None:
+    """A worker that outlives its client must not write over what the next run has made."""
+    from dynamicdps.cohort import process_scan
+
+    out = tmp_path / "out"
+    run(study, out)
+    before = contents(out)
+    task = replace(plan(find_scans(study), out, Stub(strength=0.5), seed=0)[0].task, work=out / ".cohort/work-of-a-dead-run")
+    assert process_scan(task, Stub(strength=0.5)).state.status == "failed"
+    assert contents(out) == before
+
+    class Late(Stub):
+        def __call__(self, scan: Path, folder: Path, *, source: str, seed: int) -> Mapping[str, Any]:
+            # The next run takes the folder away; saving a volume makes it again.
+            shutil.rmtree(task.work)
+            return super().__call__(scan, folder, source=source, seed=seed)
+
+    task.work.mkdir()
+    (task.work / "alive").touch()
+    assert process_scan(task, Late(strength=0.5)).state.status == "failed"
+    assert contents(out) == before
+    assert not task.work.exists()
+    assert run(study, out).unchanged == 4
+
+
+def test_a_plan_writes_nothing(study: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert [each.reason for each in plan(find_scans(study), out, Stub(), seed=0)] == ["new"] * 4
+    assert not out.exists()
+    run(study, out)
+    (study / SCAN).write_bytes(b"")
+    assert [each.reason for each in plan(find_scans(study), out, Stub(), seed=0)] == ["changed", *["unchanged"] * 3]
+    run(study, out)
+    assert plan(find_scans(study), out, Stub(), seed=0)[0].reason == "failed before"
+
+
+def test_a_folder_that_cannot_be_written(study: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="cannot write into"):
+        run(study, tmp_path / "file" / "out")
+
+
+def test_intervals_come_from_samples(study: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(study, out)
+    assert rows(out)[0]["gm_low"] == "n/a"
+    run(study, out, Stub(strength=0.1, samples=4))
+    row = rows(out)[0]
+    for tissue in ("csf", "gm", "wm"):
+        assert float(row[f"{tissue}_low"]) <= float(row[f"{tissue}_high"])
+    assert any(float(row[f"{tissue}_low"]) < float(row[f"{tissue}_high"]) for tissue in ("csf", "gm", "wm"))
+    brain = load(out / f"sub-01/anat/{NAME}_T1w.nii.gz").data
+    # Voxels of 1 mm: the three volumes are those of the brain.
+    total = sum(float(row[tissue]) for tissue in ("csf", "gm", "wm"))
+    assert total == pytest.approx(np.count_nonzero(brain), rel=0.02)
