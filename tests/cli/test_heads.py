@@ -45,6 +45,8 @@ def test_enhance_keeps_the_head_around_the_brain(scan: Path, head: Head, models:
     size = np.array(enhanced.shape) * enhanced.spacing
     assert (size >= np.array(head.volume.shape) * head.volume.spacing - 1e-3).all()
     assert (np.array(brain.shape) < np.array(enhanced.shape))[:2].all()
+    # The brain's own file holds nothing around it.
+    assert not brain.data[:, :, brain.shape[2] // 2][:5].any()
     outside = load(out / "enhanced.nii.gz").data[:20].max()
     assert outside > 0.5 * head.volume.data[:10].max()
     record = json.loads((out / "run.json").read_text())

@@ -1,6 +1,5 @@
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -8,7 +7,8 @@ from torch import Tensor
 from dynamicdps.evaluation import through_plane_roughness
 from dynamicdps.operators import LowField, add_noise
 from dynamicdps.solvers import DynamicDPSConfig, Reconstruction, make_config, sampler, solve_dynamicdps
-from dynamicdps.solvers.shared_noise import error_growth, share_noise
+from dynamicdps.solvers.data_fidelity import data_step
+from dynamicdps.solvers.shared_noise import ErrorCorrelation, share_noise
 from tests.properties import input_error
 
 DEPTH, HEIGHT, WIDTH = 12, 16, 12
@@ -62,15 +62,34 @@ def test_whole_correlation_is_one_noise_and_none_is_untouched() -> None:
     assert torch.equal(share_noise(noise[:, :, 0], 1.0), noise[:, :, 0])
 
 
-@pytest.mark.parametrize("correlation", [0.0, 0.3, 0.9, 1.0])
-@pytest.mark.parametrize("slices", [1, 2, 5])
-def test_error_of_a_mean_is_that_of_its_covariance(slices: int, correlation: float) -> None:
-    """Standard deviation of the mean with covariance ``c^|i - j|`` over that with the identity."""
-    place = np.arange(slices)
-    covariance = correlation ** np.abs(place[:, None] - place)
-    weights = np.full(slices, 1 / slices)
-    expected = np.sqrt(weights @ covariance @ weights / (weights @ weights))
-    assert error_growth(slices, correlation) == pytest.approx(expected)
+@pytest.mark.parametrize("correlation", [0.0, 0.5, 1.0])
+def test_the_correlation_of_errors_is_a_covariance_with_its_factor_and_inverse(correlation: float) -> None:
+    errors = ErrorCorrelation.between_slices(12, correlation)
+    one = torch.eye(12)
+    torch.testing.assert_close(errors.factor @ errors.factor.mT, errors.matrix, atol=1e-6, rtol=0)
+    torch.testing.assert_close(errors.inverse_factor @ errors.factor, one, atol=1e-5, rtol=0)
+    assert (errors.matrix.diagonal() - 1).abs().max() < 1e-6
+    assert torch.linalg.eigvalsh(errors.matrix).min() > 0
+    # Nothing shared is nothing alike; one noise for all leaves a part that does not fall with the distance.
+    expected = {0.0: 0.0, 0.5: 0.0, 1.0: 0.45}[correlation]
+    assert float(errors.matrix[0, -1]) == pytest.approx(expected, abs=0.01)
+    v = torch.randn(2, 1, 12, 4, 3, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(errors.precision(errors.colour(v)), v, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("method", ["gauss-newton", "l-bfgs"])
+def test_the_data_step_is_the_gaussian_conditional_mean_for_correlated_errors(method: str) -> None:
+    """One column of six slices of which thick ones are measured, against the formula with dense matrices."""
+    operator = LowField(slice_thickness=3.0, noise_std=0.05)
+    errors = ErrorCorrelation.between_slices(6, 1.0)
+    centre = torch.linspace(0.2, 0.7, 6).view(1, 1, 6, 1, 1)
+    y = operator(centre) + torch.tensor([0.1, -0.05]).view(1, 1, 2, 1, 1)
+    rows = torch.stack([operator(e.view(1, 1, 6, 1, 1)).flatten() for e in torch.eye(6)], 1).double()
+    prior = 0.1**2 * errors.matrix.double()
+    gain = prior @ rows.mT @ torch.linalg.inv(rows @ prior @ rows.mT + 0.05**2 * torch.eye(2, dtype=torch.float64))
+    expected = centre.flatten().double() + gain @ (y - operator(centre)).flatten().double()
+    found = data_step(operator, y, centre, torch.tensor([0.1]), method=method, iterations=60, tolerance=1e-9, errors=errors)
+    torch.testing.assert_close(found.x.flatten().double(), expected, atol=2e-4, rtol=0)
 
 
 # The solver.

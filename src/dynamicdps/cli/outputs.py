@@ -19,6 +19,7 @@ from dynamicdps.report.trace import STARTS, TRACE, start_rows, trace_rows, write
 from dynamicdps.solvers import DynamicDPSConfig, Result, read_start_level
 from dynamicdps.volumes import BrainScan, IntensityScale, Volume, brain_mask, to_slices
 from dynamicdps.volumes.brain_scan import EDGE_MM
+from dynamicdps.volumes.grids import native_grid, sample
 
 Ranges = dict[str, tuple[float, float]]
 RANGE_PERCENTILES = (5, 95)
@@ -50,8 +51,11 @@ def write_head(out: Path, head: BrainScan, result: Result, grid: str) -> None:
         brain.unlink(missing_ok=True)
         mask.unlink(missing_ok=True)
         return
-    result.volume.save(brain)
-    head.mask.soft(head.whole, EDGE_MM).save(mask)
+    soft = head.mask.soft(head.whole, EDGE_MM)
+    # Outside of the brain nothing was measured: what the solver leaves there is no result.
+    inside = sample(soft, native_grid(result.volume)).data
+    result.volume.with_data(result.volume.data * inside if head.weights is not None else result.volume.data).save(brain)
+    soft.save(mask)
     head.in_head(result.volume, grid).save(out / "enhanced.nii.gz")
 
 

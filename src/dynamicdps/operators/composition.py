@@ -55,10 +55,10 @@ class Composition(Operator):
     def acts_on_voxels(self) -> bool:
         return all(part.acts_on_voxels for part in self.operators)
 
-    def data_spectrum(self, shape: Sequence[int], like: Tensor) -> DataSpectrum | None:
+    def data_spectrum(self, shape: Sequence[int], like: Tensor, mixing: Tensor | None = None) -> DataSpectrum | None:
         """That of the one part that mixes voxels, if there is one only."""
-        mixing = [part for part in self.operators if not part.acts_on_voxels]
-        return mixing[0].data_spectrum(shape, like) if len(mixing) == 1 else None
+        mixers = [part for part in self.operators if not part.acts_on_voxels]
+        return mixers[0].data_spectrum(shape, like, mixing) if len(mixers) == 1 else None
 
     def forward(self, x: Tensor) -> Tensor:
         return reduce(lambda value, part: part(value), reversed(self.operators), x)

@@ -21,7 +21,7 @@ from dynamicdps.operators.operator_file import ScanOperator
 from dynamicdps.operators.parameter_estimator import ParameterEstimate, ParameterEstimator, load_estimator
 from dynamicdps.operators.scan_statistics import scan_statistics
 from dynamicdps.operators.turned import Turned
-from dynamicdps.volumes import Volume, resample_to, swap_axes, to_slices
+from dynamicdps.volumes import Volume, crop, resample_to, swap_axes, to_slices
 
 FITTED = ("gamma", "blur", "slice_thickness", "noise_std")
 CHOICES = (*FITTED, "bias")
@@ -33,6 +33,7 @@ BIAS_ORDER = 3
 _THIN_MM = 1.25
 _SQUARE = 0.02
 _BIAS_ROUNDS = 3
+_ENOUGH = 1_000_000
 _TISSUE = 0.3  # share of the brightest tissue above which a ratio of intensities is worth something
 _UNDETERMINED = 0.5  # of the range that the estimator covers
 
@@ -125,14 +126,17 @@ def fit_operator(
         values = {n: estimate.mean[n] for n in BOUNDS if n in fit} | {n: v for n, v in given.items() if n in BOUNDS}
         operator = low_field(values, noise_std, spacing)
         if initial is not None:
-            x = _on_grid(initial, scan, operator)
             if "gamma" in fit:
-                found = contrast_from_image(operator, flat / scale, x)
+                # One contrast for all slices: the middle ones of a large scan are enough to find it.
+                slab = _middle(scan)
+                within = _on_grid(initial, crop(scan, (slice(None), slice(None), slab)), operator)
+                found = contrast_from_image(operator, flat[:, :, slab] / scale, within)
                 estimate = read.weigh_contrast(estimate, found.values["gamma"])
                 operator = replace(operator, gamma=min(max(estimate.mean["gamma"], BOUNDS["gamma"][0]), BOUNDS["gamma"][1]))
             if "bias" in fit:
                 # What is not smooth between image and scan must not leak into the shading: the contrast that fits this image best.
-                shading = fit_shading(y, (operator if found is None else found.operator)(x), noise_std * scale)
+                image = _on_grid(initial, scan, operator)
+                shading = fit_shading(y, (operator if found is None else found.operator)(image), noise_std * scale)
                 flat = y / BiasField(shading).gain(y)
     whole: Operator = operator if shading is None else Composition((BiasField(shading, noise_std), operator))
     intervals = {name: estimate.intervals[name] for name in BOUNDS if name in fit}
@@ -286,6 +290,15 @@ def _on_grid(initial: Volume, scan: Volume, operator: LowField) -> Tensor:
         raise nothing
     # The 99th percentile at 0.95, as images are.
     return x * (0.95 / float(np.percentile(inside.numpy(), 99)))
+
+
+def _middle(scan: Volume) -> slice:
+    """Slices around the middle whose image has at most `_ENOUGH` voxels, but no fewer than eight."""
+    x, y, z = scan.spacing
+    a_slice = scan.shape[0] * scan.shape[1] * max(x, IMAGE_MM) * max(y, IMAGE_MM) * max(z, IMAGE_MM) / IMAGE_MM**3
+    count = min(scan.shape[2], max(8, int(_ENOUGH / a_slice)))
+    first = (scan.shape[2] - count) // 2
+    return slice(first, first + count)
 
 
 def _pixel(spacing: tuple[float, float, float]) -> float:

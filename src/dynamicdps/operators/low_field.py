@@ -135,12 +135,13 @@ class LowField(Operator):
         bend = gamma < 1
         return torch.where(bend, curved, x + step * direction), torch.where(bend, speed / power_law_slope(curved, gamma), direction)
 
-    def data_spectrum(self, shape: Sequence[int], like: Tensor) -> DataSpectrum | None:
+    def data_spectrum(self, shape: Sequence[int], like: Tensor, mixing: Tensor | None = None) -> DataSpectrum | None:
         """Of blur, profile and resolution."""
         if isinstance(self.blur, Tensor):
-            return separable_spectrum(self._matrices(shape, like), like)
+            return separable_spectrum(_mixed(self._matrices(shape, like), mixing), like)
         key = (self.in_plane_factor, float(self.blur), self.slice_thickness, self.slice_spacing, self.slice_profile, self.image_spacing)
-        return _spectrum(key, tuple(shape), like.dtype, like.device)
+        plain = _spectrum(key, tuple(shape), like.dtype, like.device)
+        return plain if mixing is None else separable_spectrum(_mixed(self._matrices(shape, like), mixing), like)
 
     def resample(self, u: Tensor) -> Tensor:
         """The linear part: blur, slice profile and resolution, without the contrast."""
@@ -180,6 +181,15 @@ def _slope(x: Tensor, gamma: Tensor, spread: Tensor | None) -> Tensor:
     if spread is None:
         return power_law_slope(x, gamma)
     return (power_law(x + spread, gamma) - power_law(x - spread, gamma)) / (2 * spread)
+
+
+def _mixed(matrices: list[tuple[int, Tensor]], mixing: Tensor | None) -> list[tuple[int, Tensor]]:
+    """The matrices of ``A L``, with L along z."""
+    if mixing is None:
+        return matrices
+    through = dict(matrices).get(-3)
+    whole = mixing[None] if through is None else through.double() @ mixing.double()
+    return [pair for pair in matrices if pair[0] != -3] + [(-3, whole)]
 
 
 @lru_cache(maxsize=16)

@@ -97,14 +97,15 @@ class Operator(ABC):
         """Whether each measured voxel is a function of the one at its place: nothing is mixed, nothing hidden."""
         return False
 
-    def data_spectrum(self, shape: Sequence[int], like: Tensor) -> DataSpectrum | None:
+    def data_spectrum(self, shape: Sequence[int], like: Tensor, mixing: Tensor | None = None) -> DataSpectrum | None:
         """The spectrum of ``A A^T`` of what mixes voxels, where it is known and cheap; it only speeds data steps up.
 
         Args:
             shape: of the images.
             like: a measurement.
+            mixing: L, ``(depth, depth)``: then of ``A L L^T A^T``, with L along z of the image.
         """
-        del shape, like
+        del shape, like, mixing
         return None
 
     @property

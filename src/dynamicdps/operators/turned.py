@@ -53,7 +53,10 @@ class Turned(Operator):
     def counted(self, y: Tensor) -> Tensor:
         return self.inner.counted(self._swap(y))
 
-    def data_spectrum(self, shape: Sequence[int], like: Tensor) -> DataSpectrum | None:
+    def data_spectrum(self, shape: Sequence[int], like: Tensor, mixing: Tensor | None = None) -> DataSpectrum | None:
+        if mixing is not None:
+            # Along the image's z, which is in the plane of these slices.
+            return None
         batch, channels, depth, height, width = shape
         sizes = (batch, channels, *((width, height, depth) if self.axis == 0 else (height, depth, width)))
         found = self.inner.data_spectrum(sizes, self._swap(like))

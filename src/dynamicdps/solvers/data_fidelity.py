@@ -1,6 +1,6 @@
 """The data step: the image nearest to the denoiser's that explains the measurement."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor
 from dynamicdps.operators import Linearisation, Operator
 from dynamicdps.operators.linear import DataSpectrum
 from dynamicdps.solvers.line_search import search
+from dynamicdps.solvers.shared_noise import ErrorCorrelation
 
 METHODS = ("gauss-newton", "l-bfgs", "gradient")
 MEMORY = 8
@@ -56,27 +57,37 @@ class DataStep:
 
 @dataclass(frozen=True)
 class _Problem:
-    """``f(x) = |(y - A(x)) / noise|^2 / 2 + |x - centre|^2 / (2 r^2)`` on the images that still run."""
+    """``f(x) = |(y - A(x)) / noise|^2 / 2 + |L^-1 (x - centre)|^2 / (2 r^2)`` on the images that still run; L is 1 without correlation."""
 
     operator: Operator
     y: Tensor
     centre: Tensor
     r: Tensor
     noise: float
+    errors: ErrorCorrelation | None = None
 
     def select(self, index: Tensor) -> "_Problem":
         if len(index) == len(self.y):
             return self
-        return _Problem(self.operator.select(index), self.y[index], self.centre[index], self.r[index], self.noise)
+        return replace(self, operator=self.operator.select(index), y=self.y[index], centre=self.centre[index], r=self.r[index])
 
     def value(self, residual: Tensor, offset: Tensor) -> Tensor:
-        return 0.5 * inner(residual, residual) / self.noise**2 + 0.5 * inner(offset, offset) / self.r.double().square()
+        white = self.whiten(offset)
+        return 0.5 * inner(residual, residual) / self.noise**2 + 0.5 * inner(white, white) / self.r.double().square()
+
+    def whiten(self, offset: Tensor) -> Tensor:
+        return offset if self.errors is None else self.errors.whiten(offset)
+
+    def colour(self, v: Tensor) -> Tensor:
+        return v if self.errors is None else self.errors.colour(v)
 
     def misfit(self, residual: Tensor) -> Tensor:
         return ((residual / self.noise).double().flatten(1).square().mean(1) / self.operator.counted(residual)).sqrt()
 
     def gradient(self, x: Tensor, linear: Linearisation) -> Tensor:
-        return (x - self.centre) / per_image(self.r.square(), x) - linear.vjp(self.y - linear.value) / self.noise**2
+        offset = x - self.centre
+        pull = offset if self.errors is None else self.errors.precision(offset)
+        return pull / per_image(self.r.square(), x) - linear.vjp(self.y - linear.value) / self.noise**2
 
 
 def data_step(
@@ -93,6 +104,7 @@ def data_step(
     cg_tolerance: float = 1e-3,
     tolerance: float = 1e-3,
     discrepancy: float = 0.0,
+    errors: ErrorCorrelation | None = None,
 ) -> DataStep:
     """Minimise ``|(y - A(x)) / noise_std|^2 / 2 + |x - centre|^2 / (2 spread^2)`` for each image.
 
@@ -115,13 +127,15 @@ def data_step(
         tolerance: an image is done when a step changes its objective by less than this share.
         discrepancy: an image is done when its misfit is at most this, in standard deviations of the noise (Morozov: 1; the data are
             then explained, and more steps only fit noise); 0 asks for the minimum.
+        errors: how alike the centre's errors are in the slices of a volume; independent by default. The offset from the centre is then
+            measured by ``K^-1``, so that a correction does not stop at the edge of a measured slice.
 
     Raises:
         ValueError: the method or the line search is unknown.
     """
     if method not in METHODS:
         raise ValueError(f"the method is {method!r}; expected one of {', '.join(METHODS)}")
-    whole = _Problem(operator, y, centre, spread.to(centre.dtype), operator.noise_std)
+    whole = _Problem(operator, y, centre, spread.to(centre.dtype), operator.noise_std, errors)
     x = centre if start is None else start
     first = y - operator(x)
     value = whole.value(first, x - centre)
@@ -176,7 +190,8 @@ class _Curve:
         near = part.operator.linearise(trial)
         residual, offset = part.y - near.value, trial - part.centre
         self.last = steps.clone(), trial, residual
-        slope = inner(offset, velocity) / part.r.double().square() - inner(residual, near.jvp(velocity)) / part.noise**2
+        pull = inner(part.whiten(offset), part.whiten(velocity)) / part.r.double().square()
+        slope = pull - inner(residual, near.jvp(velocity)) / part.noise**2
         return part.value(residual, offset), slope
 
     def at(self, steps: Tensor) -> tuple[Tensor, Tensor]:
@@ -193,7 +208,10 @@ def _gauss_newton(part: _Problem, x: Tensor, iterations: int, tolerance: float) 
     r_wide, r_meas = per_image(part.r, x), per_image(part.r, part.y)
     linear = part.operator.linearise(x, r_wide)
     offset = x - part.centre
-    spectrum = part.operator.data_spectrum(x.shape, part.y)
+    if part.errors is not None:
+        near = linear
+        linear = Linearisation(near.value, near.jvp, lambda v: part.colour(near.vjp(v)))
+    spectrum = part.operator.data_spectrum(x.shape, part.y, None if part.errors is None else part.errors.factor)
     w, calls = _solve_dual(linear, spectrum, part.y - linear.value + linear.jvp(offset), r_meas, part.noise, iterations, tolerance)
     return r_wide.square() * linear.vjp(w) - offset, calls + 3, r_wide
 

@@ -12,7 +12,7 @@ from dynamicdps.solvers.data_fidelity import METHODS, DataStep, data_step, inner
 from dynamicdps.solvers.line_search import LINE_SEARCHES, search
 from dynamicdps.solvers.reconstruction import Progress, Reconstruction
 from dynamicdps.solvers.sampler import Run, SamplerConfig, run_samples
-from dynamicdps.solvers.shared_noise import error_growth
+from dynamicdps.solvers.shared_noise import ErrorCorrelation
 from dynamicdps.solvers.start_level import StartRule, read_start_level
 
 GRADIENTS = ("image", "network")
@@ -115,18 +115,21 @@ def solve_dynamicdps(
         progress: called with steps done and planned.
     """
     start, share, warnings = choose_start(measurement, operator, initial, config)
-    first = initial_step(measurement, operator, initial, start, config)
-    if config.estimate == "deterministic":
-        config = replace(config, samples=1, eta=0.0)
     # A draw is exact with independent noise only.
     correlation = 0.0 if config.estimate == "sample" else config.through_plane
-    config = replace(config, spread_scale=config.spread_scale * _shared_error(operator, initial, correlation))
-    draw = _sample_image if config.gradient == "image" else _sample_network
+    # Where slices are measured one by one each is corrected by its own measurement.
+    alike = operator.couples_slices and initial.ndim == 5 and initial.shape[2] > 1 and correlation > 0
+    errors = ErrorCorrelation.between_slices(initial.shape[2], correlation) if alike else None
+    first = initial_step(measurement, operator, initial, start, config, errors)
+    if config.estimate == "deterministic":
+        config = replace(config, samples=1, eta=0.0)
 
     def sample(run: Run) -> Tensor:
         if config.estimate == "deterministic":
             run.x = first.x
-        return draw(run, measurement, operator, first.x, config)
+        if config.gradient == "network":
+            return _sample_network(run, measurement, operator, first.x, config)
+        return _sample_image(run, measurement, operator, first.x, config, errors)
 
     last_calls = 0
 
@@ -134,7 +137,8 @@ def solve_dynamicdps(
         # Each sample explains the data, their mean does not where A bends: a last data step within what the samples leave open.
         nonlocal last_calls
         mean = mean + per_image(share, mean) * (first.x - mean)
-        last = data_step(operator, measurement, mean, config.spread_scale * denoising_error(denoiser, last_level), iterations=2)
+        spread = config.spread_scale * denoising_error(denoiser, last_level)
+        last = data_step(operator, measurement, mean, spread, iterations=2, errors=errors)
         last_calls = last.operator_calls
         return last.x
 
@@ -155,16 +159,17 @@ def solve_dynamicdps(
     return replace(found, operator_calls=found.operator_calls + first.operator_calls + last_calls)
 
 
-def _shared_error(operator: Operator, initial: Tensor, correlation: float) -> float:
-    """Factor on r(sigma): slices of one noise err alike, and a thick slice shows in full what its slices have in common."""
-    if initial.ndim != 5:
-        return 1.0
-    return error_growth(min(round(operator.voxel_factors()[2]), initial.shape[2]), correlation)
-
-
-def initial_step(measurement: Tensor, operator: Operator, initial: Tensor, start: Tensor, config: DynamicDPSConfig) -> DataStep:
+def initial_step(
+    measurement: Tensor,
+    operator: Operator,
+    initial: Tensor,
+    start: Tensor,
+    config: DynamicDPSConfig,
+    errors: ErrorCorrelation | None = None,
+) -> DataStep:
     """The data step on the initial image; it is off by about what its start level washes out: so far the step may take it."""
-    return data_step(operator, measurement, initial, 2 * start, method=config.data_method, line_search=config.line_search)
+    method, line_search = config.data_method, config.line_search
+    return data_step(operator, measurement, initial, 2 * start, errors=errors, method=method, line_search=line_search)
 
 
 def choose_start(measurement: Tensor, operator: Operator, initial: Tensor, config: DynamicDPSConfig) -> tuple[Tensor, Tensor, list[str]]:
@@ -185,7 +190,7 @@ def choose_start(measurement: Tensor, operator: Operator, initial: Tensor, confi
     return start, share, warnings if outside else []
 
 
-def _sample_image(run: Run, y: Tensor, operator: Operator, x0: Tensor, config: DynamicDPSConfig) -> Tensor:
+def _sample_image(run: Run, y: Tensor, operator: Operator, x0: Tensor, config: DynamicDPSConfig, errors: ErrorCorrelation | None) -> Tensor:
     """One posterior sample with data steps on the denoised image."""
     x, start, out = run.x, x0, x0
     noise_std = operator.noise_std
@@ -217,6 +222,7 @@ def _sample_image(run: Run, y: Tensor, operator: Operator, x0: Tensor, config: D
                 iterations=config.data_iterations or (2 if config.estimate == "sample" else 1),
                 cg_tolerance=LOOP_TOLERANCE,
                 discrepancy=config.discrepancy,
+                errors=errors,
             )
             run.operator_calls += step.operator_calls
             x0 = x0.index_copy(0, index, step.x)
