@@ -166,6 +166,8 @@ def test_lesions() -> None:
     assert ours["kept"]["mean"] == pytest.approx(np.mean([0.95, 1.15, 0.95]))
     assert ours["kept_dark"]["mean"] == pytest.approx(np.mean([0.9, 1.1, 0.9]))
     assert ours["kept_bright"]["mean"] == pytest.approx(np.mean([1.0, 1.2, 1.0]))
+    assert ours["measured"]["mean"] == pytest.approx(0.9)
+    assert ours["kept_of_measured"]["mean"] == pytest.approx(np.mean([0.95, 1.15, 0.95]) / 0.9)
     assert ours["kept_unresolvable"]["mean"] == 5
     assert (ours["lost"]["mean"], theirs["lost"]["mean"]) == (0, pytest.approx(0.5))
     error = [np.mean([0.1, 0.0]), np.mean([0.1, 0.2]), np.mean([0.1, 0.0])]

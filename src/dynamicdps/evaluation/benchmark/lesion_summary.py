@@ -15,6 +15,8 @@ REFERENCE = "conditional"
 Number = Callable[[LesionRow], float]
 _NUMBERS: dict[str, Number] = {
     "kept": lambda row: row.kept,
+    "measured": lambda row: row.measured,
+    "kept_of_measured": lambda row: row.kept / row.measured,
     "kept_error": lambda row: abs(row.kept - 1),
     "lost": lambda row: float(row.kept < LOST),
 }
@@ -23,7 +25,8 @@ _NUMBERS: dict[str, Number] = {
 def summarise_lesions(results: Results, seed: int = 0) -> dict[str, dict[str, dict[str, Any]]]:
     """Lesions by condition and solver.
 
-    `kept` is the share of the contrast that is shown, `kept_error` its distance from 1, `lost` the share of lesions of which less than half
+    `kept` is the share of the contrast that is shown, `measured` the share that the measurement holds (the rest lies in its null
+    space), `kept_of_measured` the first over the second, `kept_error` its distance from 1, `lost` the share of lesions of which less than half
     is shown, each for the resolvable lesions, as means over subjects with 95 % bootstrap intervals; `kept_dark` and `kept_bright` of those
     below and above their surroundings; `kept_unresolvable` of the others, which nothing can be asked of. `against_conditional` has the
     paired difference of `kept_error`; `p_holm` is adjusted for all solvers and conditions.

@@ -20,7 +20,7 @@ are samples. Residual: root mean square of `(y - A x) / noise`."""
 
 LESIONS_NOTE = """\
 Share of each inserted lesion's contrast that the reconstruction shows (1: as in the truth), of resolvable lesions, means over subjects.
-Lost: share of them of which less than half is shown. Error: distance of the share from 1; its change is the paired difference to
+Measured: the share that the measurement holds at its resolution; of it: how much of that the reconstruction shows. Lost: share of them of which less than half is shown. Error: distance of the share from 1; its change is the paired difference to
 `conditional`. Unresolvable ones are those that the measurement does not show: nothing can be asked of a reconstruction there."""
 
 
@@ -122,13 +122,26 @@ def hallucination_table(summary: Summary) -> str:
 
 def lesions_table(summary: Summary) -> str:
     """What every solver keeps of inserted lesions."""
-    header = ["condition", "solver", "lesions (resolvable)", "kept", "dark", "bright", "lost", "error", "change", "unresolvable, shown"]
+    header = [
+        "condition",
+        "solver",
+        "lesions (resolvable)",
+        "kept",
+        "measured",
+        "of it",
+        "dark",
+        "bright",
+        "lost",
+        "error",
+        "change",
+        "unresolvable, shown",
+    ]
     rows = [
         [
             condition,
             solver,
             f"{e['lesions']} ({e['resolvable']})",
-            *(_number(e, name, 2) for name in ("kept", "kept_dark", "kept_bright")),
+            *(_number(e, name, 2) for name in ("kept", "measured", "kept_of_measured", "kept_dark", "kept_bright")),
             _share(e, "lost"),
             _number(e, "kept_error", 2),
             difference(e.get("against_conditional"), 2, with_p=True),
