@@ -26,10 +26,10 @@ def summarise_lesions(results: Results, seed: int = 0) -> dict[str, dict[str, di
     """Lesions by condition and solver.
 
     `kept` is the share of the contrast that is shown, `measured` the share that the measurement holds (the rest lies in its null
-    space), `kept_of_measured` the first over the second, `kept_error` its distance from 1, `lost` the share of lesions of which less than half
-    is shown, each for the resolvable lesions, as means over subjects with 95 % bootstrap intervals; `kept_dark` and `kept_bright` of those
-    below and above their surroundings; `kept_unresolvable` of the others, which nothing can be asked of. `against_conditional` has the
-    paired difference of `kept_error`; `p_holm` is adjusted for all solvers and conditions.
+    space), `kept_of_measured` the first over the second, `kept_error` the distance of `kept` from 1, `lost` the share of lesions of
+    which less than half is shown, each for the resolvable lesions, as means over subjects with 95 % bootstrap intervals; `kept_dark`
+    and `kept_bright` of those below and above their surroundings; `kept_unresolvable` of the others, which nothing can be asked of.
+    `against_conditional` has the paired difference of `kept_error`; `p_holm` is adjusted for all solvers and conditions.
     """
     table: dict[str, dict[str, dict[str, Any]]] = {}
     for condition, solver in dict.fromkeys((row.condition, row.solver) for row in results.lesions):

@@ -20,8 +20,9 @@ are samples. Residual: root mean square of `(y - A x) / noise`."""
 
 LESIONS_NOTE = """\
 Share of each inserted lesion's contrast that the reconstruction shows (1: as in the truth), of resolvable lesions, means over subjects.
-Measured: the share that the measurement holds at its resolution; of it: how much of that the reconstruction shows. Lost: share of them of which less than half is shown. Error: distance of the share from 1; its change is the paired difference to
-`conditional`. Unresolvable ones are those that the measurement does not show: nothing can be asked of a reconstruction there."""
+Measured: the share that the measurement holds at its resolution; of it: how much of that the reconstruction shows. Lost: share of lesions
+of which less than half is shown. Error: distance of the share from 1; its change is the paired difference to `conditional`.
+Unresolvable ones are those that the measurement does not show: nothing can be asked of a reconstruction there."""
 
 
 def markdown_tables(summary: Summary) -> str:
