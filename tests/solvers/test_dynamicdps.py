@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -153,3 +155,18 @@ def test_operator_with_nothing_but_a_forward_model(gradient: str) -> None:
     y = operator(truth)
     found = solve_dynamicdps(y, operator, GaussianDenoiser(), initial, generator=torch.Generator(), config=config)
     assert (found.misfit < 0.3 * ((y - operator(initial)) / 0.02).square().mean().sqrt()).all()
+
+
+def test_kept_samples_are_those_of_the_mean_and_the_spread(generator: torch.Generator) -> None:
+    """Whatever the batches: of slices solved two at a time as of all at once."""
+    truth = torch.rand(3, 1, 16, 12, generator=generator)
+    operator = LowField(in_plane_factor=2.0, noise_std=0.05)
+    y = operator(truth)
+    config = DynamicDPSConfig(samples=3, steps=2, start_sigma=0.2, keep_samples=True, estimate="sample")
+    found = solve_dynamicdps(y, operator, lambda x, sigma: x, truth, generator=torch.Generator().manual_seed(0), config=config)
+    assert found.samples is not None
+    assert found.samples.shape == (3, 3, 1, 16, 12)
+    torch.testing.assert_close(found.samples.mean(1), found.image)
+    torch.testing.assert_close(found.samples.std(1), found.uncertainty)
+    without = replace(config, keep_samples=False)
+    assert solve_dynamicdps(y, operator, lambda x, sigma: x, truth, generator=generator, config=without).samples is None

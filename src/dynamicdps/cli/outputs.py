@@ -20,6 +20,7 @@ from dynamicdps.solvers import DynamicDPSConfig, Result, read_start_level
 from dynamicdps.volumes import BrainScan, IntensityScale, Volume, brain_mask, to_slices
 from dynamicdps.volumes.brain_scan import EDGE_MM
 from dynamicdps.volumes.grids import native_grid, sample
+from dynamicdps.volumes.stack import save_stack
 
 Ranges = dict[str, tuple[float, float]]
 RANGE_PERCENTILES = (5, 95)
@@ -37,6 +38,10 @@ def write_volumes(out: Path, measurement: Volume, operator: ScanOperator, result
             (out / f"{name}.nii.gz").unlink(missing_ok=True)
         else:
             volume.save(out / f"{name}.nii.gz")
+    if result.samples:
+        save_stack(result.samples, out / "samples.nii.gz")
+    else:
+        (out / "samples.nii.gz").unlink(missing_ok=True)
     # Last: whoever finds it finds the others too.
     result.volume.save(out / "enhanced.nii.gz")
 

@@ -40,6 +40,7 @@ class Reconstruction:
         nbackward: backward passes through the denoiser, ``(batch,)``.
         start_sigma: noise level of the start, ``(batch,)``; 0 where the prior was not used.
         uncertainty: standard deviation over posterior samples, image shape; `None` with fewer than two.
+        samples: the posterior samples, where they were to be kept: ``(batch, samples, 1, ...)``.
         operator_calls: applications of the operator or its Jacobian for an image.
         trace: the steps.
         warnings: what the user should know, one sentence each.
@@ -52,6 +53,7 @@ class Reconstruction:
     nbackward: Tensor
     start_sigma: Tensor
     uncertainty: Tensor | None = None
+    samples: Tensor | None = None
     operator_calls: int = 0
     trace: list[TraceStep] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)

@@ -34,6 +34,7 @@ class SamplerConfig:
         eta: share of ancestral noise in each step: 0 is deterministic, 1 ancestral sampling. Where an algorithm has no such
             choice it says so.
         chunk: slices a denoiser pass, a bound on memory.
+        keep_samples: keep every posterior sample beside their mean, for volumes with intervals; takes their memory.
     """
 
     samples: int = 1
@@ -44,6 +45,7 @@ class SamplerConfig:
     rho: float = 3.0
     eta: float = 1.0
     chunk: int = 8
+    keep_samples: bool = False
 
     def __post_init__(self) -> None:
         check_positive(self, ("eta", "discrepancy", "start_quantile", "jitter", "through_plane", "data_iterations"))
@@ -206,6 +208,7 @@ def run_samples(
     mean, square = torch.zeros_like(initial), torch.zeros_like(initial)
     nfe, nbackward = (torch.zeros(batch, dtype=torch.long, device=device) for _ in range(2))
     traces: list[list[TraceStep]] = []
+    kept: list[Tensor] = []
     calls = 0
     for index in range(config.samples):
         generators = [torch.Generator().manual_seed(g.initial_seed() + index) for g in seeds]
@@ -217,6 +220,8 @@ def run_samples(
         x = centre + per_image(levels[0], centre) * share_noise(noise_like(centre, generators), correlation)
         run = Run(x, levels, generators, denoiser, config.chunk, tick, nfe, nbackward, correlation)
         found = sample(run)
+        if config.keep_samples:
+            kept.append(found)
         traces.append(run.trace)
         calls += run.operator_calls
         # Welford's update: the spread of nearly equal samples must not cancel.
@@ -231,6 +236,7 @@ def run_samples(
         nbackward=nbackward,
         start_sigma=start,
         uncertainty=(square / (config.samples - 1)).sqrt() if config.samples > 1 else None,
+        samples=torch.stack(kept, dim=1) if kept else None,
         operator_calls=calls,
         trace=mean_trace(traces),
         warnings=list(warnings),

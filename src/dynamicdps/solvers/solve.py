@@ -168,6 +168,7 @@ class Result:
         reconstruction: tensors, counts and the trace.
         scale: scanner units of one image-intensity unit.
         seconds: wall time of the solver.
+        samples: posterior samples on the image grid, where they were to be kept.
     """
 
     volume: Volume
@@ -177,6 +178,7 @@ class Result:
     reconstruction: Reconstruction
     scale: IntensityScale
     seconds: float
+    samples: tuple[Volume, ...] = ()
 
     @property
     def nfe(self) -> int:
@@ -307,7 +309,7 @@ def solve(
     seconds = time.monotonic() - began
     residual = (y - forward(whole.image)) / forward.noise_std
     grid = Volume(from_slices(_as_slices(whole.image)) * scale.scale, affine, scan.native)
-    spread = whole.uncertainty
+    spread, kept = whole.uncertainty, whole.samples
     return Result(
         volume=grid,
         initial=grid.with_data(start.data),
@@ -316,6 +318,7 @@ def solve(
         reconstruction=whole,
         scale=scale,
         seconds=seconds,
+        samples=() if kept is None else tuple(grid.with_data(from_slices(_as_slices(x)) * scale.scale) for x in kept.unbind(1)),
     )
 
 
@@ -343,6 +346,7 @@ def _join(parts: list[Reconstruction]) -> Reconstruction:
         nbackward=joined("nbackward"),
         start_sigma=joined("start_sigma"),
         uncertainty=None if parts[0].uncertainty is None else joined("uncertainty"),
+        samples=None if parts[0].samples is None else joined("samples"),
         operator_calls=max(part.operator_calls for part in parts),
         trace=trace,
         warnings=list(dict.fromkeys(w for part in parts for w in part.warnings)),

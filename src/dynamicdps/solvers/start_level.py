@@ -1,6 +1,5 @@
 """The start level: how much of the initial image to wash away, from how badly it explains the measurement."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from dynamicdps.diffusion.levels import N_STEPS, cosine_levels
 from dynamicdps.errors import InputError
+from dynamicdps.json_file import read_json
 
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 # The paper's norms are over 256 x 256 pixels of range [0, 2]: what the root mean square of a residual in [0, 1] is multiplied by.
@@ -262,7 +262,7 @@ def read_start_level(path: str | Path | None = None) -> StartLevelRule | BankRul
     """
     path = Path(str(files("dynamicdps.models"))) / "start-level.json" if path is None else Path(path)
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_json(path)
         if values["kind"] != "start-level":
             raise ValueError(f"kind {values['kind']!r}")
         source = str(values.get("source", ""))
@@ -279,7 +279,7 @@ def read_start_level(path: str | Path | None = None) -> StartLevelRule | BankRul
         )
     except InputError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         reason = " ".join(str(error).split())[:100]
         raise InputError(
             f"{path} cannot be read as a start calibration ({reason}); expected what `calibrate start` writes; check it"
