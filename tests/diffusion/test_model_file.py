@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from dynamicdps.diffusion import NetworkConfig, NetworkDenoiser, SliceUNet, load_denoiser, read_model, write_model
-from dynamicdps.diffusion.model_file import bundled, file_hash
+from dynamicdps.diffusion.model_file import file_hash
+from dynamicdps.diffusion.model_names import bundled
 from tests.properties import input_error
 
 

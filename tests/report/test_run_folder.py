@@ -155,3 +155,15 @@ def test_fitted_parameters_have_intervals_and_parts_are_named() -> None:
     assert dict(whole.rows) == {"noise std": "0.01 of the intensity range", "map": "100 values"}
     assert (blur.heading, dict(blur.rows)) == ("Operator, part 1: Blur", {"blur": "1.25 image voxels"})
     assert dict(low_field.rows)["gamma"] == "0.4 (exponent of the contrast) (95 %: 0.38 to 0.43)"
+
+
+def test_the_scale_of_the_brain_sets_the_window(tmp_path: Path, phantom: Volume) -> None:
+    """Of a head, not the bright skin around it; a run without one is scaled by its image."""
+    bright = phantom.with_data(np.where(phantom.data > 0, phantom.data, 0))
+    bright.data[:4] = 20 * phantom.data.max()
+    bright.save(tmp_path / "enhanced.nii.gz")
+    run = {"command": "enhance", "exit": 0, "intensity_scale": 1.25}
+    for name, expected in (("intensity_scale", 1.25), ("something_else", None)):
+        (tmp_path / "run.json").write_text(json.dumps({name if key == "intensity_scale" else key: value for key, value in run.items()}))
+        report = read_report(tmp_path)
+        assert (None if report.scale is None else report.scale.scale) == expected

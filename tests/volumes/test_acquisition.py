@@ -86,7 +86,7 @@ def test_a_sidecar_that_disagrees_with_the_header_gives_a_warning(tmp_path: Path
         ({"EchoTime": 12.0}, "echo time is 12000.0 ms; .*seconds"),
         ({"MagneticFieldStrength": 64}, "field strength is 64.0 T"),
         ({"MagneticFieldStrength": -1.5}, "field strength"),
-        ({"FlipAngle": "90"}, "FlipAngle .* is '90'"),
+        ({"FlipAngle": "90"}, "FlipAngle .* is a str; expected one number"),
         ({"FlipAngle": True}, "FlipAngle"),
         ({"EchoTime": [0.01, 0.02]}, "one number"),
         ({"SliceThickness": 0}, "slice thickness"),

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import tyro
 
+from dynamicdps.cli.command_line import command_line
 from dynamicdps.cli.commands import Command
 from dynamicdps.errors import InputError
 
@@ -20,13 +21,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         Exit code: 0 done, 2 the input is wrong (one sentence on standard error), 130 interrupted.
     """
+    words = tuple(sys.argv[1:] if argv is None else argv)
     command = tyro.cli(
         Command,
         prog="dynamicdps",
         description=DESCRIPTION,
-        args=argv,
+        args=words,
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
     )
+    given = command_line.set(words)
     try:
         command.run()
     except InputError as error:
@@ -35,4 +38,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("dynamicdps: interrupted; what was finished is kept\n")
         return 130
+    finally:
+        command_line.reset(given)
     return 0

@@ -1,6 +1,6 @@
 """The commands: arguments in, calls, words out."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -502,6 +502,73 @@ class Cohort:
         run(self)
 
 
+@dataclass
+class ListModels:
+    """List the bundled models and those that were added."""
+
+    def run(self) -> None:
+        from dynamicdps.cli.run_models import run_list
+
+        run_list()
+
+
+@dataclass
+class ShowModel:
+    """Print a model's card: what it is, what it was trained on, and what it fits."""
+
+    name: Annotated[Positional[str], arg(metavar="NAME")]
+    """Bundled or added model, or a .safetensors file."""
+
+    def run(self) -> None:
+        from dynamicdps.cli.run_models import run_show
+
+        run_show(self)
+
+
+@dataclass
+class AddModel:
+    """Check a model and copy it into your folder of models ($DYNAMICDPS_MODELS), where all commands find it by its name."""
+
+    file: Annotated[Positional[Path], arg(metavar="FILE")]
+    """A .safetensors file with its model card, a .json file of the same name, beside it."""
+    sha256: str | None = None
+    """What the file's SHA-256 must be, as its source says."""
+
+    def run(self) -> None:
+        from dynamicdps.cli.run_models import run_add
+
+        run_add(self)
+
+
+@dataclass
+class Models:
+    """List models, show their cards, add a model by its file."""
+
+    what: (
+        Annotated[ListModels, tyro.conf.subcommand("list")]
+        | Annotated[ShowModel, tyro.conf.subcommand("show")]
+        | Annotated[AddModel, tyro.conf.subcommand("add")]
+    ) = field(default_factory=ListModels)
+
+    def run(self) -> None:
+        self.what.run()
+
+
+@dataclass
+class Rerun:
+    """Repeat a run from its run.json, and say what differs: inputs, models, versions, machine, and the files that come out."""
+
+    run_json: Annotated[Positional[Path], arg(metavar="RUN_JSON")]
+    """What a command left behind: run.json, or NAME.run.json."""
+    out: Path | None = None
+    """Folder for the results; without it a new folder beside the run's, NAME-rerun."""
+
+    def run(self) -> None:
+        from dynamicdps.cli.run_rerun import run
+
+        run(self)
+
+
 Command = (
     Annotated[Demo, tyro.conf.subcommand("demo")]
     | Annotated[Enhance, tyro.conf.subcommand("enhance")]
@@ -513,4 +580,6 @@ Command = (
     | Annotated[Benchmark, tyro.conf.subcommand("benchmark")]
     | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[Cohort, tyro.conf.subcommand("cohort")]
+    | Annotated[Models, tyro.conf.subcommand("models")]
+    | Annotated[Rerun, tyro.conf.subcommand("rerun")]
 )

@@ -11,6 +11,11 @@ console = Console(stderr=True)
 out = Console(highlight=False, soft_wrap=True)
 
 
+def say(text: str) -> None:
+    """Print words that may hold file names: brackets in them are no markup."""
+    out.print(text, markup=False, emoji=False)
+
+
 class Bar(Protocol):
     """A progress bar as a function of what is done and planned."""
 
@@ -21,14 +26,14 @@ class Bar(Protocol):
 def progress_bar(label: str, unit: str = "") -> Iterator[Bar]:
     """A bar on standard error; call what it gives with done and planned."""
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn(unit),
+        TextColumn(unit, markup=False),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     )
     bars = Progress(*columns, console=console)
     task = bars.add_task(label, total=None, note="")

@@ -1,7 +1,7 @@
 """What every command leaves behind: run.json."""
 
+import hashlib
 import platform
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from dynamicdps import __version__
-from dynamicdps.diffusion.model_file import write_json
+from dynamicdps.cli.command_line import command_line
+from dynamicdps.diffusion.model_file import file_hash, write_json
+from dynamicdps.diffusion.model_names import known_models
 from dynamicdps.errors import InputError
 
 PACKAGES = ("torch", "numpy", "nibabel", "monai", "nilearn", "dipy", "safetensors")
@@ -60,6 +62,7 @@ def recorded(folder: Path, command: str, arguments: Any, name: str = "run.json")
         raise InputError(f"cannot write into {folder} ({error.strerror}); expected a folder of yours; choose another --out") from error
     record = Record()
     began = time.monotonic()
+    inputs = input_hashes(arguments)
     code = 1
     try:
         yield record
@@ -71,14 +74,77 @@ def recorded(folder: Path, command: str, arguments: Any, name: str = "run.json")
         facts = {
             "command": command,
             "arguments": {f.name: _plain(getattr(arguments, f.name)) for f in fields(arguments)},
-            "argv": sys.argv[1:],
+            "argv": list(command_line.get()),
             "version": __version__,
-            "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+            "versions": versions(),
+            "machine": machine(),
+            "inputs": inputs,
             **record.facts,
             "durations": record.durations | {"total": round(time.monotonic() - began, 3)},
             "exit": code,
         }
         write_json(folder / name, facts)
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that results depend on."""
+    return {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}}
+
+
+def machine() -> dict[str, Any]:
+    """What the last digits of results depend on beside versions; not the machine's name."""
+    import torch
+
+    return {
+        "system": platform.system(),
+        "processor": platform.machine(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def input_hashes(arguments: Any) -> dict[str, str]:
+    """SHA-256 of every file and model that the arguments name, by the name as it was given, and of what is read beside a scan.
+
+    A folder of DICOM files has one hash, of those of its files in their order: their names may say more than they should.
+    """
+    models = known_models()
+    found: dict[str, str] = {}
+    for known in fields(arguments):
+        value = getattr(arguments, known.name)
+        if known.name in ("out", "data_name", "name"):
+            continue
+        for each in value if isinstance(value, list | tuple) else (value,):
+            if not isinstance(each, str | Path) or not str(each):
+                continue
+            place = Path(each)
+            if str(each) in models:
+                found[str(each)] = file_hash(models[str(each)])
+            elif known.name in ("scan", "scans"):
+                found |= _scan_hashes(place)
+            elif _is_file(place):
+                found[str(each)] = file_hash(place)
+    return found
+
+
+def _scan_hashes(scan: Path) -> dict[str, str]:
+    try:
+        if scan.is_dir():
+            files = sorted(path for path in scan.rglob("*") if path.is_file())
+            return {str(scan): hashlib.sha256("".join(map(file_hash, files)).encode()).hexdigest()}
+        stem = scan.name.removesuffix(".gz").rpartition(".")[0]
+        beside = (scan, *(scan.with_name(stem + ending) for ending in (".json", ".operator.json"))) if stem else (scan,)
+        return {str(path): file_hash(path) for path in beside if path.is_file()}
+    except OSError:  # whoever reads it says so
+        return {}
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # words too long for a name, or with a zero byte
+        return False
 
 
 def _plain(value: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from dynamicdps.cli.progress import out, progress_bar
+from dynamicdps.cli.progress import out, progress_bar, say
 from dynamicdps.cli.record import recorded
 from dynamicdps.cli.run_enhance import open_prior
 from dynamicdps.cli.table import benchmark_table
@@ -31,6 +31,7 @@ from dynamicdps.evaluation.benchmark import (
     write_results,
     write_slices,
 )
+from dynamicdps.json_file import read_json
 from dynamicdps.operators import PRESETS, Operator
 from dynamicdps.operators.presets import read_degradations
 
@@ -60,7 +61,7 @@ def read_settings(path: Path) -> dict[str, dict[str, Any]]:
         InputError: the file is missing or is not an object of objects.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_json(path)
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:100]
         raise InputError(f'{path} cannot be read ({reason}); expected JSON such as {{"dps": {{"step": 1}}}}; change --settings') from error
@@ -144,7 +145,7 @@ def run(arguments: "Benchmark") -> None:
     wide_enough.print(benchmark_table(summary))
     for name, holds in FILES.items():
         if (arguments.out / name).exists():
-            out.print(f"{arguments.out / name}: {holds}")
+            say(f"{arguments.out / name}: {holds}")
 
 
 FILES = {

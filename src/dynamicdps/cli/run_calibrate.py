@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from dynamicdps.cli.progress import out, progress_bar
+from dynamicdps.cli.progress import progress_bar, say
 from dynamicdps.cli.record import recorded
 from dynamicdps.cli.run_enhance import open_prior
 from dynamicdps.conditional import load_conditional
@@ -72,5 +72,5 @@ def run(arguments: "CalibrateStart") -> None:
                 lines = [f"  {misfit:8.4f}" + "".join(f"  {sigma:8.3f}" for sigma in row) for misfit, *row in pairs]
                 names = "".join(f"  q {q:>6g}" for q in rule.quantiles)
                 heading = f"start level by excess misfit of the initial image (image intensities):\n    misfit    lowest{names}"
-    out.print("\n".join([heading, *lines]))
-    out.print(f"{arguments.out}")
+    say("\n".join([heading, *lines]))
+    say(f"{arguments.out}")

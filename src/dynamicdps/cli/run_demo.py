@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dynamicdps.cli.outputs import misfit_range, quality_ranges, run_facts, write_metrics, write_page, write_steps, write_volumes
-from dynamicdps.cli.progress import console, out, progress_bar
+from dynamicdps.cli.progress import console, out, progress_bar, say
 from dynamicdps.cli.record import recorded
 from dynamicdps.cli.run_enhance import check_device, open_prior, with_cost
 from dynamicdps.cli.table import metrics_table
@@ -78,10 +78,10 @@ def run(arguments: "Demo") -> None:
     # After run.json, which it shows: the page of `dynamicdps report`.
     report = write_page(arguments.out)
     out.print(metrics_table(stages))
-    out.print("misfit: rms of (y - A x) / noise, 1 is noise alone. CSF, GM, WM: error of the tissue volume. NFE: denoiser passes.")
+    say("misfit: rms of (y - A x) / noise, 1 is noise alone. CSF, GM, WM: error of the tissue volume. NFE: denoiser passes.")
     for warning in result.reconstruction.warnings:
-        out.print(f"warning: {warning}")
-    out.print(f"Report: {report}")
+        say(f"warning: {warning}")
+    say(f"Report: {report}")
 
 
 def interpolated(measurement: Volume, grid: Volume) -> Volume:

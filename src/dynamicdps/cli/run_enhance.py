@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from dynamicdps.cli.model_fit import card_doubts, check_contrast
 from dynamicdps.cli.outputs import misfit_range, run_facts, write_head, write_metrics, write_page, write_steps, write_volumes
-from dynamicdps.cli.progress import out, progress_bar
+from dynamicdps.cli.progress import out, progress_bar, say
 from dynamicdps.cli.record import recorded
 from dynamicdps.cli.run_fit import fit_scan, fit_table, header_values
 from dynamicdps.conditional import CONDITIONAL_KINDS, load_conditional
@@ -20,6 +21,7 @@ from dynamicdps.operators.fit import FITTED
 from dynamicdps.solvers import Result, available, make_config, read_start_level, solve
 from dynamicdps.solvers.initial import Initial, initial_from_model, initial_from_volume
 from dynamicdps.volumes import Volume, load, open_brain
+from dynamicdps.volumes.contrast_check import contrast_doubts
 
 if TYPE_CHECKING:
     from dynamicdps.cli.commands import Enhance
@@ -111,9 +113,11 @@ def run(arguments: "Enhance") -> None:
     with recorded(arguments.out, "enhance", arguments) as record:
         prior = open_prior(arguments.prior, device, arguments.precision)
         models = {"prior": read_model(arguments.prior, "prior")}
-        doubts = list(head.mask.warnings)
+        doubts = [*head.mask.warnings, *contrast_doubts(head.whole, head.mask.inside, head.acquisition.slice_axis)]
         if arguments.initial is None:
             models["conditional"] = read_model(arguments.conditional, CONDITIONAL_KINDS)
+        for model in models.values():
+            check_contrast(arguments.scan, model)
         with record.timed("initial"):
             if operator is None:
                 fitted = fit_scan(head, arguments.initial, arguments.conditional, FITTED, header_values(head.acquisition))
@@ -137,6 +141,8 @@ def run(arguments: "Enhance") -> None:
                 config=config,
                 progress=bar,
             )
+        for model in models.values():
+            doubts += card_doubts(model, result.volume.spacing, scan, result.scale)
         result.reconstruction.warnings[:0] = doubts
         record.durations["solve"] = round(result.seconds, 3)
         record.facts |= {
@@ -155,11 +161,11 @@ def run(arguments: "Enhance") -> None:
     # After run.json, which it shows: the page of `dynamicdps report`.
     report = write_page(arguments.out)
     before, after = (stages[name].data_misfit for name in ("conditional", arguments.solver))
-    out.print(f"data misfit (1 is noise alone): {before:.2f} before, {after:.2f} after")
-    out.print(f"{result.nfe} denoiser passes a slice, {result.seconds:.0f} s")
+    say(f"data misfit (1 is noise alone): {before:.2f} before, {after:.2f} after")
+    say(f"{result.nfe} denoiser passes a slice, {result.seconds:.0f} s")
     for warning in result.reconstruction.warnings:
-        out.print(f"warning: {warning}")
-    out.print(f"{arguments.out / 'enhanced.nii.gz'}\n{report}")
+        say(f"warning: {warning}")
+    say(f"{arguments.out / 'enhanced.nii.gz'}\n{report}")
 
 
 def stage_metrics(scan: Volume, operator: ScanOperator, initial: Initial, result: Result, solver: str) -> dict[str, StageMetrics]:

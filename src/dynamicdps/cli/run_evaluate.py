@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from dynamicdps.cli.outputs import write_metrics
-from dynamicdps.cli.progress import out
+from dynamicdps.cli.progress import out, say
 from dynamicdps.cli.record import recorded
 from dynamicdps.cli.table import metrics_table
 from dynamicdps.errors import InputError
@@ -26,4 +26,4 @@ def run(arguments: "Evaluate") -> None:
         stages = {arguments.name: evaluate_volume(reconstruction, truth, scale, measurement, operator)}
         write_metrics(arguments.out, stages)
     out.print(metrics_table(stages))
-    out.print(f"{arguments.out / 'metrics.json'}")
+    say(f"{arguments.out / 'metrics.json'}")

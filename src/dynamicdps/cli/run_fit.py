@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from dynamicdps.cli.progress import out, progress_bar
+from dynamicdps.cli.progress import out, progress_bar, say
 from dynamicdps.cli.record import recorded
 from dynamicdps.conditional import load_conditional
 from dynamicdps.diffusion.model_file import file_hash, write_json
@@ -19,6 +19,7 @@ from dynamicdps.report.trace import write_rows
 from dynamicdps.solvers.initial import Initial, initial_from_model, initial_from_volume
 from dynamicdps.volumes import BrainScan, load, open_brain
 from dynamicdps.volumes.acquisition import Acquisition
+from dynamicdps.volumes.contrast_check import contrast_doubts
 
 if TYPE_CHECKING:
     from dynamicdps.cli.commands import CalibrateOperator, TrainOperatorFit
@@ -112,9 +113,10 @@ def run(arguments: "CalibrateOperator") -> None:
         write_rows(arguments.out.with_suffix(".profile.csv"), profiles)
         record.facts["initial"] = found.initial.source
     out.print(fit_table(found.fit))
-    for warning in [*brain.mask.warnings, *found.fit.warnings]:
-        out.print(f"warning: {warning}")
-    out.print(f"{arguments.out}")
+    doubts = contrast_doubts(brain.whole, brain.mask.inside, brain.acquisition.slice_axis)
+    for warning in [*brain.mask.warnings, *doubts, *found.fit.warnings]:
+        say(f"warning: {warning}")
+    say(f"{arguments.out}")
 
 
 def run_training(arguments: "TrainOperatorFit") -> None:
@@ -138,5 +140,5 @@ def run_training(arguments: "TrainOperatorFit") -> None:
         )
         record.facts["models"] = {"operator-fit": file_hash(path)}
     errors = load_estimator(path).card["held_out_error"]
-    out.print("median error on held-out heads: " + ", ".join(f"{name} {value:g}" for name, value in errors.items()))
-    out.print(f"{path}\n{path.with_suffix('.json')}")
+    say("median error on held-out heads: " + ", ".join(f"{name} {value:g}" for name, value in errors.items()))
+    say(f"{path}\n{path.with_suffix('.json')}")

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from dynamicdps.cli.outputs import write_page
-from dynamicdps.cli.progress import out
+from dynamicdps.cli.progress import say
 from dynamicdps.errors import InputError
 
 if TYPE_CHECKING:
@@ -17,4 +17,4 @@ def run(arguments: "Report") -> None:
         raise InputError(
             f"cannot write into {arguments.folder} ({error.strerror}); expected an output folder of yours; copy it to a place of yours"
         ) from error
-    out.print(f"{page}")
+    say(f"{page}")

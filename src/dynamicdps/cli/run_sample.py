@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dynamicdps.cli.pictures import write_sheet
-from dynamicdps.cli.progress import out, progress_bar
+from dynamicdps.cli.progress import progress_bar, say
 from dynamicdps.cli.record import recorded
 from dynamicdps.cli.run_enhance import check_device, open_prior
 from dynamicdps.diffusion import draw_samples, read_model
@@ -39,4 +39,4 @@ def run(arguments: "Sample") -> None:
         affine = np.diag([*card["spacing_mm"], 1.0])
         Volume(from_slices(samples), affine).save(arguments.out / "samples.nii.gz")
         write_sheet(arguments.out / "samples.png", samples[:32], f"{arguments.n} random slices of {arguments.prior}")
-    out.print(f"{arguments.out / 'samples.png'}\n{arguments.out / 'samples.nii.gz'}")
+    say(f"{arguments.out / 'samples.png'}\n{arguments.out / 'samples.nii.gz'}")

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from dynamicdps.cli.progress import out
+from dynamicdps.cli.progress import say
 from dynamicdps.cli.record import recorded
 from dynamicdps.errors import InputError
 from dynamicdps.operators import preset, simulate
@@ -36,7 +36,7 @@ def run(arguments: "Simulate") -> None:
         measurement, tied = simulate(scan, operator, seed=arguments.seed)
         tied.save(path.with_name(f"{stem}.operator.json"))
         measurement.save(path)
-    out.print(f"{tied.operator}")
+    say(f"{tied.operator}")
     x, y, z = measurement.shape
     spacing = " x ".join(f"{s:g}" for s in measurement.spacing)
-    out.print(f"{path}: {x} x {y} x {z} voxels of {spacing} mm; operator beside it in {stem}.operator.json")
+    say(f"{path}: {x} x {y} x {z} voxels of {spacing} mm; operator beside it in {stem}.operator.json")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from dynamicdps.cli.pictures import write_sheet
-from dynamicdps.cli.progress import out, progress_bar
+from dynamicdps.cli.progress import progress_bar, say
 from dynamicdps.cli.record import recorded
 from dynamicdps.conditional import RRDBConfig, train_esrgan, train_unet
 from dynamicdps.diffusion import NetworkConfig, TrainingConfig, train_prior
@@ -91,7 +91,7 @@ def run_prior(arguments: "TrainPrior") -> None:
             on_sheet=sheet,
         )
         record.facts["models"] = {"prior": file_hash(model)}
-    out.print(f"{model}\n{model.with_suffix('.json')}\n{arguments.out / 'samples.png'}")
+    say(f"{model}\n{model.with_suffix('.json')}\n{arguments.out / 'samples.png'}")
 
 
 def run_unet(arguments: "TrainUNet") -> None:
@@ -110,7 +110,7 @@ def run_unet(arguments: "TrainUNet") -> None:
             on_step=bar,
         )
         record.facts["models"] = {"conditional": file_hash(model)}
-    out.print(f"{model}\n{model.with_suffix('.json')}")
+    say(f"{model}\n{model.with_suffix('.json')}")
 
 
 def run_esrgan(arguments: "TrainESRGAN") -> None:
@@ -131,4 +131,4 @@ def run_esrgan(arguments: "TrainESRGAN") -> None:
             on_step=bar,
         )
         record.facts["models"] = {"conditional": file_hash(model)}
-    out.print(f"{model}\n{model.with_suffix('.json')}")
+    say(f"{model}\n{model.with_suffix('.json')}")

@@ -9,6 +9,7 @@ from dynamicdps import __version__
 from dynamicdps.cohort.bids import BidsScan
 from dynamicdps.cohort.state import ScanState
 from dynamicdps.diffusion.model_file import write_json
+from dynamicdps.errors import InputError
 
 BIDS_VERSION = "1.10.0"
 SUFFIX = "T1w"
@@ -67,6 +68,7 @@ def publish(scan: BidsScan, made: Path, out: Path, state: ScanState, previous: S
         previous: the scan's state before, whose files are replaced.
 
     Raises:
+        InputError: a link leads out of the folder of the derivatives.
         FileNotFoundError: the folder has been taken away by a run that has begun since.
     """
     endings = {name: ending for name, ending in FILES.items() if (made / name).is_file()} | {"sidecar.json": f"{SUFFIX}.json"}
@@ -75,6 +77,8 @@ def publish(scan: BidsScan, made: Path, out: Path, state: ScanState, previous: S
     state_now = ScanState(**{**vars(state), "status": "publishing", "outputs": before | outputs})
     state_now.save(out)
     withdraw(before, out)
+    if not is_within(out / scan.folder / scan.name, out):
+        raise InputError(f"{out / scan.folder} leads out of {out}; expected a folder of its own; remove the link")
     (out / scan.folder).mkdir(parents=True, exist_ok=True)
     for name, ending in endings.items():
         (made / name).replace(out / place_of(scan, ending))
@@ -86,7 +90,14 @@ def publish(scan: BidsScan, made: Path, out: Path, state: ScanState, previous: S
 def withdraw(outputs: Mapping[str, int], out: Path) -> None:
     """Delete a scan's files, the sidecar first: whoever finds it finds the others too."""
     for place in sorted(outputs, key=lambda place: not place.endswith(".json")):
-        (out / place).unlink(missing_ok=True)
+        # Places come from a file of the folder, which may say anything.
+        if is_within(out / place, out):
+            (out / place).unlink(missing_ok=True)
+
+
+def is_within(path: Path, folder: Path) -> bool:
+    """Whether a file lies in a folder when links and ``..`` are followed, the file's own name left as it is."""
+    return path.name not in ("", "..") and path.parent.resolve().is_relative_to(folder.resolve())
 
 
 def write_description(out: Path, dataset: Path) -> None:

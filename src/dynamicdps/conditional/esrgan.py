@@ -29,7 +29,7 @@ class RRDBConfig:
         blocks: residual-in-residual dense blocks, of three dense blocks each.
 
     Raises:
-        InputError: one of them is less than 1.
+        InputError: one of them is less than 1 or far too large.
     """
 
     channels: int = 48
@@ -41,6 +41,11 @@ class RRDBConfig:
             raise InputError(
                 f"channels {self.channels}, growth {self.growth} and blocks {self.blocks} make no network; expected at least 1 of each; "
                 "change them"
+            )
+        if max(self.channels, self.growth) > 4096 or self.blocks > 256:
+            raise InputError(
+                f"channels {self.channels}, growth {self.growth} and blocks {self.blocks} are no generator; expected at most 4096 "
+                "channels and 256 blocks; change them"
             )
 
     def to_json(self) -> dict[str, Any]:

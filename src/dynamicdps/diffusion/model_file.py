@@ -2,9 +2,9 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,8 +14,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from dynamicdps.diffusion.denoiser import NetworkDenoiser
+from dynamicdps.diffusion.model_names import known_models
 from dynamicdps.diffusion.network import NetworkConfig, SliceUNet
 from dynamicdps.errors import InputError
+from dynamicdps.json_file import read_json
+
+MAX_BYTES = 2 * 1024**3
 
 NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
@@ -52,8 +56,15 @@ class ModelFile:
             InputError: the card describes no network, or one that the weights do not fit.
         """
         try:
+            # First without memory: a card may promise any size.
+            with torch.device("meta"):
+                promised = make(self.card["network"]).state_dict()
+            if {name: value.shape for name, value in promised.items()} != {name: value.shape for name, value in self.weights.items()}:
+                raise InputError(f"{self.path} does not fit the network; expected one of the same size; check its model card")
             network = make(self.card["network"])
-        except (KeyError, TypeError, ValueError) as error:
+        except InputError:
+            raise
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError, RuntimeError) as error:
             raise InputError(
                 f"the model card of {self.path} describes no network; expected that of its training; copy both again"
             ) from error
@@ -72,19 +83,8 @@ class ModelFile:
             raise InputError(f"{self.path} does not fit the network; expected one of the same size; check its model card") from error
 
 
-def bundled(kind: str) -> dict[str, Path]:
-    """Models that come with the package, by name; `kind` is ``"prior"``, ``"unet"`` or ``"esrgan"``."""
-    folder = Path(str(files("dynamicdps.models")))
-    found = {}
-    for card in sorted(folder.glob("*.json")):
-        weights = card.with_suffix(".safetensors")
-        if weights.exists() and json.loads(card.read_text(encoding="utf-8")).get("kind") == kind:
-            found[card.stem] = weights
-    return found
-
-
 def read_model(name: str | Path, kind: str | tuple[str, ...]) -> ModelFile:
-    """Read a model by its bundled name or by its file.
+    """Read a model by its name, bundled or added, or by its file.
 
     Args:
         name: ``"brain-t1w"`` or a path that ends in ``.safetensors``.
@@ -94,18 +94,21 @@ def read_model(name: str | Path, kind: str | tuple[str, ...]) -> ModelFile:
         InputError: there is no such model, a file is damaged or its hash differs from the card's, or it is of another kind.
     """
     kinds = (kind,) if isinstance(kind, str) else kind
-    names = {name: path for kind in kinds for name, path in bundled(kind).items()}
+    names = known_models(kinds)
     path = names.get(str(name), Path(name))
     if not path.is_file():
         known = ", ".join(names) or "none"
         raise InputError(
-            f"there is no {' or '.join(kinds)} model {str(name)!r}; expected a bundled name ({known}) or a .safetensors file; check it"
+            f"there is no {' or '.join(kinds)} model {str(name)!r}; expected a name ({known}) or a .safetensors file; check it"
         )
     card_path = path.with_suffix(".json")
     try:
-        card = json.loads(card_path.read_text(encoding="utf-8"))
+        check_size(path)
+        card = read_json(card_path)
         found, digest = str(card["kind"]), str(card["sha256"])
-        weights = load_file(path)
+        weights = real_numbers(load_file(path))
+    except InputError:
+        raise
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:100]
         raise InputError(
@@ -117,6 +120,32 @@ def read_model(name: str | Path, kind: str | tuple[str, ...]) -> ModelFile:
     if digest != file_hash(path):
         raise InputError(f"{path} differs from the hash in its model card; expected the file that was trained; copy both again")
     return ModelFile(weights, card, path)
+
+
+def check_size(path: Path) -> None:
+    """Refuse weights that no network of this package has.
+
+    Raises:
+        InputError: the file is larger than 2 GB.
+    """
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        raise InputError(f"{path} has {size / 1024**3:.1f} GB; expected at most {MAX_BYTES / 1024**3:g} GB of weights; check the file")
+
+
+def real_numbers(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights, if they are numbers.
+
+    Raises:
+        ValueError: a tensor is of another type, or not finite.
+    """
+    for name, value in weights.items():
+        if value.is_complex() or value.dtype == torch.bool:
+            raise ValueError(f"{name[:40]!r} is of type {value.dtype}")
+        # Types of 8 bits and less have no test of their own.
+        if value.is_floating_point() and not torch.isfinite(value.float()).all():
+            raise ValueError(f"{name[:40]!r} holds values that are not finite")
+    return weights
 
 
 def write_model(path: Path, weights: dict[str, Tensor], card: dict[str, Any]) -> ModelFile:
@@ -136,6 +165,8 @@ def write_model(path: Path, weights: dict[str, Tensor], card: dict[str, Any]) ->
 def write_json(path: Path, values: Any) -> None:
     """Write JSON beside its place and move it there, so that it is never half-written."""
     partial = path.with_name(f".partial-{path.name}")
+    # A link that lies there would be followed.
+    partial.unlink(missing_ok=True)
     partial.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     partial.replace(path)
 
@@ -157,6 +188,8 @@ def load_denoiser(name: str | Path = "brain-t1w", device: str = "cpu", precision
     try:
         data_mean, data_std = float(model.card["data_mean"]), float(model.card["data_std"])
         errors = {float(level): float(error) for level, error in model.card.get("denoising_rmse", {}).items()}
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        if not (math.isfinite(data_mean) and 0 < data_std < math.inf):
+            raise ValueError(f"data_mean {data_mean}, data_std {data_std}")
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InputError(f"the model card of {model.path} is not a prior's; expected that of its training; copy both again") from error
     return NetworkDenoiser(network, data_mean, data_std, precision, errors).to(device).eval()

@@ -37,8 +37,8 @@ class NetworkConfig:
         levels_fit = 1 <= len(self.channels) <= MAX_LEVELS and 1 <= len(blocks) <= MAX_LEVELS
         if not levels_fit or max(blocks) > MAX_BLOCKS or not 1 <= min(numbers) <= max(numbers) <= MAX_CHANNELS:
             raise InputError(
-                f"channels {self.channels[:9]} and residual blocks {blocks[:9]} make no network; expected 1 to {MAX_LEVELS} levels of at most "
-                f"{MAX_CHANNELS} channels and {MAX_BLOCKS} blocks; change them"
+                f"channels {self.channels[:9]} and residual blocks {blocks[:9]} make no network; expected 1 to {MAX_LEVELS} levels of at "
+                f"most {MAX_CHANNELS} channels and {MAX_BLOCKS} blocks; change them"
             )
 
     @property

@@ -67,7 +67,8 @@ class StageMetrics:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "StageMetrics":
         """The inverse of `to_json`, as far as JSON holds the numbers; unknown keys are left out."""
-        known = {name: values[name] for name in ("psnr", "ssim", "nrmse", "data_misfit", *SOLVER_FIELDS) if name in values}
+        names = ("psnr", "ssim", "nrmse", "data_misfit", *SOLVER_FIELDS)
+        known: dict[str, Any] = {name: None if values[name] is None else float(values[name]) for name in names if name in values}
         for name in ("volume_error", "volume_mm3"):
             known[name] = {tissue: math.nan if v is None else float(v) for tissue, v in (values.get(name) or {}).items()}
         return cls(**known)

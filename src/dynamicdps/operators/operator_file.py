@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynamicdps.errors import InputError
+from dynamicdps.json_file import read_json
 from dynamicdps.operators.composition import Composition
 from dynamicdps.operators.operator import Operator
 from dynamicdps.operators.presets import PRESETS
@@ -90,7 +91,7 @@ def read_operator(name: str | Path) -> ScanOperator:
     if not path.is_file():
         raise InputError(f"there is no operator {str(name)!r}; expected one of {', '.join(PRESETS)} or a JSON file; check the name")
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_json(path)
         operator = operator_from_json(values, str(path))
         shape = values.get("image_shape")
         affine = values.get("image_affine")

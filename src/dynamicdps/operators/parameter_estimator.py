@@ -8,7 +8,6 @@ out (split conformal prediction; Papadopoulos et al. 2002).
 """
 
 import hashlib
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,12 +23,14 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from dynamicdps.errors import InputError
+from dynamicdps.json_file import read_json
 from dynamicdps.operators.scan_statistics import COUNT, ScanStatistics
 
 NAMES = ("gamma", "blur", "slice_thickness", "top")
 KIND = "operator-fit"
 HIDDEN = 96
 LOG_STD = (-4.0, 2.0)
+MAX_MEMBERS = 64
 _CLIP = 6.0  # standard deviations beyond which an input says no more
 _UNUSUAL = 5.0  # rms of standardised inputs of a scan of the range is about 1
 
@@ -190,16 +191,21 @@ def load_estimator(path: str | Path | None = None) -> ParameterEstimator:
     place = Path(str(files("dynamicdps.models"))) / f"{KIND}.safetensors" if path is None else Path(path)
     card_path = place.with_suffix(".json")
     try:
-        card = json.loads(card_path.read_text(encoding="utf-8"))
+        card = read_json(card_path)
         if card["kind"] != KIND or card["sha256"] != hashlib.sha256(place.read_bytes()).hexdigest():
             raise ValueError("another kind or hash")
-        network = EstimatorNetwork(int(card["members"]))
+        members = int(card["members"])
+        if not 1 <= members <= MAX_MEMBERS:
+            raise ValueError(f"{members} members")
+        network = EstimatorNetwork(members)
         network.load_state_dict({name: value.float() for name, value in load_file(place).items()})
+        if not all(torch.isfinite(value).all() for value in network.state_dict().values()):
+            raise ValueError("weights that are not finite")
         stretch = {name: float(card["stretch"][name]) for name in NAMES}
         lowest, highest = map(float, card["noise_ratio"])
-        contrast = ContrastWeight(**card["contrast"])
+        contrast = ContrastWeight(**{name: float(value) for name, value in card["contrast"].items()})
         ranges = {name: tuple(map(float, limits)) for name, limits in card["ranges"].items()}
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:100]
         raise InputError(
             f"{place} cannot be read as an estimator of operators ({reason}); expected weights with their card {card_path.name} "

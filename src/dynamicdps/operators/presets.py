@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from dynamicdps.errors import InputError
+from dynamicdps.json_file import read_json
 from dynamicdps.operators.low_field import LowField
 from dynamicdps.operators.operator import Operator
 from dynamicdps.operators.registry import operator_from_json
@@ -59,7 +60,7 @@ def read_degradations(path: Path) -> dict[str, Operator]:
     """
     expected = 'expected JSON such as {"mine": {"type": "LowField", "gamma": 0.5}}; change --degradations'
     try:
-        values: Any = json.loads(path.read_text(encoding="utf-8"))
+        values: Any = read_json(path)
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:100]
         raise InputError(f"{path} cannot be read ({reason}); {expected}") from error

@@ -83,7 +83,7 @@ def operator_from_json(values: Any, source: str = "the JSON") -> Operator:
         return _OPERATORS[kind].from_json(values)
     except InputError:
         raise
-    except (KeyError, ValueError, TypeError, OverflowError, RecursionError, RuntimeError) as error:
+    except (KeyError, ValueError, TypeError, AttributeError, ArithmeticError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:100]
         raise InputError(
             f"{source} cannot be read as an operator ({reason}); expected JSON as `simulate` writes it; see docs/operators.md"

@@ -85,15 +85,15 @@ def facts_of(run: Mapping[str, Any]) -> list[Facts]:
         tables.extend(operator_facts(operator))
     settings = run.get("settings")
     if isinstance(settings, Mapping) and settings:
-        tables.append(Facts(f"Solver {run.get('solver', '')}", [(_words(name), _text(value)) for name, value in settings.items()]))
+        tables.append(Facts(f"Solver {run.get('solver', '')}", [(_words(name), text_of(value)) for name, value in settings.items()]))
     cards = run.get("cards")
     if isinstance(cards, Mapping):
         for kind, card in cards.items():
-            rows = [(label, _text(card[key])) for key, label in CARD.items() if card.get(key) is not None]
+            rows = [(label, text_of(card[key])) for key, label in CARD.items() if card.get(key) is not None]
             tables.append(Facts(f"Model: {kind}", rows))
     arguments, versions, durations = (run.get(key) or {} for key in ("arguments", "versions", "durations"))
     rows = [("dynamicdps", str(run.get("version", "unknown")))] + [(name, str(value)) for name, value in versions.items()]
-    rows += [(_words(name), _text(arguments[name])) for name in ("seed", "device", "precision") if arguments.get(name) is not None]
+    rows += [(_words(name), text_of(arguments[name])) for name in ("seed", "device", "precision") if arguments.get(name) is not None]
     rows += [(f"time: {name}", f"{value:g} s") for name, value in durations.items()]
     tables.append(Facts("Run", rows))
     return tables
@@ -113,7 +113,7 @@ def operator_facts(values: Mapping[str, Any], heading: str = "Operator") -> list
         unit = f" {UNITS[name]}" if name in UNITS else ""
         interval = intervals.get(name)
         known = f" (95 %: {interval[0]:.4g} to {interval[1]:.4g})" if isinstance(interval, Sequence) and len(interval) == 2 else ""
-        rows.append((_words(name), f"{_text(value)}{unit}{known}"))
+        rows.append((_words(name), f"{text_of(value)}{unit}{known}"))
     return [Facts(f"{heading}: {values.get('type', 'unknown')}", rows), *parts]
 
 
@@ -125,7 +125,8 @@ def scan_name(run: Mapping[str, Any]) -> str:
 
 def _settings_in_words(settings: Any) -> str:
     known = settings if isinstance(settings, Mapping) else {}
-    parts = [f"{known[name]} {word}" for name, word in (("samples", "posterior samples"), ("steps", "noise levels")) if name in known]
+    counted = (("samples", "posterior sample"), ("steps", "noise level"))
+    parts = [f"{known[name]} {word}{'' if known[name] == 1 else 's'}" for name, word in counted if name in known]
     if known.get("estimate"):
         parts.append(f"estimate: {known['estimate']}")
     return "".join(f", {part}" for part in parts)
@@ -144,12 +145,13 @@ def _words(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
+    """A value of a card or a record on one line; of long lists only their length."""
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, list):
         return (
-            ", ".join(map(_text, value))
+            ", ".join(map(text_of, value))
             if len(value) <= MAX_LISTED and not any(isinstance(v, list) for v in value)
             else f"{len(value)} values"
         )

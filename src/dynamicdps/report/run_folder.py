@@ -1,6 +1,5 @@
 """An output folder of enhance or demo as a report."""
 
-import json
 import math
 import shlex
 from collections.abc import Mapping
@@ -9,11 +8,12 @@ from typing import Any
 
 from dynamicdps.errors import InputError
 from dynamicdps.evaluation import StageMetrics
+from dynamicdps.json_file import read_json
 from dynamicdps.report.contents import Interval, Report, Stage
 from dynamicdps.report.facts import facts_of, scan_name, steps_of
 from dynamicdps.report.trace import STARTS, TRACE, read_rows
 from dynamicdps.solvers import StartLevelRule, read_start_level
-from dynamicdps.volumes import Volume, load
+from dynamicdps.volumes import IntensityScale, Volume, load
 
 ENHANCED, RUN, METRICS, START_RULE = "enhanced.nii.gz", "run.json", "metrics.json", "start-level.json"
 # An rms residual this many times the noise is more than a noise level that is a little off.
@@ -35,6 +35,18 @@ def read_report(folder: Path) -> Report:
         if not (folder / name).is_file():
             raise InputError(f"{folder} holds no {name}; expected the output folder of enhance or demo; name another folder")
     run, metrics = _read_json(folder / RUN), _read_json(folder / METRICS) if (folder / METRICS).is_file() else {}
+    try:
+        return _report(folder, run, metrics)
+    except InputError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{RUN} or {METRICS} in {folder} holds something of another kind ({type(error).__name__}); expected what enhance writes; run "
+            "enhance again"
+        ) from error
+
+
+def _report(folder: Path, run: Mapping[str, Any], metrics: Mapping[str, Any]) -> Report:
     warnings = [str(warning) for warning in run.get("warnings") or ()]
     volumes: dict[str, Volume] = {}
     for name in ("measurement", "initial", "truth", "residual", "uncertainty", "hallucination"):
@@ -67,7 +79,16 @@ def read_report(folder: Path) -> Report:
         steps=steps_of(run, estimate, starts, volumes.get("measurement"), "truth" in volumes),
         facts=facts_of(run),
         command=command_of(run),
+        scale=_brain_scale(run),
     )
+
+
+def _brain_scale(run: Mapping[str, Any]) -> IntensityScale | None:
+    """The brain's intensity scale that the run found: the scalp around it is far brighter at low field, and must not set the window."""
+    scale = run.get("intensity_scale")
+    if not isinstance(scale, int | float) or not math.isfinite(scale) or scale <= 0:
+        return None
+    return IntensityScale(float(scale))
 
 
 def command_of(run: Mapping[str, Any]) -> str:
@@ -115,7 +136,7 @@ def _intervals(values: Any) -> dict[str, Interval]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_json(path)
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:100]
         raise InputError(f"{path} cannot be read ({reason}); expected JSON as enhance writes it; run enhance again") from error

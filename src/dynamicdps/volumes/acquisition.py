@@ -84,12 +84,12 @@ def check_number(name: str, value: Any, where: str = "the header or the sidecar"
     low, high = RANGES[name]
     try:
         number = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not low <= number <= high:
         label = words.replace("_", " ")
         unit = {"t": "T"}.get(unit, unit)
-        raise InputError(f"the {label} is {value!r} {unit}; expected {low:g} to {high:g} {unit}; check {where}")
+        raise InputError(f"the {label} is {str(value)[:40]} {unit}; expected {low:g} to {high:g} {unit}; check {where}")
     return number
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from dynamicdps.errors import InputError
 from dynamicdps.volumes.acquisition import Acquisition, plausible
 from dynamicdps.volumes.dicom_frames import DECODING, Frame, Series, quiet_pydicom, read_series
+from dynamicdps.volumes.promise import check_voxels
 from dynamicdps.volumes.scan import Scan
 from dynamicdps.volumes.volume import check_intensities, to_ras
 
@@ -37,6 +38,11 @@ def load_dicom(folder: str | Path, series: int | None = None) -> Scan:
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; expected a folder of DICOM files; check the path")
     chosen = _choose(read_series(folder), series, folder)
+    with np.errstate(all="ignore"):
+        return _scan(chosen, folder)
+
+
+def _scan(chosen: Series, folder: Path) -> Scan:
     name = f"series {chosen.number} of {folder}" if chosen.number is not None else str(folder)
     frames, affine = _stack(chosen.frames, name)
     data = _read_pixels(frames, name)
@@ -141,6 +147,7 @@ def _orientation(frame: Frame) -> NDArray[np.float64]:
 def _read_pixels(frames: list[Frame], name: str) -> NDArray[np.float32]:
     """Intensities ``(column, row, slice)``."""
     columns, rows = frames[0].shape[::-1]
+    check_voxels((columns, rows, len(frames)), name)
     data = np.empty((columns, rows, len(frames)), np.float32)
     files: dict[Path, NDArray[Any]] = {}
     with quiet_pydicom() as pydicom:
@@ -156,11 +163,15 @@ def _read_pixels(frames: list[Frame], name: str) -> NDArray[np.float32]:
 
 
 def _decode(pydicom: Any, path: Path, name: str) -> NDArray[Any]:
-    dataset = pydicom.dcmread(path, specific_tags=DECODING)
+    dataset = None
     try:
+        dataset = pydicom.dcmread(path, specific_tags=DECODING)
+        check_voxels((dataset.Columns, dataset.Rows, int(dataset.get("NumberOfFrames") or 1)), name)
         return np.asarray(dataset.pixel_array)
+    except InputError:
+        raise
     except Exception as error:  # plug-ins and damaged streams raise errors of any type
-        syntax = dataset.file_meta.get("TransferSyntaxUID")
+        syntax = None if dataset is None else dataset.file_meta.get("TransferSyntaxUID")
         if syntax is not None and syntax.is_compressed:
             raise InputError(
                 f"{name} is compressed as {syntax.name}, which needs a plug-in of pydicom; expected pixels that can be unpacked; "

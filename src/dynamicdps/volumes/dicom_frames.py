@@ -97,6 +97,7 @@ def read_series(folder: Path) -> list[Series]:
     with quiet_pydicom() as pydicom:
         for path in sorted(p for p in folder.rglob("*") if p.is_file()):
             try:
+                _refuse_deflated(pydicom, path, folder)
                 header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=HEADER)
                 uid = str(header.get("SeriesInstanceUID", ""))
                 number = header.get("SeriesNumber")
@@ -104,7 +105,9 @@ def read_series(folder: Path) -> list[Series]:
                 series.frames.extend(_frames(path, header))
             except pydicom.errors.InvalidDicomError:
                 continue
-            except (AttributeError, ValueError, TypeError, IndexError, KeyError, OSError, EOFError) as error:
+            except InputError:
+                raise
+            except Exception as error:  # damaged bytes lead pydicom to errors of any type
                 raise InputError(
                     f"a file in {folder} has a damaged DICOM header ({type(error).__name__}); expected whole files; copy the folder again"
                 ) from None
@@ -128,6 +131,18 @@ def quiet_pydicom() -> Iterator[Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield pydicom
+
+
+def _refuse_deflated(pydicom: Any, path: Path, folder: Path) -> None:
+    """Such a file is unpacked by pydicom as a whole, however large it becomes."""
+    from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+    with path.open("rb") as file:
+        file.seek(128)
+        if file.read(4) != b"DICM":
+            raise pydicom.errors.InvalidDicomError
+    if pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+        raise InputError(f"a file in {folder} is deflated as a whole; expected plain DICOM files; export it uncompressed")
 
 
 def _frames(path: Path, header: Any) -> Iterator[Frame]:

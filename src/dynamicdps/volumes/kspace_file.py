@@ -1,5 +1,7 @@
 """Raw k-space from a file: Cartesian lines of separate slices."""
 
+import math
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 
 from dynamicdps.errors import InputError
 from dynamicdps.volumes.acquisition import Acquisition
+from dynamicdps.volumes.promise import MAX_EXPANSION, check_voxels
 from dynamicdps.volumes.volume import Volume, check_intensities, to_ras
 
 SUFFIXES = (".npz", ".h5", ".hdf5")
@@ -77,14 +80,16 @@ def read_kspace(
         raise InputError(f"{array!r} in {path} has shape {kspace.shape}; expected (kx, ky, slices) or (coils, kx, ky, slices); mend it")
     if kspace.dtype.kind != "c":
         raise InputError(f"{array!r} in {path} holds values of type {kspace.dtype}; expected complex numbers; join both parts first")
-    check_intensities(np.abs(kspace), f"{array!r} in {path}")
+    with np.errstate(all="ignore"):
+        kspace = kspace.astype(np.complex64)
+        check_intensities(np.abs(kspace), f"{array!r} in {path}")
     kspace = kspace if kspace.ndim == 4 else kspace[None]
     shape = (kspace.shape[1], kspace.shape[2], kspace.shape[3])
     if affine is None:
         affine = content.get("affine") if voxel_size_mm is None else None
     if affine is None:
         affine = _centred_affine(_voxel_size(path, voxel_size_mm if voxel_size_mm is not None else content.get("voxel_size_mm")), shape)
-    affine = np.asarray(affine, dtype=np.float64)
+    affine = _numbers(affine, "affine", path)
     # Checks the affine.
     turned = to_ras(np.zeros(shape, np.float32), affine, str(path))
     distance = float(np.linalg.norm(affine[:3, 2])) if shape[2] > 1 else None
@@ -95,10 +100,17 @@ def read_kspace(
 def _voxel_size(path: Path, given: Any) -> NDArray[np.float64]:
     if given is None:
         raise InputError(f"{path} does not say how large its voxels are; expected 'voxel_size_mm', three numbers; add them or name them")
-    size = np.asarray(given, dtype=np.float64).ravel()
+    size = _numbers(given, "voxel_size_mm", path).ravel()
     if size.shape != (3,) or not ((size >= 0.05) & (size <= 50)).all():
         raise InputError(f"the voxel size of {path} is {size.tolist()}; expected three numbers of 0.05 to 50 mm; change it")
     return size
+
+
+def _numbers(values: Any, name: str, path: Path) -> NDArray[np.float64]:
+    array = np.asarray(values)
+    if array.dtype.kind not in "iuf":
+        raise InputError(f"{name!r} in {path} holds values of type {array.dtype}; expected real numbers; change it")
+    return array.astype(np.float64)
 
 
 def _centred_affine(size: NDArray[np.float64], shape: tuple[int, int, int]) -> NDArray[np.float64]:
@@ -116,15 +128,48 @@ def _read_arrays(path: Path, wanted: tuple[str, ...]) -> Mapping[str, Any]:
         raise InputError(f"{path} has an unknown ending; expected {', '.join(SUFFIXES)}; convert it first")
     try:
         if path.suffix == ".npz":
+            with zipfile.ZipFile(path) as packed:
+                for name in wanted:
+                    _check_npy(packed, name, path)
             with np.load(path, allow_pickle=False) as file:
                 return {name: file[name] for name in wanted if name in file} | {"names": ", ".join(file.files)}
         h5py = _h5py()
         with h5py.File(path) as file:
-            return {name: np.asarray(file[name]) for name in wanted if name in file} | {"names": ", ".join(file)}
+            return {name: _dataset(h5py, file, name, path) for name in wanted if name in file} | {"names": ", ".join(file)}
     except InputError:
         raise
     except Exception as error:  # damaged archives raise errors of any type
         raise InputError(f"{path} cannot be read ({type(error).__name__}); expected a whole file of plain arrays; copy it again") from error
+
+
+def _check_npy(packed: zipfile.ZipFile, name: str, path: Path) -> None:
+    """Compare what an array's header promises with what the archive says of its size; deflate expands no more than that."""
+    if f"{name}.npy" not in packed.namelist():
+        return
+    about = packed.getinfo(f"{name}.npy")
+    with packed.open(about) as file:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(file)
+        begin = file.tell()
+    check_voxels(shape, f"{name!r} in {path}")
+    needed = math.prod(shape) * dtype.itemsize
+    if begin + needed > about.file_size or about.file_size > max(1, about.compress_size) * MAX_EXPANSION:
+        raise InputError(f"{name!r} in {path} promises {needed} bytes; expected no more than the file holds; copy it again")
+
+
+def _dataset(h5py: Any, file: Any, name: str, path: Path) -> NDArray[Any]:
+    """An array of the file itself, whole: not of another file, and not one of fill values that the file does not hold."""
+    dataset = file[name]
+    if not isinstance(file.get(name, getlink=True), h5py.HardLink) or not isinstance(dataset, h5py.Dataset):
+        raise InputError(f"{name!r} in {path} is no array of this file; expected one; copy it into the file")
+    if dataset.is_virtual or dataset.external:
+        raise InputError(f"{name!r} in {path} lies in another file; expected the array itself; copy it into the file")
+    check_voxels(dataset.shape or (), f"{name!r} in {path}")
+    needed = math.prod(dataset.shape or ()) * dataset.dtype.itemsize
+    if needed > dataset.id.get_storage_size() * MAX_EXPANSION:
+        raise InputError(f"{name!r} in {path} promises {needed} bytes; expected no more than the file holds; copy it again")
+    return np.asarray(dataset)
 
 
 def _h5py() -> Any:

@@ -1,6 +1,6 @@
 """Acquisition facts of a file: its header and the BIDS sidecar beside it."""
 
-import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,8 +9,9 @@ import numpy as np
 from nibabel.orientations import io_orientation
 
 from dynamicdps.errors import InputError
+from dynamicdps.json_file import read_json
 from dynamicdps.volumes.acquisition import Acquisition, across_slices, check_number
-from dynamicdps.volumes.volume import open_image
+from dynamicdps.volumes.volume import is_affine, open_image
 
 # BIDS 1.10, MRI metadata: its name, ours, and the factor from its unit to ours.
 BIDS = {
@@ -22,6 +23,8 @@ BIDS = {
     "SliceThickness": ("slice_thickness_mm", 1.0),
     "SpacingBetweenSlices": ("slice_spacing_mm", 1.0),
 }
+# A sequence's name is short; whatever else stands there is not carried on.
+MAX_WORDS = 64
 
 
 def read_acquisition(path: str | Path) -> Acquisition:
@@ -35,6 +38,8 @@ def read_acquisition(path: str | Path) -> Acquisition:
     path = Path(path)
     image = open_image(path)
     affine = np.asarray(image.affine, dtype=np.float64)
+    if not is_affine(affine):
+        raise InputError(f"{path} has a singular affine; expected an invertible 4 x 4 matrix; mend the header")
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     dim_info = getattr(image.header, "get_dim_info", lambda: (None, None, None))()
     axis = across_slices(spacing) if dim_info[2] is None else int(dim_info[2])
@@ -56,7 +61,7 @@ def _sidecar(image: Path) -> Acquisition:
     if not path.is_file():
         return Acquisition()
     try:
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
+        content: Any = read_json(path)
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read; expected the JSON sidecar of {image.name}; mend or remove it") from error
     if not isinstance(content, dict):
@@ -67,8 +72,16 @@ def _sidecar(image: Path) -> Acquisition:
         if value is None:
             continue
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise InputError(f"{key} in {path} is {value!r}; expected one number; mend the sidecar")
+            # Words are not repeated: sidecars may hold names.
+            raise InputError(f"{key} in {path} is a {type(value).__name__}; expected one number; mend the sidecar")
         hint = f"{path} (BIDS times are in seconds)" if factor != 1 else str(path)
-        numbers[name] = check_number(name, value * factor, hint)
+        numbers[name] = check_number(name, _times(value, factor), hint)
     sequence = content.get("ScanningSequence") or content.get("PulseSequenceType")
-    return Acquisition(sequence=str(sequence) if isinstance(sequence, str) else None, **numbers)
+    return Acquisition(sequence=sequence[:MAX_WORDS] if isinstance(sequence, str) else None, **numbers)
+
+
+def _times(value: float, factor: float) -> float:
+    try:
+        return value * factor
+    except OverflowError:  # integers of JSON have no largest one
+        return math.inf

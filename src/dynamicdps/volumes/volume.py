@@ -1,19 +1,27 @@
 """An image that never travels without its geometry."""
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
+from nibabel import imageglobals
 from nibabel.affines import apply_affine
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 from numpy.typing import NDArray
 
 from dynamicdps.errors import InputError
+from dynamicdps.volumes.promise import check_header, check_image
 
 MAX_ANISOTROPY = 20.0
+VOXEL_MM = (0.01, 100.0)
+FARTHEST_MM = 1e6
 SUFFIXES = (".nii", ".nii.gz")
+NO_VOLUMES = (".gii",)
 
 
 @dataclass(frozen=True)
@@ -51,7 +59,7 @@ class Volume:
     def __post_init__(self) -> None:
         if self.data.ndim != 3:
             raise InputError(f"the image has {self.data.ndim} dimensions; expected one 3-D volume; pick one volume or echo first")
-        if self.affine.shape != (4, 4) or not np.isfinite(self.affine).all() or abs(np.linalg.det(self.affine[:3, :3])) < 1e-9:
+        if not is_affine(self.affine):
             raise InputError("the affine is singular or not finite; expected an invertible 4 x 4 matrix; mend the header")
 
     @property
@@ -104,6 +112,8 @@ class Volume:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Written beside and moved: an interrupted run leaves no half-written file.
         partial = path.with_name(f".partial-{path.name}")
+        # A link that lies there would be followed.
+        partial.unlink(missing_ok=True)
         try:
             nib.save(image, partial)
             partial.replace(path)
@@ -118,12 +128,13 @@ def load(path: str | Path) -> Volume:
     An Analyze file does not say which side is left; it is read by its convention, columns from the subject's right to left.
 
     Raises:
-        InputError: the file is missing, is not an image, is not one 3-D volume, is empty or constant, holds values that are not
-            finite, has a singular affine, or voxels more than 20 times longer than wide.
+        InputError: the file is missing, is not an image, is not one 3-D volume, is empty or constant, promises more voxels than it
+            can hold, holds values that are not finite, has a singular affine, or voxels more than 20 times longer than wide.
     """
     path = Path(path)
     image = open_image(path)
     try:
+        check_image(image, path)
         shape = tuple(n for i, n in enumerate(image.shape) if i < 3 or n != 1)
         if len(shape) != 3:
             raise InputError(f"{path} has shape {image.shape}; expected one 3-D volume; pick one volume or echo first")
@@ -132,7 +143,9 @@ def load(path: str | Path) -> Volume:
             raise InputError(f"{path} holds values of type {dtype}; expected real numbers; save the magnitude first")
         if 0 in shape:
             raise InputError(f"{path} has shape {image.shape}; expected at least one voxel along each axis; check the export")
-        data = np.asarray(image.dataobj, dtype=np.float32).reshape(shape)
+        # What overflows becomes infinite, which is refused below.
+        with np.errstate(all="ignore"), _quiet():
+            data = np.asarray(image.dataobj, dtype=np.float32).reshape(shape)
         affine = np.asarray(image.affine, dtype=np.float64)
         slope, inter = getattr(image.dataobj, "slope", 1.0), getattr(image.dataobj, "inter", 0.0)
     except InputError:
@@ -154,8 +167,14 @@ def open_image(path: Path) -> Any:
         raise InputError(f"{path} does not exist; expected an image file; check the path")
     if path.is_dir():
         raise InputError(f"{path} is a folder; expected an image file such as scan.nii.gz; name the file inside it")
+    if path.suffix.lower() in NO_VOLUMES:
+        raise InputError(f"{path} holds a surface; expected an image file such as scan.nii.gz; name another file")
     try:
-        return nib.load(path)
+        with _quiet():
+            check_header(path)
+            return nib.load(path)
+    except InputError:
+        raise
     except Exception as error:
         raise _unreadable(path, error) from error
 
@@ -192,9 +211,16 @@ def to_ras(
     Raises:
         InputError: the affine is singular, or voxels are more than 20 times longer than wide.
     """
-    if affine.shape != (4, 4) or not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+    if not is_affine(affine):
         raise InputError(f"{name} has a singular affine; expected an invertible 4 x 4 matrix; mend the header")
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    if not VOXEL_MM[0] <= spacing.min() <= spacing.max() <= VOXEL_MM[1] or np.abs(affine[:3, 3]).max() > FARTHEST_MM:
+        sizes = " x ".join(f"{s:g}" for s in spacing)
+        where = ", ".join(f"{v:g}" for v in affine[:3, 3])
+        raise InputError(
+            f"{name} has voxels of {sizes} mm, the first at {where} mm; expected voxels of {VOXEL_MM[0]:g} to {VOXEL_MM[1]:g} mm; "
+            "check the header and its units"
+        )
     if spacing.max() / spacing.min() > MAX_ANISOTROPY:
         sizes = " x ".join(f"{s:g}" for s in spacing)
         raise InputError(f"{name} has voxels of {sizes} mm; expected at most {MAX_ANISOTROPY:g} times longer than wide; check the header")
@@ -202,6 +228,24 @@ def to_ras(
     turn = ornt_transform(orientation, axcodes2ornt("RAS"))
     affine = affine @ inv_ornt_aff(turn, data.shape)
     return Volume(np.ascontiguousarray(apply_orientation(data, turn), dtype=np.float32), affine, Native(orientation, dtype, slope_inter))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without nibabel's remarks about headers that it reads all the same."""
+    silent = imageglobals.logger.disabled
+    imageglobals.logger.disabled = True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        imageglobals.logger.disabled = silent
+
+
+def is_affine(matrix: NDArray[Any]) -> bool:
+    """Whether it is 4 x 4, invertible, and of numbers that can be squared."""
+    return matrix.shape == (4, 4) and bool((np.abs(matrix) < 1e12).all() and abs(np.linalg.det(matrix[:3, :3])) >= 1e-9)
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:
