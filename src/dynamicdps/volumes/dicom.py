@@ -172,9 +172,17 @@ def _decode(pydicom: Any, path: Path, name: str) -> NDArray[Any]:
         raise
     except Exception as error:  # plug-ins and damaged streams raise errors of any type
         syntax = None if dataset is None else dataset.file_meta.get("TransferSyntaxUID")
-        if syntax is not None and syntax.is_compressed:
+        if syntax is not None and _is_compressed(syntax):
             raise InputError(
                 f"{name} is compressed as {syntax.name}, which needs a plug-in of pydicom; expected pixels that can be unpacked; "
                 "export it uncompressed, or convert it with dcm2niix"
             ) from error
         raise InputError(f"{name} has pixels that cannot be read; expected whole files; copy the folder again") from error
+
+
+def _is_compressed(syntax: Any) -> bool:
+    """Whether a transfer syntax compresses pixels; a damaged one is none that is known."""
+    try:
+        return bool(syntax.is_compressed)
+    except (AttributeError, ValueError, TypeError):
+        return False
