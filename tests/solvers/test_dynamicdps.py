@@ -1,11 +1,13 @@
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from dynamicdps.operators import LowField, Operator, add_noise
-from dynamicdps.solvers import DynamicDPSConfig, StartLevelRule, solve_dynamicdps, solve_tensors
+from dynamicdps.solvers import DynamicDPSConfig, StartLevelRule, make_config, solve_dynamicdps, solve_tensors
+from tests.properties import input_error
 
 MEAN, STD, NOISE = 0.5, 0.2, 0.05
 HEIGHT, WIDTH = 16, 12
@@ -170,3 +172,12 @@ def test_kept_samples_are_those_of_the_mean_and_the_spread(generator: torch.Gene
     torch.testing.assert_close(found.samples.std(1), found.uncertainty)
     without = replace(config, keep_samples=False)
     assert solve_dynamicdps(y, operator, lambda x, sigma: x, truth, generator=generator, config=without).samples is None
+
+
+@pytest.mark.parametrize("value", [10**400, float("inf"), "1e999", float("nan"), "many", 2.5])
+@pytest.mark.parametrize("name", ["samples", "eta"])
+def test_settings_that_are_no_such_number(name: str, value: Any) -> None:
+    if (name, value) == ("eta", 2.5):
+        value = -1.0
+    with input_error(name):
+        make_config("dynamicdps", {name: value})

@@ -149,9 +149,10 @@ def _converted(name: str, known: Field[Any], value: Any) -> Any:
         return value
     try:
         number = kind(value)
-    except (TypeError, ValueError) as error:
+        fits = math.isfinite(number) and (kind is not int or number == float(value))
+    except (TypeError, ValueError, OverflowError) as error:
         raise wrong from error
-    if not math.isfinite(number) or (kind is int and number != float(value)):
+    if not fits:
         raise wrong
     return number
 
