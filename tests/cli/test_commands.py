@@ -74,7 +74,7 @@ def test_enhance_writes_the_files_of_the_contract(
     out = tmp_path / "out"
     command = ["enhance", str(measurement), "--out", str(out), "--prior", models[0], "--conditional", models[1]]
     assert main([*command, "--samples", "2", "--steps", "2", "--start-sigma", "0.05"]) == 0
-    for name in ("enhanced", "initial", "measurement", "residual", "uncertainty"):
+    for name in ("enhanced", "initial", "measurement", "residual", "uncertainty", "hallucination"):
         assert (out / f"{name}.nii.gz").exists()
     enhanced = load(out / "enhanced.nii.gz")
     assert enhanced.shape == (48, 56, 12)
@@ -84,8 +84,17 @@ def test_enhance_writes_the_files_of_the_contract(
     assert metrics["dynamicdps"]["nbackward"] == 0
     assert metrics["dynamicdps"]["data_misfit"] < metrics["conditional"]["data_misfit"]
     assert run_json(out)["models"]
+    assert not any("no denoising errors" in warning for warning in run_json(out)["warnings"])
     assert str(out / "enhanced.nii.gz") in capsys.readouterr().out
     assert not list(out.glob(".partial*"))
+
+
+def test_a_prior_without_denoising_errors_is_doubted(models: tuple[str, str], measurement: Path, tmp_path: Path) -> None:
+    card = Path(models[0]).with_suffix(".json")
+    card.write_text(json.dumps(json.loads(card.read_text()) | {"denoising_rmse": {}}))
+    command = ["enhance", str(measurement), "--out", str(tmp_path / "out"), "--prior", models[0], "--conditional", models[1]]
+    assert main([*command, "--samples", "1", "--steps", "1", "--start-sigma", "0.05"]) == 0
+    assert any("no denoising errors" in warning for warning in run_json(tmp_path / "out")["warnings"])
 
 
 def test_enhance_starts_from_any_volume(models: tuple[str, str], measurement: Path, scan_files: list[Path], tmp_path: Path) -> None:

@@ -114,6 +114,11 @@ def run(arguments: "Enhance") -> None:
         prior = open_prior(arguments.prior, device, arguments.precision)
         models = {"prior": read_model(arguments.prior, "prior")}
         doubts = [*head.mask.warnings, *contrast_doubts(head.whole, head.mask.inside, head.acquisition.slice_axis)]
+        if not prior.errors:
+            doubts.append(
+                "the prior's card has no denoising errors, so that those of a good prior are taken, which this one may not reach; train it "
+                "with --validation"
+            )
         if arguments.initial is None:
             models["conditional"] = read_model(arguments.conditional, CONDITIONAL_KINDS)
         for model in models.values():
