@@ -26,9 +26,9 @@ from dynamicdps.cli.run_fit import fit_scan
 from dynamicdps.diffusion import load_denoiser
 from dynamicdps.evaluation import ssim_brain
 from dynamicdps.operators.fit import FITTED
-from dynamicdps.solvers import solve
+from dynamicdps.solvers import make_config, solve
 from dynamicdps.volumes import BrainScan, Volume, load, open_brain, sample
-from dynamicdps.volumes.grids import native_grid
+from dynamicdps.volumes.grids import Grid
 
 Image = NDArray[np.float64]
 
@@ -53,9 +53,9 @@ def by_slice(volume: Volume, scan: Volume) -> list[Image]:
     thick = round(scan.spacing[2] / volume.spacing[2])
     parts = []
     for shift in (np.arange(thick) - (thick - 1) / 2) * volume.spacing[2]:
-        moved = native_grid(scan).affine.copy()
+        moved = scan.affine.copy()
         moved[:3, 3] += shift * moved[:3, 2] / scan.spacing[2]
-        parts.append(sample(volume, type(native_grid(scan))(scan.shape, moved)).data)
+        parts.append(sample(volume, Grid(scan.shape, moved)).data)
     return list(np.moveaxis(np.mean(parts, axis=0), 2, 0).astype(np.float64))
 
 
@@ -98,8 +98,6 @@ def seed_of(slices: list[Image], brain: list[NDArray[np.bool_]]) -> NDArray[np.b
 
 def enhance(head: BrainScan, samples: int) -> tuple[dict[str, Volume], float]:
     """Measurement, initial image and result of a user who has nothing but the scan."""
-    from dynamicdps.solvers import make_config
-
     fitted = fit_scan(head, None, "unet-range", FITTED, {})
     print(f"  {fitted.fit.operator}", flush=True)
     operator = fitted.fit.scan_operator

@@ -14,8 +14,7 @@ from dynamicdps.operators.parameters import as_mask, check_range, fit_map, mean_
 class Inpainting(LinearOperator, SameGrid):
     """``A(x) = M x``: the measured voxels, 0 elsewhere.
 
-    Where nothing is measured the residual is 0, so that the misfit of an image that only noise is left of is the root of the
-    measured share, not 1.
+    Where nothing is measured the measurement and the residual are 0: `counted` says which share is left.
 
     Attributes:
         mask: 1 where a voxel is measured, ``(height, width)``, ``(depth, height, width)`` or ``(batch, 1, ...)``; an axis

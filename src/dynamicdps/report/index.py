@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from dynamicdps import __version__
-from dynamicdps.report.page import environment, policy, static_asset
+from dynamicdps.report.page import environment, policy, static_asset, write_html
 
 NAME = "index.html"
 # A browser stays quick with so many rows, and the page below some 10 MB.
@@ -86,13 +86,7 @@ def write_index(out: Path, rows: Sequence[Mapping[str, Any]], reports: Mapping[s
             version=__version__,
         )
     )
-    path, partial = out / NAME, out / f".partial-{NAME}"
-    try:
-        partial.write_text(page, encoding="utf-8", errors="replace")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
+    return write_html(out / NAME, page)
 
 
 def _urgency(row: Mapping[str, Any]) -> tuple[bool, bool, float, str]:

@@ -48,9 +48,13 @@ def write_report(folder: Path, report: Report) -> Path:
     Raises:
         ValueError: no stage has a volume.
     """
-    page = render(report)
     folder.mkdir(parents=True, exist_ok=True)
-    path, partial = folder / NAME, folder / f".partial-{NAME}"
+    return write_html(folder / NAME, render(report))
+
+
+def write_html(path: Path, page: str) -> Path:
+    """Write a page beside its place and move it there, so that an interrupted run leaves the one before."""
+    partial = path.with_name(f".partial-{path.name}")
     try:
         # "replace": a file name that is no valid text must not stop the page.
         partial.write_text(page, encoding="utf-8", errors="replace")
