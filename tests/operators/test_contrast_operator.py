@@ -62,7 +62,9 @@ def test_parameters_of_each_image_equal_separate_calls(name: str, generator: tor
         index = torch.tensor([i])
         alone = together.select(index)
         torch.testing.assert_close(together(x)[index], alone(x[index]))
-        for many, one in zip(together.move(x, direction, step), alone.move(x[index], direction[index], step[index]), strict=True):
+        for many, one in zip(
+            together.search_curve(x, direction)(step), alone.search_curve(x[index], direction[index])(step[index]), strict=True
+        ):
             torch.testing.assert_close(many[index], one)
     torch.testing.assert_close(together.select(torch.tensor([1, 0]))(x.flip(0)).flip(0), together(x))
 
@@ -75,7 +77,7 @@ def test_move(curve: PowerLaw | MonotoneCurve, generator: torch.Generator) -> No
     spread = torch.full((2, 1, 1, 1, 1), 0.1, dtype=x.dtype)
 
     def point(step: float) -> tuple[torch.Tensor, torch.Tensor]:
-        return operator.move(x, direction, torch.full_like(spread, step), spread)
+        return operator.search_curve(x, direction, spread)(torch.full_like(spread, step))
 
     torch.testing.assert_close(point(0.0)[0], x, atol=1e-9, rtol=1e-6)
     h = 1e-6

@@ -90,6 +90,22 @@ def test_linearise_agrees_with_automatic_differentiation(case: Case, generator: 
     torch.testing.assert_close(own.vjp(w), automatic.vjp(w))
 
 
+@over({name: case for name, case in CASES.items() if case.operator.straightens})
+@pytest.mark.parametrize("length", [0.0, 0.4, 1.5])
+def test_along_a_straightened_curve_the_measurement_changes_evenly(case: Case, length: float, generator: torch.Generator) -> None:
+    x, p = 0.2 + 0.6 * case.image(generator), 0.05 * torch.randn(case.shape, generator=generator, dtype=torch.float64)
+    spread = torch.full((len(x), *[1] * (x.ndim - 1)), 0.1, dtype=x.dtype)
+    near = case.operator.linearise(x, spread)
+    moved, _ = case.operator.search_curve(x, p, spread)(length * torch.ones_like(spread))
+    torch.testing.assert_close(case.operator(moved), near.value + length * near.jvp(p), rtol=1e-5, atol=1e-6)
+
+
+def test_only_what_straightens_says_so() -> None:
+    straight = {name for name, case in CASES.items() if case.operator.straightens} - set(LINEAR)
+    assert {"contrast-per-image", "contrast-knots", "composition-outer-contrast"}.isdisjoint(straight)
+    assert {"composition-contrast", "composition-per-image"} <= straight
+
+
 @over(CASES)
 def test_gradient_by_finite_differences(case: Case, generator: torch.Generator) -> None:
     x = 0.2 + 0.8 * case.image(generator)

@@ -168,7 +168,7 @@ def test_parameters_of_each_image_equal_separate_calls(shape: tuple[int, ...], g
     for i, (gamma, blur) in enumerate(zip(gammas, blurs, strict=True)):
         alone = LowField(gamma=gamma, blur=blur, **rest)
         torch.testing.assert_close(together(x)[i], alone(x[i : i + 1])[0])
-        moved = zip(together.move(x, direction, step), alone.move(x[i : i + 1], direction[i : i + 1], step[i]), strict=True)
+        moved = zip(together.search_curve(x, direction)(step), alone.search_curve(x[i : i + 1], direction[i : i + 1])(step[i]), strict=True)
         for many, one in moved:
             torch.testing.assert_close(many[i], one[0], rtol=1e-4, atol=1e-5)
 
@@ -218,7 +218,7 @@ def test_move(gamma: float, generator: torch.Generator) -> None:
     direction = 0.1 * torch.randn(x.shape, generator=generator, dtype=torch.float64)
 
     def point(step: float) -> tuple[torch.Tensor, torch.Tensor]:
-        return operator.move(x, direction, torch.full((2, 1, 1, 1), step, dtype=torch.float64))
+        return operator.search_curve(x, direction)(torch.full((2, 1, 1, 1), step, dtype=torch.float64))
 
     start, velocity = point(0.0)
     torch.testing.assert_close(start, x, atol=1e-9, rtol=1e-6)
@@ -230,7 +230,7 @@ def test_move(gamma: float, generator: torch.Generator) -> None:
     if gamma < 1:
         spread = torch.full((2, 1, 1, 1), 0.1, dtype=torch.float64)
         secant = operator.linearise(x, spread)
-        moved, _ = operator.move(x, direction, torch.full_like(spread, 0.5), spread)
+        moved, _ = operator.search_curve(x, direction, spread)(torch.full_like(spread, 0.5))
         torch.testing.assert_close(operator(moved), secant.value + 0.5 * secant.jvp(direction), atol=1e-9, rtol=1e-6)
     if gamma <= 1:
         near = operator.linearise(x)

@@ -31,7 +31,7 @@ def test_automatic_linearisation(generator: torch.Generator) -> None:
 
 def test_moves_on_a_straight_line(generator: torch.Generator) -> None:
     x, direction = torch.rand(2, 1, 3, 4, generator=generator), torch.rand(2, 1, 3, 4, generator=generator)
-    point, velocity = Squares().move(x, direction, torch.tensor([0.5, 2.0]).view(2, 1, 1, 1))
+    point, velocity = Squares().search_curve(x, direction)(torch.tensor([0.5, 2.0]).view(2, 1, 1, 1))
     torch.testing.assert_close(point, torch.stack([x[0] + 0.5 * direction[0], x[1] + 2 * direction[1]]))
     assert torch.equal(velocity, direction)
 

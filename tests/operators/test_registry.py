@@ -179,7 +179,9 @@ def test_composition_passes_spread_and_curve_to_the_innermost(generator: torch.G
     near, expected = (outer @ inner).linearise(x, spread), whole.linearise(x, spread)
     torch.testing.assert_close(near.jvp(p), expected.jvp(p))
     torch.testing.assert_close(near.vjp(near.value), expected.vjp(expected.value))
-    for found, exact in zip((outer @ inner).move(x, 0.1 * p, step, spread), whole.move(x, 0.1 * p, step, spread), strict=True):
+    for found, exact in zip(
+        (outer @ inner).search_curve(x, 0.1 * p, spread)(step), whole.search_curve(x, 0.1 * p, spread)(step), strict=True
+    ):
         torch.testing.assert_close(found, exact)
 
 

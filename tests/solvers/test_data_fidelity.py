@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from dynamicdps.operators import Linearisation, LowField, Operator, add_noise
+from dynamicdps.operators.operator import SearchCurve
 from dynamicdps.solvers import Outcome, data_misfit, data_step
 from dynamicdps.solvers.data_fidelity import METHODS, inner
 
@@ -188,7 +189,7 @@ def test_parameters_of_each_image_follow_it_out_of_the_batch(method: str) -> Non
     for i in range(3):
         own = LowField(gamma=gamma[i].item(), blur=blur[i].item(), in_plane_factor=2.0, noise_std=0.02)
         alone = data_step(own, y[i : i + 1], centre[i : i + 1], spread[i : i + 1], method=method, iterations=20)
-        torch.testing.assert_close(alone.x[0], together.x[i], atol=1e-5, rtol=0)
+        torch.testing.assert_close(alone.x[0], together.x[i], atol=1e-4, rtol=0)
 
 
 @ways
@@ -242,10 +243,8 @@ class Watched(Operator):
         self.seen.append(len(x))
         return self.operator.linearise(x, spread)
 
-    def move(
-        self, x: torch.Tensor, direction: torch.Tensor, step: torch.Tensor, spread: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.operator.move(x, direction, step, spread)
+    def search_curve(self, x: torch.Tensor, direction: torch.Tensor, spread: torch.Tensor | None = None) -> SearchCurve:
+        return self.operator.search_curve(x, direction, spread)
 
     def select(self, index: torch.Tensor) -> Operator:
         return Watched(self.operator.select(index), self.seen)

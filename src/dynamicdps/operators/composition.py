@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dynamicdps.errors import InputError
 from dynamicdps.operators.linear import DataSpectrum
-from dynamicdps.operators.operator import Linearisation, Operator
+from dynamicdps.operators.operator import Linearisation, Operator, SearchCurve
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,11 +79,9 @@ class Composition(Operator):
 
     def linearise(self, x: Tensor, spread: Tensor | None = None) -> Linearisation:
         """The chain rule; the spread is of images, so that it is for the innermost operator only."""
-        value, steps = x, list[Linearisation]()
-        for part in reversed(self.operators):
-            near = part.linearise(value) if steps else part.linearise(value, spread)
-            steps.append(near)
-            value = near.value
+        steps = [self.operators[-1].linearise(x, spread)]
+        for part in reversed(self.operators[:-1]):
+            steps.append(part.linearise(steps[-1].value))
 
         def jvp(p: Tensor) -> Tensor:
             return reduce(lambda v, near: near.jvp(v), steps, p)
@@ -91,11 +89,15 @@ class Composition(Operator):
         def vjp(w: Tensor) -> Tensor:
             return reduce(lambda v, near: near.vjp(v), reversed(steps), w)
 
-        return Linearisation(value, jvp, vjp)
+        return Linearisation(lambda: steps[-1].value, jvp, vjp)
 
-    def move(self, x: Tensor, direction: Tensor, step: Tensor, spread: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def search_curve(self, x: Tensor, direction: Tensor, spread: Tensor | None = None) -> SearchCurve:
         """The innermost operator's curve: what it bends, it knows how to straighten."""
-        return self.operators[-1].move(x, direction, step, spread)
+        return self.operators[-1].search_curve(x, direction, spread)
+
+    @property
+    def straightens(self) -> bool:
+        return self.operators[-1].straightens and all(part.is_linear for part in self.operators[:-1])
 
     def select(self, index: Tensor) -> "Composition":
         return Composition(tuple(part.select(index) for part in self.operators))

@@ -11,7 +11,7 @@ from torch import Tensor
 from dynamicdps.errors import InputError
 from dynamicdps.operators.contrast import MonotoneCurve, PowerLaw
 from dynamicdps.operators.linear import SpectralModel
-from dynamicdps.operators.operator import Linearisation, LinearProblem, Operator
+from dynamicdps.operators.operator import LinearProblem, Linearisation, Operator, SearchCurve
 
 NOISES = ("gaussian", "rician")
 
@@ -73,19 +73,27 @@ class Contrast(Operator):
 
     def linearise(self, x: Tensor, spread: Tensor | None = None) -> Linearisation:
         slope = self._slope(x, spread)
-        return Linearisation(self.curve(x), lambda p: slope * p, lambda w: slope * w)
+        return Linearisation(lambda: self.curve(x), lambda p: slope * p, lambda w: slope * w)
 
-    def move(self, x: Tensor, direction: Tensor, step: Tensor, spread: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def search_curve(self, x: Tensor, direction: Tensor, spread: Tensor | None = None) -> SearchCurve:
         """Where the curve is steep at the dark end: a straight line in contrast ``c(x)``, where the data term is exactly quadratic.
 
         In image intensities that slope would stop every step at the first background pixel, as in `LowField`.
         """
         bend = self.curve.steep_when_dark(x)
         if not bool(bend.any()):
-            return super().move(x, direction, step)
-        speed = self._slope(x, spread) * direction
-        curved = self.curve.inverse(self.curve(x) + step * speed)
-        return torch.where(bend, curved, x + step * direction), torch.where(bend, speed / self.curve.slope(curved), direction)
+            return super().search_curve(x, direction)
+        speed, origin = self._slope(x, spread) * direction, self.curve(x)
+
+        def at(step: Tensor) -> tuple[Tensor, Tensor]:
+            curved = self.curve.inverse(origin + step * speed) if bool(step.any()) else x
+            return torch.where(bend, curved, x + step * direction), torch.where(bend, speed / self.curve.slope(curved), direction)
+
+        return at
+
+    @property
+    def straightens(self) -> bool:
+        return self.is_linear or (isinstance(self.curve, PowerLaw) and bool((torch.as_tensor(self.curve.gamma) <= 1).all()))
 
     def select(self, index: Tensor) -> Self:
         curve = self.curve.select(index)

@@ -128,10 +128,12 @@ class DataSpectrum:
         share = counts.to(slope).mean(axes, keepdim=True).clamp_min(1e-9)
         level = (noise / (slope.log().mean(axes, keepdim=True) / share).exp()) ** 2
         gain = 1 / (r.square() * self.values + level)
+        inverse = torch.where(counts, 1 / slope, torch.zeros_like(slope))
+        rest = None if bool(counts.all()) else torch.where(counts, torch.zeros_like(slope), torch.full_like(slope, 1 / noise**2))
 
         def apply(q: Tensor) -> Tensor:
-            inside = torch.where(counts, q / slope, torch.zeros_like(q))
-            return torch.where(counts, self.from_basis(gain * self.to_basis(inside)) / slope, q / noise**2)
+            inside = inverse * self.from_basis(gain * self.to_basis(inverse * q))
+            return inside if rest is None else inside + rest * q
 
         return apply
 

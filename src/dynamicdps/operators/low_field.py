@@ -11,7 +11,7 @@ from torch import Tensor
 from dynamicdps.errors import InputError
 from dynamicdps.operators.contrast import inverse_power_law, power_law, power_law_slope
 from dynamicdps.operators.linear import DataSpectrum, separable_model, separable_spectrum
-from dynamicdps.operators.operator import Linearisation, LinearProblem, Operator
+from dynamicdps.operators.operator import LinearProblem, Linearisation, Operator, SearchCurve
 from dynamicdps.operators.parameters import Parameter, check_images, check_range, per_image
 from dynamicdps.operators.sampling import PROFILES, along, axis_matrix, constant_matrix, image_size, measured_size
 
@@ -119,21 +119,32 @@ class LowField(Operator):
         gamma = per_image(self.gamma, x)
         slope = _slope(x, gamma, spread)
         return Linearisation(
-            self.resample(power_law(x, gamma)), lambda p: self.resample(slope * p), lambda w: slope * self.resample_adjoint(w, x.shape)
+            lambda: self.forward(x), lambda p: self.resample(slope * p), lambda w: slope * self.resample_adjoint(w, x.shape)
         )
 
-    def move(self, x: Tensor, direction: Tensor, step: Tensor, spread: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """For ``gamma < 1`` the curve is a straight line in contrast ``c(x)``, where the data term is exactly quadratic.
+    def search_curve(self, x: Tensor, direction: Tensor, spread: Tensor | None = None) -> SearchCurve:
+        """For ``gamma < 1`` a straight line in contrast ``c(x)``, where the data term is exactly quadratic.
 
         In image intensities the slope of the contrast at 0 would stop every step at the first background pixel.
         """
         gamma = per_image(self.gamma, x)
-        if not bool((gamma < 1).any()):
-            return super().move(x, direction, step)
-        speed = _slope(x, gamma, spread) * direction
-        curved = inverse_power_law(power_law(x, gamma) + step * speed, gamma)
         bend = gamma < 1
-        return torch.where(bend, curved, x + step * direction), torch.where(bend, speed / power_law_slope(curved, gamma), direction)
+        if not bool(bend.any()):
+            return super().search_curve(x, direction)
+        speed, origin = _slope(x, gamma, spread) * direction, power_law(x, gamma)
+
+        def at(step: Tensor) -> tuple[Tensor, Tensor]:
+            curved = inverse_power_law(origin + step * speed, gamma) if bool(step.any()) else x
+            velocity = speed / power_law_slope(curved, gamma)
+            if bool(bend.all()):
+                return curved, velocity
+            return torch.where(bend, curved, x + step * direction), torch.where(bend, velocity, direction)
+
+        return at
+
+    @property
+    def straightens(self) -> bool:
+        return bool((torch.as_tensor(self.gamma) <= 1).all())
 
     def data_spectrum(self, shape: Sequence[int], like: Tensor, mixing: Tensor | None = None) -> DataSpectrum | None:
         """Of blur, profile and resolution."""

@@ -18,19 +18,28 @@ if TYPE_CHECKING:
     from dynamicdps.operators.composition import Composition
 
 
-@dataclass(frozen=True)
+# From step lengths to points and velocities.
+SearchCurve = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
 class Linearisation:
     """An operator near one image: ``A(x + p) = value + jvp(p)`` to first order.
 
-    Attributes:
-        value: ``A(x)``, measurement shape.
+    Args:
+        value: ``A(x)``, measurement shape, or what computes it.
         jvp: Jacobian times a vector of image shape.
         vjp: its transpose times a vector of measurement shape.
     """
 
-    value: Tensor
-    jvp: Callable[[Tensor], Tensor]
-    vjp: Callable[[Tensor], Tensor]
+    def __init__(self, value: Tensor | Callable[[], Tensor], jvp: Callable[[Tensor], Tensor], vjp: Callable[[Tensor], Tensor]) -> None:
+        self._value, self.jvp, self.vjp = value, jvp, vjp
+
+    @property
+    def value(self) -> Tensor:
+        """``A(x)``, computed when it is first asked for: who linearises often knows it."""
+        if not isinstance(self._value, Tensor):
+            self._value = self._value()
+        return self._value
 
 
 @dataclass(frozen=True)
@@ -158,19 +167,26 @@ class Operator(ABC):
         value, pullback, *_ = torch.func.vjp(self.forward, x)
         return Linearisation(value, lambda p: torch.func.jvp(self.forward, (x,), (p,))[1], lambda w: pullback(w)[0])
 
-    def move(self, x: Tensor, direction: Tensor, step: Tensor, spread: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """A curve through `x` for line searches: the point at `step` and the velocity there.
+    def search_curve(self, x: Tensor, direction: Tensor, spread: Tensor | None = None) -> SearchCurve:
+        """A curve through `x` for line searches.
 
         A straight line, unless the operator knows coordinates in which it is nearer to linear.
 
         Args:
             x: images.
             direction: solution of a problem linearised with the same `spread`, same shape.
-            step: step lengths, broadcastable to `x`.
             spread: as for `linearise`.
+
+        Returns:
+            From step lengths, broadcastable to `x`, to the points there and the velocities.
         """
         del spread
-        return x + step * direction, direction
+        return lambda step: (x + step * direction, direction)
+
+    @property
+    def straightens(self) -> bool:
+        """Whether ``A(curve(s)) = A(x) + s J d`` exactly, with J from `linearise` for the same spread: a search needs no further A."""
+        return self.is_linear
 
     def select(self, index: Tensor) -> Self:
         """The operator of some images of the batch, by their indices; itself where no parameter differs per image."""
@@ -242,7 +258,7 @@ class LinearOperator(Operator):
 
     def linearise(self, x: Tensor, spread: Tensor | None = None) -> Linearisation:
         del spread
-        return Linearisation(self.forward(x), self.forward, lambda w: self.adjoint(w, x.shape))
+        return Linearisation(lambda: self.forward(x), self.forward, lambda w: self.adjoint(w, x.shape))
 
 
 class SameGrid(Operator):

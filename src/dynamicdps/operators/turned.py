@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dynamicdps.errors import InputError
 from dynamicdps.operators.linear import DataSpectrum
-from dynamicdps.operators.operator import Linearisation, Operator
+from dynamicdps.operators.operator import Linearisation, Operator, SearchCurve
 
 Size = tuple[int, int, int]
 
@@ -78,12 +78,21 @@ class Turned(Operator):
     def linearise(self, x: Tensor, spread: Tensor | None = None) -> Linearisation:
         near = self.inner.linearise(self._swap(x), None if spread is None else self._swap(spread))
         return Linearisation(
-            self._swap(near.value), lambda p: self._swap(near.jvp(self._swap(p))), lambda w: self._swap(near.vjp(self._swap(w)))
+            lambda: self._swap(near.value), lambda p: self._swap(near.jvp(self._swap(p))), lambda w: self._swap(near.vjp(self._swap(w)))
         )
 
-    def move(self, x: Tensor, direction: Tensor, step: Tensor, spread: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        moved, velocity = self.inner.move(self._swap(x), self._swap(direction), step, None if spread is None else self._swap(spread))
-        return self._swap(moved), self._swap(velocity)
+    def search_curve(self, x: Tensor, direction: Tensor, spread: Tensor | None = None) -> SearchCurve:
+        inner = self.inner.search_curve(self._swap(x), self._swap(direction), None if spread is None else self._swap(spread))
+
+        def at(step: Tensor) -> tuple[Tensor, Tensor]:
+            moved, velocity = inner(self._swap(step))
+            return self._swap(moved), self._swap(velocity)
+
+        return at
+
+    @property
+    def straightens(self) -> bool:
+        return self.inner.straightens
 
     def typical_value(self, x: float) -> float:
         return self.inner.typical_value(x)

@@ -21,8 +21,8 @@ def per_image(values: Tensor, like: Tensor) -> Tensor:
 
 
 def inner(a: Tensor, b: Tensor) -> Tensor:
-    """Inner product of each image, ``(batch,)``, summed in float64: an image's sum must not depend on its size."""
-    return (a.double() * b.double()).flatten(1).sum(1)
+    """Inner product of each image, ``(batch,)``: lines in the tensors' own type, their sums in float64, so that size costs no digits."""
+    return (a * b).sum(-1).double().reshape(len(a), -1).sum(1)
 
 
 def norm(a: Tensor) -> Tensor:
@@ -84,10 +84,10 @@ class _Problem:
     def misfit(self, residual: Tensor) -> Tensor:
         return ((residual / self.noise).double().flatten(1).square().mean(1) / self.operator.counted(residual)).sqrt()
 
-    def gradient(self, x: Tensor, linear: Linearisation) -> Tensor:
+    def gradient(self, x: Tensor, residual: Tensor) -> Tensor:
         offset = x - self.centre
         pull = offset if self.errors is None else self.errors.precision(offset)
-        return pull / per_image(self.r.square(), x) - linear.vjp(self.y - linear.value) / self.noise**2
+        return pull / per_image(self.r.square(), x) - self.operator.linearise(x).vjp(residual) / self.noise**2
 
 
 def data_step(
@@ -137,9 +137,9 @@ def data_step(
         raise ValueError(f"the method is {method!r}; expected one of {', '.join(METHODS)}")
     whole = _Problem(operator, y, centre, spread.to(centre.dtype), operator.noise_std, errors)
     x = centre if start is None else start
-    first = y - operator(x)
-    value = whole.value(first, x - centre)
-    misfit = whole.misfit(first)
+    residual = y - operator(x)
+    value = whole.value(residual, x - centre)
+    misfit = whole.misfit(residual)
     step, outcome = torch.zeros_like(value), torch.zeros_like(value, dtype=torch.long)
     calls = torch.ones_like(outcome)
     # An image without any misfit can be far from its minimum too.
@@ -148,50 +148,75 @@ def data_step(
     memory = _Memory() if method == "l-bfgs" else None
     # Plain gradients have no natural length: the last accepted one is the best guess of the next.
     trial = torch.ones_like(value)
+    # Of the direction before, where the next conjugate gradients start.
+    dual: Tensor | None = None
     for _ in range(iterations):
         index = running.nonzero()[:, 0]
         if len(index) == 0:
             break
-        part, current = whole.select(index), x[index]
-        wide: Tensor | None
+        part, current, left = whole.select(index), x[index], residual[index]
         if method == "gauss-newton":
-            direction, used, wide = _gauss_newton(part, current, cg_iterations, cg_tolerance)
+            wide = per_image(part.r, current)
+            near = part.operator.linearise(current, wide)
+            guess = None if dual is None else dual[index]
+            direction, w, used = _gauss_newton(part, current, left, near, guess, cg_iterations, cg_tolerance)
+            dual = w if dual is None else dual.index_copy(0, index, w)
+            # What the secant foretells is exact on the operator's own curve.
+            phi = _Curve(part, current, left, direction, wide, near.jvp(direction) if part.operator.straightens else None)
         else:
-            direction, used, wide = _descent(part, current, memory, index)
-        calls[index] += used
-        phi = _Curve(part, current, direction, wide)
+            direction, used = _descent(part, current, left, memory, index)
+            phi = _Curve(part, current, left, direction)
         value0 = value[index]
         slope0 = phi(torch.zeros_like(value0), torch.ones_like(value0, dtype=torch.bool))[1]
         guess = torch.ones_like(value0) if method == "gauss-newton" else trial[index]
         limits = {"max_step": 2.0} if method == "gauss-newton" else {"max_trials": 20}
         found = search(line_search, phi, value0, slope0, guess, **limits)
-        calls[index] += 2 + 2 * found.trials + 2
-        moved, residual = phi.at(found.step)
-        x = x.index_copy(0, index, moved)
+        moved, left = phi.at(found.step)
+        calls[index] += used + phi.operator_calls
+        x, residual = x.index_copy(0, index, moved), residual.index_copy(0, index, left)
         trial[index] = 2 * found.step
         step[index], outcome[index], value[index] = found.step, found.outcome, found.value
-        misfit = misfit.index_copy(0, index, part.misfit(residual))
+        misfit = misfit.index_copy(0, index, part.misfit(left))
         better = value0 - found.value > tolerance * value0
         running[index] = better & (misfit[index] > goal)
     return DataStep(x, misfit.to(x.dtype), step.to(x.dtype), outcome, int(calls.max()))
 
 
 class _Curve:
-    """The objective along a curve, with its slope; the last point is kept, for it mostly is where the search ends."""
+    """The objective along a curve, with its slope; the last point is kept, for it mostly is where the search ends.
 
-    def __init__(self, part: _Problem, x: Tensor, direction: Tensor, spread: Tensor | None) -> None:
-        self.part, self.x, self.direction, self.spread = part, x, direction, spread
+    Args:
+        part: the problem.
+        x: where the curve starts.
+        residual: ``y - A(x)``.
+        direction: of the curve, image shape.
+        spread: of its secants, or `None`: tangents.
+        change: ``d/ds A`` along the curve where that is the same everywhere, or `None`.
+    """
+
+    def __init__(
+        self, part: _Problem, x: Tensor, residual: Tensor, direction: Tensor, spread: Tensor | None = None, change: Tensor | None = None
+    ) -> None:
+        self.part, self.x, self.residual, self.change = part, x, residual, change
+        self.curve = part.operator.search_curve(x, direction, spread)
         self.last: tuple[Tensor, Tensor, Tensor] | None = None
+        self.operator_calls = 0 if change is None else 1
 
     def __call__(self, steps: Tensor, active: Tensor) -> tuple[Tensor, Tensor]:
         del active
         part = self.part
-        trial, velocity = part.operator.move(self.x, self.direction, per_image(steps, self.x), self.spread)
-        near = part.operator.linearise(trial)
-        residual, offset = part.y - near.value, trial - part.centre
+        trial, velocity = self.curve(per_image(steps, self.x))
+        if self.change is not None:
+            residual, change = self.residual - per_image(steps, self.change) * self.change, self.change
+        else:
+            near = part.operator.linearise(trial)
+            known = not bool(steps.any())
+            residual, change = self.residual if known else part.y - near.value, near.jvp(velocity)
+            self.operator_calls += 1 if known else 2
+        offset = trial - part.centre
         self.last = steps.clone(), trial, residual
         pull = inner(part.whiten(offset), part.whiten(velocity)) / part.r.double().square()
-        slope = pull - inner(residual, near.jvp(velocity)) / part.noise**2
+        slope = pull - inner(residual, change) / part.noise**2
         return part.value(residual, offset), slope
 
     def at(self, steps: Tensor) -> tuple[Tensor, Tensor]:
@@ -199,21 +224,25 @@ class _Curve:
         if self.last is not None and torch.equal(self.last[0], steps) and bool((steps > 0).all()):
             return self.last[1], self.last[2]
         lengths = per_image(steps, self.x)
-        moved = torch.where(lengths > 0, self.part.operator.move(self.x, self.direction, lengths, self.spread)[0], self.x)
+        moved = torch.where(lengths > 0, self.curve(lengths)[0], self.x)
+        if self.change is not None:
+            return moved, self.residual - per_image(steps, self.change) * self.change
+        self.operator_calls += 1
         return moved, self.part.y - self.part.operator(moved)
 
 
-def _gauss_newton(part: _Problem, x: Tensor, iterations: int, tolerance: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Direction, operator calls of each image, and the spread that its secants and curves are for."""
-    r_wide, r_meas = per_image(part.r, x), per_image(part.r, part.y)
-    linear = part.operator.linearise(x, r_wide)
+def _gauss_newton(
+    part: _Problem, x: Tensor, residual: Tensor, near: Linearisation, guess: Tensor | None, iterations: int, tolerance: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Direction, the dual solution it comes from, and the operator calls of each image."""
+    r_meas = per_image(part.r, part.y)
     offset = x - part.centre
-    if part.errors is not None:
-        near = linear
-        linear = Linearisation(near.value, near.jvp, lambda v: part.colour(near.vjp(v)))
+    linear = near if part.errors is None else Linearisation(residual, near.jvp, lambda v: part.colour(near.vjp(v)))
     spectrum = part.operator.data_spectrum(x.shape, part.y, None if part.errors is None else part.errors.factor)
-    w, calls = _solve_dual(linear, spectrum, part.y - linear.value + linear.jvp(offset), r_meas, part.noise, iterations, tolerance)
-    return r_wide.square() * linear.vjp(w) - offset, calls + 3, r_wide
+    moved = bool(offset.any())
+    b = residual + near.jvp(offset) if moved else residual
+    w, calls = _solve_dual(linear, spectrum, b, r_meas, part.noise, guess, iterations, tolerance)
+    return per_image(part.r.square(), x) * linear.vjp(w) - offset, w, calls + (2 if moved else 1)
 
 
 class _Memory:
@@ -250,17 +279,24 @@ class _Memory:
         return -q
 
 
-def _descent(part: _Problem, x: Tensor, memory: _Memory | None, index: Tensor) -> tuple[Tensor, Tensor, None]:
-    """Direction of L-BFGS or of the gradient; operator calls; no spread: straight lines."""
-    gradient = part.gradient(x, part.operator.linearise(x))
-    calls = torch.full_like(index, 2)
+def _descent(part: _Problem, x: Tensor, residual: Tensor, memory: _Memory | None, index: Tensor) -> tuple[Tensor, Tensor]:
+    """Direction of L-BFGS or of the gradient, and operator calls."""
+    gradient = part.gradient(x, residual)
+    calls = torch.ones_like(index)
     if memory is None:
-        return -per_image(part.r.square(), x) * gradient, calls, None
-    return memory.direction(part, x, gradient, index), calls, None
+        return -per_image(part.r.square(), x) * gradient, calls
+    return memory.direction(part, x, gradient, index), calls
 
 
 def _solve_dual(
-    linear: Linearisation, spectrum: DataSpectrum | None, b: Tensor, r: Tensor, noise: float, iterations: int, tolerance: float
+    linear: Linearisation,
+    spectrum: DataSpectrum | None,
+    b: Tensor,
+    r: Tensor,
+    noise: float,
+    guess: Tensor | None,
+    iterations: int,
+    tolerance: float,
 ) -> tuple[Tensor, Tensor]:
     """Solve ``(r^2 J J^T + noise^2) w = b`` for each image by conjugate gradients; also the operator calls of each.
 
@@ -273,18 +309,26 @@ def _solve_dual(
         precondition = spectrum.preconditioner(row_sums, r, noise)
     else:
         precondition = partial(torch.mul, 1 / (r.square() * row_sums.abs() + noise**2))
-    w = torch.zeros_like(b)
-    residual = b
+
+    def times(v: Tensor) -> Tensor:
+        return r.square() * linear.jvp(linear.vjp(v)) + noise**2 * v
+
+    w, residual = torch.zeros_like(b), b
     z = precondition(residual)
-    p = z
     rho = inner(residual, z)
     goal = tolerance**2 * rho
     calls = torch.full_like(rho, 2, dtype=torch.long)
+    if guess is not None:
+        w, residual = guess, b - times(guess)
+        z = precondition(residual)
+        rho = inner(residual, z)
+        calls += 2
+    p = z
     for _ in range(iterations):
         running = rho > goal
         if not bool(running.any()):
             break
-        product = r.square() * linear.jvp(linear.vjp(p)) + noise**2 * p
+        product = times(p)
         calls += 2 * running
         alpha = torch.where(running, rho / inner(p, product).clamp_min(1e-300), torch.zeros_like(rho))
         w = w + per_image(alpha, w) * p

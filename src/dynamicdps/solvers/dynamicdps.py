@@ -20,7 +20,11 @@ ESTIMATES = ("mean", "sample", "deterministic")
 NOISES = ("renewed", "ancestral")
 KEPT = ("last", "best")
 # Of the conjugate gradients in the loop: the next level moves the image by far more than what is left.
-LOOP_TOLERANCE = 1e-2
+LOOP_TOLERANCE = 5e-2
+# Of the last data step, where what is left stays; the first keeps the data step's own, for all samples start from it.
+LAST_TOLERANCE = 1e-2
+# Gauss-Newton directions of the first and the last data step.
+OUTER_ITERATIONS = 2
 
 
 @dataclass(frozen=True)
@@ -138,7 +142,7 @@ def solve_dynamicdps(
         nonlocal last_calls
         mean = mean + per_image(share, mean) * (first.x - mean)
         spread = config.spread_scale * denoising_error(denoiser, last_level)
-        last = data_step(operator, measurement, mean, spread, iterations=2, errors=errors)
+        last = data_step(operator, measurement, mean, spread, iterations=OUTER_ITERATIONS, cg_tolerance=LAST_TOLERANCE, errors=errors)
         last_calls = last.operator_calls
         return last.x
 
@@ -168,8 +172,16 @@ def initial_step(
     errors: ErrorCorrelation | None = None,
 ) -> DataStep:
     """The data step on the initial image; it is off by about what its start level washes out: so far the step may take it."""
-    method, line_search = config.data_method, config.line_search
-    return data_step(operator, measurement, initial, 2 * start, errors=errors, method=method, line_search=line_search)
+    return data_step(
+        operator,
+        measurement,
+        initial,
+        2 * start,
+        errors=errors,
+        method=config.data_method,
+        line_search=config.line_search,
+        iterations=OUTER_ITERATIONS if config.data_method == "gauss-newton" else 4,
+    )
 
 
 def choose_start(measurement: Tensor, operator: Operator, initial: Tensor, config: DynamicDPSConfig) -> tuple[Tensor, Tensor, list[str]]:
