@@ -16,6 +16,7 @@ def test_bundled_degradations() -> None:
         "iqt-out": LowField(gamma=0.4, blur=1.0, **plain),
         "blur-mismatch": LowField(gamma=0.8, blur=2.0, **plain),
         "thick-5mm": LowField(gamma=0.7, in_plane_factor=1.5, slice_thickness=5.0, noise_std=0.9**0.7 / 25),
+        "64mt": LowField(gamma=1.44, in_plane_factor=1.6, slice_thickness=4.8, slice_spacing=5.0, noise_std=0.0186),
     }
     assert {name: each.to_json() for name, each in PRESETS.items()} == {name: each.to_json() for name, each in expected.items()}
     assert preset("iqt-in") is PRESETS["iqt-in"]
