@@ -7,6 +7,10 @@ https://github.com/bispmri/Ultra-low-field-MRI-Scanner, CC0). The operator is fi
 to the measurement, not to any result (in the plane, affine, mutual information, dipy), so that no result is favoured. Printed and
 written to real_scans.csv: correlation and SSIM against 3 T inside the brain for the measurement, the conditional model and DynamicDPS,
 each averaged over the thickness of the slice. NAME.png shows all of them. About two minutes a patient on one core.
+
+With --kspace the folders hold NAME_0.055T_GRE_kspace_postEMI.npz too, and DynamicDPS explains the k-space instead of the image. What is
+compared with 3 T are the voxels of the image, inside its brain mask, so that the rows (real_scans_kspace.csv; the phase-corrected image is
+"real") stand beside those of the run without.
 """
 
 import argparse
@@ -22,13 +26,18 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from dynamicdps.cli.run_fit import fit_scan
+from dynamicdps.cli.kspace_scan import KSpaceScan
+from dynamicdps.cli.run_fit import FittedScan, fit_scan
 from dynamicdps.diffusion import load_denoiser
-from dynamicdps.evaluation import ssim_brain
+from dynamicdps.evaluation import data_misfit, ssim_brain
 from dynamicdps.operators.fit import FITTED
+from dynamicdps.operators.kspace_measurement import kspace_noise, measure_kspace
 from dynamicdps.solvers import make_config, solve
-from dynamicdps.volumes import BrainScan, Volume, load, open_brain, sample
-from dynamicdps.volumes.grids import Grid
+from dynamicdps.solvers.solve_kspace import kspace_misfit, solve_kspace
+from dynamicdps.volumes import BrainScan, RawScan, Volume, load, open_brain, read_kspace, sample
+from dynamicdps.volumes.brain_scan import cut_brain
+from dynamicdps.volumes.grids import Grid, native_grid
+from dynamicdps.volumes.scan import Scan
 
 Image = NDArray[np.float64]
 
@@ -96,8 +105,43 @@ def seed_of(slices: list[Image], brain: list[NDArray[np.bool_]]) -> NDArray[np.b
     return np.asarray(labels == np.bincount(labels[labels > 0]).argmax())
 
 
+def open_raw(path: Path, image: Volume) -> RawScan:
+    """The k-space of these scans: their images show its two axes swapped, one turned, on 1 mm, with the middle one voxel off."""
+    with np.load(path) as file:
+        (name,) = file.files
+        nx, ny = file[name].shape[:2]
+    size = np.array(image.shape[1::-1]) * image.spacing[1::-1] / (nx, ny)
+    affine = np.zeros((4, 4))
+    affine[1, 0], affine[0, 1], affine[2, 2], affine[3, 3] = size[0], -size[1], image.spacing[2], 1.0
+    middle = np.array([image.shape[0] // 2, image.shape[1] // 2 - 1, 0, 1])
+    affine[:3, 3] = (image.affine @ middle)[:3] - affine[:3, :3] @ (nx // 2, ny // 2, 0)
+    return read_kspace(path, array=name, affine=affine).with_square_voxels()
+
+
+def enhance_kspace(raw: RawScan, head: BrainScan, mask: Path, samples: int) -> tuple[dict[str, Volume], Volume, float]:
+    """Phase-corrected image, initial image and result from k-space, the magnitude of all of it, and the contrast."""
+    own = cut_brain(Scan(raw.magnitude(), raw.acquisition), str(mask))
+    noise = kspace_noise(raw)
+    opened = KSpaceScan(raw, own, noise)
+    measured = measure_kspace(raw, float(noise.std[0]), weights=own.weights, box=opened.box, generator=torch.Generator().manual_seed(0))
+    print(f"  noise {measured.noise_std:.4g}, not explained by a real image {measured.unexplained:.2f} times the noise", flush=True)
+    fitted = fit_scan(own, None, "unet-range", FITTED, {}, noise)
+    print(f"  {fitted.fit.operator}", flush=True)
+    operator = fitted.fit.scan_operator
+    denoiser = load_denoiser("brain-t1w", "cpu", torch.bfloat16)
+    config = make_config("dynamicdps", {"samples": samples})
+    result = solve_kspace("dynamicdps", measured, own.brain, operator, denoiser, initial=fitted.initial.volume, config=config)
+    misfits = [kspace_misfit(image, measured, operator, result.scale.scale)[0] for image in (result.initial, result.volume)]
+    print(f"  start level {result.start_sigma:.3f}, misfit {misfits[0]:.2f} to {misfits[1]:.2f}, {result.seconds:.0f} s", flush=True)
+    assert own.weights is not None
+    real = own.brain.with_data(measured.image * own.weights)
+    grid = native_grid(head.brain)
+    images = {"real": sample(real, grid), "conditional": result.initial, "dynamicdps": result.volume}
+    return images, own.whole, gamma_of(fitted)
+
+
 def enhance(head: BrainScan, samples: int) -> tuple[dict[str, Volume], float]:
-    """Measurement, initial image and result of a user who has nothing but the scan."""
+    """Initial image and result of a user who has nothing but the scan, and the contrast."""
     fitted = fit_scan(head, None, "unet-range", FITTED, {})
     print(f"  {fitted.fit.operator}", flush=True)
     operator = fitted.fit.scan_operator
@@ -106,8 +150,13 @@ def enhance(head: BrainScan, samples: int) -> tuple[dict[str, Volume], float]:
     config = make_config("dynamicdps", {"samples": samples})
     result = solve("dynamicdps", head.brain, operator.weighted(head.weights), denoiser, initial=fitted.initial.volume, config=config)
     print(f"  start level {result.start_sigma:.3f}, {result.seconds:.0f} s", flush=True)
-    images = {"measurement": head.brain, "conditional": fitted.initial.volume, "dynamicdps": result.volume}
-    return images, float(fitted.fit.estimate.mean["gamma"]) if fitted.fit.estimate is not None else 1.0
+    misfits = [data_misfit(x, head.brain, operator.weighted(head.weights), result.scale) for x in (result.initial, result.volume)]
+    print(f"  misfit {misfits[0]:.2f} to {misfits[1]:.2f}", flush=True)
+    return {"conditional": fitted.initial.volume, "dynamicdps": result.volume}, gamma_of(fitted)
+
+
+def gamma_of(fitted: FittedScan) -> float:
+    return float(fitted.fit.estimate.mean["gamma"]) if fitted.fit.estimate is not None else 1.0
 
 
 def main() -> None:
@@ -116,6 +165,7 @@ def main() -> None:
     parser.add_argument("--out", required=True, type=Path)
     parser.add_argument("--samples", type=int, default=8)
     parser.add_argument("--lesion", nargs="*", default=[], help="patients whose largest dark region is measured in each image")
+    parser.add_argument("--kspace", action="store_true", help="from k-space instead of the image")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     torch.set_grad_enabled(False)
@@ -125,22 +175,32 @@ def main() -> None:
         print(name, flush=True)
         head = open_brain(folder / f"{name}_0.055T_GRE.nii.gz")
         good = load(folder / f"{name}_3T_T1w.nii.gz").data.astype(np.float64)
-        images, gamma = enhance(head, arguments.samples)
+        images = {"measurement": head.brain}
+        slices = {"measurement": list(np.moveaxis(head.brain.data.astype(np.float64), 2, 0))}
+        if arguments.kspace:
+            mask = head.mask.soft(head.whole, 0.0).save(arguments.out / f"{name}_mask.nii.gz")
+            raw = open_raw(folder / f"{name}_0.055T_GRE_kspace_postEMI.npz", head.whole)
+            found, magnitude, gamma = enhance_kspace(raw, head, mask, arguments.samples)
+            same = np.corrcoef(sample(magnitude, native_grid(head.whole)).data.ravel(), head.whole.data.ravel())[0, 1]
+            print(f"  correlation of the magnitude with the image: {same:.4f}", flush=True)
+            slices["real"] = list(np.moveaxis(found["real"].data.astype(np.float64), 2, 0))
+        else:
+            found, gamma = enhance(head, arguments.samples)
+        images |= found
         for stage, volume in images.items():
             volume.save(arguments.out / f"{name}_{stage}.nii.gz")
         assert head.weights is not None
-        slices = {"measurement": list(np.moveaxis(head.brain.data.astype(np.float64), 2, 0))}
-        slices |= {stage: by_slice(images[stage], head.brain) for stage in ("conditional", "dynamicdps")}
+        slices |= {stage: by_slice(volume, head.brain) for stage, volume in images.items() if stage not in slices}
         references, masks = [], []
         for z, measured in enumerate(slices["measurement"]):
-            mask = head.weights[:, :, z] > 0
+            inside = head.weights[:, :, z] > 0
             whole = registered(good[:, :, z], head.whole.data[:, :, z].astype(np.float64))
             x, y = np.round(np.linalg.inv(head.whole.affine) @ head.brain.affine @ [0, 0, 0, 1])[:2].astype(int)
             reference = whole[x : x + measured.shape[0], y : y + measured.shape[1]]
-            references.append(reference * mask)
-            masks.append(mask)
+            references.append(reference * inside)
+            masks.append(inside)
             for stage, found in slices.items():
-                correlation, similarity = agreement(found[z], reference, mask)
+                correlation, similarity = agreement(found[z], reference, inside)
                 rows.append([name, z, stage, f"{correlation:.4f}", f"{similarity:.4f}"])
         for stage in slices:
             mine = np.array([[float(v) for v in row[3:]] for row in rows if row[0] == name and row[2] == stage]).mean(0)
@@ -150,11 +210,13 @@ def main() -> None:
             scale = float(np.percentile(head.brain.data[head.weights > 0], 99)) / 0.95**gamma
             for stage, found in slices.items():
                 # In the measurement's contrast, which the other two have undone.
-                alike = found if stage == "measurement" else [scale * np.clip(x / scale, 0, None) ** gamma for x in found]
+                alike = found if stage in ("measurement", "real") else [scale * np.clip(x / scale, 0, None) ** gamma for x in found]
                 size, contrast = dark_lesion(alike, masks, seed)
                 print(f"| {name} | {stage} | lesion {size:.0f} voxels | contrast {contrast:.3f} |", flush=True)
         picture(arguments.out / f"{name}.png", slices | {"3 T, registered": references})
-    with (arguments.out / "real_scans.csv").open("w", newline="", encoding="utf-8") as file:
+    with (arguments.out / ("real_scans_kspace.csv" if arguments.kspace else "real_scans.csv")).open(
+        "w", newline="", encoding="utf-8"
+    ) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["patient", "slice", "stage", "correlation", "ssim"])
         writer.writerows(rows)

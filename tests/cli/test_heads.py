@@ -164,3 +164,17 @@ def test_a_mask_of_nothing(scan: Path, head: Head, models: tuple[str, str], tmp_
     assert main([*command, "--mask", str(path)]) == 2
     assert main([*command, "--mask", "no-such-thing"]) == 2
     assert not (tmp_path / "out" / "enhanced.nii.gz").exists()
+
+
+def test_a_budget_of_memory(scan: Path, models: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["enhance", str(scan), "--prior", models[0], "--conditional", models[1], *QUICK]
+    command += ["--mask", str(scan.with_name("mask.nii.gz"))]
+    results = []
+    for budget in ("1.2", "8"):
+        assert main([*command, "--out", str(tmp_path / budget), "--memory", budget]) == 0
+        results.append(json.loads((tmp_path / budget / "run.json").read_text())["settings"]["chunk"])
+    assert results[0] < results[1]
+    enhanced = [load(tmp_path / budget / "enhanced_brain.nii.gz").data for budget in ("1.2", "8")]
+    np.testing.assert_allclose(enhanced[0], enhanced[1], rtol=1e-4, atol=1e-4 * float(enhanced[0].max()))
+    assert main([*command, "--out", str(tmp_path / "none"), "--memory", "0.5"]) == 2
+    assert "raise --memory" in " ".join(capsys.readouterr().err.split())

@@ -12,7 +12,7 @@ from dynamicdps.volumes import IntensityScale, Volume, brain_mask, to_slices
 from tests.conftest import make_phantom
 from tests.properties import input_error
 
-IMAGE_KEYS = ["psnr", "ssim", "nrmse", "data_misfit", "volume_error", "volume_mm3"]
+IMAGE_KEYS = ["psnr", "ssim", "nrmse", "data_misfit", "volume_error", "volumes_mm3"]
 
 
 def noisy(volume: Volume, std: float, seed: int = 0) -> Volume:

@@ -6,6 +6,7 @@ import pytest
 from numpy.typing import NDArray
 
 from dynamicdps.evaluation import TISSUES, dice, segment, tissue_volumes, volume_errors
+from dynamicdps.evaluation.tissue import is_cut_off
 from dynamicdps.volumes import Volume, brain_mask, load
 from tests.properties import input_error
 
@@ -28,6 +29,44 @@ def test_known_volumes_within_two_percent(noise: float) -> None:
     found = tissue_volumes(segment(data, mask), (1, 1, 1))
     known = tissue_volumes(truth.astype(np.uint8), (1, 1, 1))
     assert all(abs(error) < 0.02 for error in volume_errors(found, known).values())
+
+
+@pytest.mark.parametrize(("n_classes", "beta"), [(3, 0.1), (3, 0.5), (2, 0.2), (4, 0.0)])
+def test_classes_are_those_of_dipys_model(n_classes: int, beta: float) -> None:
+    """What `segment` ends with is a fixed point of dipy's observation model and iterated conditional modes."""
+    from dipy.segment.mrf import ConstantObservationModel, IteratedConditionalModes
+
+    data, mask, _ = shells(0.1)
+    labels = segment(data, mask, n_classes, beta=beta, max_iter=500)
+    classes = np.full(mask.shape, n_classes, dtype=np.int16)
+    classes[mask] = labels[mask] - 1
+    image = np.where(mask, (data - data[mask].mean()) / data[mask].std(), 0).astype(np.float64)
+    observation, modes = ConstantObservationModel(), IteratedConditionalModes()
+    means = np.array([image[classes == k].mean() for k in range(n_classes)])
+    variance = float(np.mean((image[mask] - means[classes[mask]]) ** 2))
+    for _ in range(100):
+        cost = observation.negloglikelihood(image, means, np.full(n_classes, variance), n_classes)
+        share = modes.prob_neighborhood(classes, beta, n_classes)[mask] * np.exp(-(cost[mask] - cost[mask].min(1, keepdims=True)))
+        share /= share.sum(1, keepdims=True)
+        means = share.T @ image[mask] / share.sum(0)
+        variance = float((share * (image[mask][:, None] - means) ** 2).sum() / mask.sum())
+    cost = observation.negloglikelihood(image, means, np.full(n_classes, variance), n_classes)
+    proposed, _ = modes.icm_ising(cost, beta, classes)
+    assert (proposed != classes)[mask].mean() < 2e-3
+
+
+def test_a_brain_that_leaves_the_grid_is_cut_off() -> None:
+    """A ball of radius 8 in a box that ends at its centre, touches its surface, or meets a cap of a twentieth of its widest cut."""
+    x, y, z = np.indices((21, 21, 21)) - 10
+    ball = x**2 + y**2 + z**2 <= 64
+    assert not is_cut_off(ball)
+    assert is_cut_off(ball[:, :, :11])
+    assert is_cut_off(ball[10:])
+    assert not is_cut_off(ball[:, 2:])
+    stem = ball | ((x**2 + y**2 <= 4) & (z < 0))
+    assert 0 < stem[:, :, 0].sum() < 0.1 * stem.sum((0, 1)).max()
+    assert not is_cut_off(stem)
+    assert not is_cut_off(np.zeros((4, 4, 4), dtype=bool))
 
 
 def test_smoothness_beats_single_voxels() -> None:

@@ -2,11 +2,12 @@ import numpy as np
 import pytest
 
 from dynamicdps.evaluation import TISSUES, dice, segment, tissue_intervals, tissue_volumes
+from dynamicdps.evaluation.tissue_intervals import _intervals
 from dynamicdps.volumes import Volume, brain_mask
 from tests.properties import input_error
 
 
-def test_intervals_are_percentiles_of_the_samples_volumes(phantom: Volume) -> None:
+def test_intervals_are_of_the_samples_volumes(phantom: Volume) -> None:
     mask = brain_mask(phantom)
     rng = np.random.default_rng(0)
     samples = [phantom.data + rng.normal(0, 0.08, phantom.shape) for _ in range(5)]
@@ -17,10 +18,54 @@ def test_intervals_are_percentiles_of_the_samples_volumes(phantom: Volume) -> No
         volumes = np.array([tissue_volumes(one, (1.0, 1.0, 2.0))[tissue] for one in each])
         known = tissue_volumes(labels, (1.0, 1.0, 2.0))[tissue]
         assert found.volume_mm3[tissue] == pytest.approx(volumes.mean())
-        assert found.interval_mm3[tissue] == pytest.approx(np.percentile(volumes, [5, 95]))
-        assert found.error_interval[tissue] == pytest.approx(np.percentile(volumes / known - 1, [5, 95]))
+        # Student's t of 4 degrees at 0.95 is 2.1318.
+        half = 2.1318 * volumes.std(ddof=1) * np.sqrt(1 + 1 / 5)
+        ends = np.array([volumes.mean() - half, volumes.mean() + half])
+        assert found.interval_mm3[tissue] == pytest.approx(ends, rel=1e-5)
+        assert found.error_interval[tissue] == pytest.approx(ends / known - 1, abs=1e-5)
         assert found.volume_error[tissue] == pytest.approx(volumes.mean() / known - 1)
         assert found.dice[tissue] == pytest.approx(np.mean([dice(one, labels)[tissue] for one in each]))
+
+
+@pytest.mark.parametrize("count", [2, 4, 8])
+def test_the_interval_holds_one_more_sample_as_often_as_it_says(count: int) -> None:
+    """Of normally distributed volumes, however few: 4000 draws, so that a share of 0.9 is right to 0.02."""
+    rng = np.random.default_rng(0)
+    held = 0
+    for _ in range(4000):
+        volumes = rng.normal(1000, 50, count + 1)
+        low, high = _intervals([dict.fromkeys(TISSUES, float(v)) for v in volumes[1:]], 0.9, -np.inf)["gm"]
+        held += low <= volumes[0] <= high
+    assert held / 4000 == pytest.approx(0.9, abs=0.02)
+
+
+def test_an_estimates_interval_is_around_it_and_holds_its_distance() -> None:
+    """By hand: of 8 and 12 the mean is 10 and the variance 8; an estimate of 13 is 3 off; t of one degree at 0.75 is 1."""
+    values = [dict.fromkeys(TISSUES, v) for v in (8.0, 12.0)]
+    half = np.sqrt(8 * 1.5 + 9)
+    assert _intervals(values, 0.5, 0.0, dict.fromkeys(TISSUES, 13.0))["wm"] == pytest.approx((13 - half, 13 + half))
+    assert _intervals(values, 0.5, 0.0)["wm"] == pytest.approx((10 - np.sqrt(12), 10 + np.sqrt(12)))
+
+
+def test_intervals_of_an_estimate_hold_it_with_its_error(phantom: Volume) -> None:
+    mask = brain_mask(phantom)
+    rng = np.random.default_rng(0)
+    samples = [phantom.data + rng.normal(0, 0.1, phantom.shape) for _ in range(3)]
+    labels = segment(phantom.data, mask)
+    truth = tissue_volumes(labels, phantom.spacing)
+    estimate = tissue_volumes(segment(np.mean(samples, axis=0), mask), phantom.spacing)
+    found = tissue_intervals(samples, mask, phantom.spacing, labels, estimate=estimate)
+    for tissue in TISSUES:
+        assert np.mean(found.interval_mm3[tissue]) == pytest.approx(estimate[tissue])
+        assert found.interval_mm3[tissue][0] <= found.volume_mm3[tissue] <= found.interval_mm3[tissue][1]
+        ends = np.array(found.interval_mm3[tissue]) / truth[tissue] - 1
+        assert found.error_interval[tissue] == pytest.approx(ends)
+
+
+def test_an_interval_ends_at_what_is_possible() -> None:
+    low, high = _intervals([dict.fromkeys(TISSUES, v) for v in (0.0, 10.0)], 0.95, 0.0)["csf"]
+    assert low == 0
+    assert high > 50
 
 
 def test_a_painted_structure_moves_the_interval_off_the_truth(phantom: Volume) -> None:

@@ -99,11 +99,11 @@ RUN = {
     "durations": {"initial": 1.0, "total": 3.0},
     "exit": 0,
 }
-STAGE = {"psnr": 30.0, "ssim": 0.9, "nrmse": 0.1, "data_misfit": 1.0, "volume_error": {"csf": 0.1}, "volume_mm3": {"csf": 1000.0}}
+STAGE = {"psnr": 30.0, "ssim": 0.9, "nrmse": 0.1, "data_misfit": 1.0, "volume_error": {"csf": 0.1}, "volumes_mm3": {"csf": 1000.0}}
 METRICS = {
     "measurement": STAGE,
     "conditional": STAGE | {"range_over_slices": {"psnr": [28.0, 31.0]}},
-    "dynamicdps": STAGE | {"nfe": 40, "nbackward": 0, "start_sigma": 0.1, "seconds": 3.2, "interval_mm3": {"csf": [900, 1100]}},
+    "dynamicdps": STAGE | {"nfe": 40, "nbackward": 0, "start_sigma": 0.1, "seconds": 3.2, "volumes_interval_mm3": {"csf": [900, 1100]}},
 }
 TABLES = {
     "trace.csv": b"step,images,sigma,misfit,step_length\n0,2,0.1,3.5,0.5\n1,2,0.05,1.2,0.5\n",

@@ -5,12 +5,14 @@ import math
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
 
-from dynamicdps.operators import BiasField, Composition, LowField, ScanOperator, Turned, read_operator, simulate
+from dynamicdps.operators import LowField, ScanOperator, Turned, estimator_training, read_operator, simulate
 from dynamicdps.operators.estimator_training import (
     ScannerRange,
     calibrate_intervals,
@@ -19,7 +21,7 @@ from dynamicdps.operators.estimator_training import (
     train_estimator,
     weigh_image,
 )
-from dynamicdps.operators.fit import BOUNDS, fit_operator, fit_shading
+from dynamicdps.operators.fit import BOUNDS, fit_operator
 from dynamicdps.operators.parameter_estimator import NAMES, ContrastWeight, ParameterEstimator, load_estimator
 from dynamicdps.operators.scan_statistics import COUNT, ScanStatistics
 from dynamicdps.volumes import Volume, load, to_slices
@@ -132,35 +134,6 @@ def test_json_is_an_operator(measured: tuple[Volume, ScanOperator], tmp_path: Pa
     assert values["warnings"] == found.warnings
 
 
-def test_shading_is_found(truth: Volume) -> None:
-    shading = torch.zeros(4, 4, 4)
-    shading[0, 0, 1], shading[0, 1, 0], shading[1, 0, 0], shading[0, 0, 2] = 0.2, -0.15, 0.1, 0.05
-    scan, _ = simulate(truth, TRUE, seed=1)
-    y = to_slices(scan.data).movedim(0, 1)[None]
-    shaded = Volume(scan.data * np.asarray(to_volume(BiasField(shading).gain(y))), scan.affine, scan.native)
-    found = fit_operator(shaded, truth, fit=["gamma", "blur", "slice_thickness", "noise_std", "bias"])
-    assert isinstance(found.operator, Composition)
-    field = found.operator.operators[0]
-    assert isinstance(field, BiasField)
-    head = y[0, 0] > 0.3 * y.max()
-    ratio = (field.gain(y) / BiasField(shading).gain(y))[0, 0][head]
-    assert float((ratio / ratio.mean() - 1).abs().max()) < 0.05
-    assert found.operator.operators[1].gamma == pytest.approx(0.6, rel=0.3)  # type: ignore[attr-defined]
-
-
-def to_volume(x: torch.Tensor) -> torch.Tensor:
-    """``(1, 1, z, y, x)`` to ``(x, y, z)``."""
-    return x[0, 0].permute(2, 1, 0)
-
-
-def test_a_wrong_structure_is_no_shading(truth: Volume) -> None:
-    y = to_slices(truth.data).movedim(0, 1)[None]
-    wrong = y.clone()
-    wrong[..., 60:90, 60:90] *= 1.5
-    gain = BiasField(fit_shading(wrong, y, 1e-3)).gain(y)
-    assert float((gain[y > 0] - 1).abs().max()) < 0.1
-
-
 def test_doubts(measured: tuple[Volume, ScanOperator], truth: Volume) -> None:
     coarse, _ = simulate(truth, LowField(in_plane_factor=6.0, noise_std=0.01))
     assert any("6 mm" in w for w in fit_operator(coarse).warnings)
@@ -177,8 +150,6 @@ def test_bad_input(measured: tuple[Volume, ScanOperator]) -> None:
         fit_operator(scan, known={"sharpness": 1.0})
     with input_error("blur is to be fitted and known"):
         fit_operator(scan, known={"blur": 1.0})
-    with input_error("bias"):
-        fit_operator(scan, fit=["bias"])
     skewed = Volume(scan.data, scan.affine @ np.diag([1.0, 1.3, 1.0, 1.0]), scan.native)
     with input_error("square"):
         fit_operator(skewed)
@@ -205,6 +176,19 @@ def test_training_learns_and_its_intervals_hold(heads: list[torch.Tensor]) -> No
     assert set(errors) == set(NAMES)
 
 
+def test_intervals_are_stretched_by_the_conformal_quantile() -> None:
+    """Of 100 held-out scans the 96th smallest error: the quantile of level ceil(101 * 0.95) / 100."""
+
+    class Unit(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return torch.zeros(len(x), len(NAMES)), torch.full((len(x), len(NAMES)), 2.0)
+
+    t = np.linspace(1, 100, 100)[:, None] * np.ones(len(NAMES))
+    stretch, errors = calibrate_intervals(Unit(), np.zeros((100, COUNT)), t)  # type: ignore[arg-type]
+    assert list(stretch.values()) == pytest.approx([(1 + 0.96 * 99) / 2] * len(NAMES))
+    assert list(errors.values()) == pytest.approx([50.0] * len(NAMES))
+
+
 def test_an_exact_image_gets_the_weight(heads: list[torch.Tensor]) -> None:
     random = np.random.default_rng(1)
     ranges = ScannerRange(in_plane_factor=(1.0,), slice_spacing=(2.0,), depth=(20, 20), blur=(0.0, 0.1), slice_thickness=(2.0, 2.1))
@@ -217,8 +201,42 @@ def test_an_exact_image_gets_the_weight(heads: list[torch.Tensor]) -> None:
     assert error < 0.1
 
 
+def test_weighed_intervals_cover_their_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Errors of the statistics four times as large as those of the image, which is biased: its weight is what least squares give."""
+    count, random = 200, np.random.default_rng(0)
+    own, image = 0.2 * random.standard_normal(count), 0.05 * random.standard_normal(count) - 0.3
+    scanner = SimpleNamespace(voxel_factors=lambda: (1.0, 1.0, 2.0), gamma=0.5)
+    scans = [
+        SimpleNamespace(statistics=SimpleNamespace(top=1.0, number=k), scanner=scanner, noise=0.01, y=1.0, shape=()) for k in range(count)
+    ]
+
+    def estimator(statistics: Any) -> SimpleNamespace:
+        return SimpleNamespace(mean={"gamma": 0.5 * math.exp(own[statistics.number]), "top": 1.0}, std={"gamma": 0.2})
+
+    seen = iter(range(count))
+    monkeypatch.setattr(estimator_training, "low_field", lambda *arguments: None)
+    monkeypatch.setattr(
+        estimator_training, "contrast_from_image", lambda *arguments: SimpleNamespace(values={"gamma": 0.5 * math.exp(image[next(seen)])})
+    )
+    found, error = weigh_image(cast(Any, estimator), cast(Any, scans), lambda *arguments: torch.zeros(1), lambda k: None)
+    best = 0.2**2 / (0.2**2 + 0.05**2)
+    assert found.weight == pytest.approx(best, abs=0.1)
+    assert found.offset == pytest.approx(0.3 * found.weight, abs=0.02)
+    assert found.std == pytest.approx(0.05, rel=0.2)
+    left = np.abs((1 - found.weight) * own + found.weight * image + found.offset)
+    half = found.stretch * math.hypot((1 - found.weight) * 0.2, found.weight * found.std)
+    assert 0.95 <= (left <= half + 1e-4).mean() <= 0.97
+    assert error == pytest.approx(np.median(left), abs=1e-4)
+
+
 def test_contrast_is_weighed_by_hand() -> None:
     read = load_estimator()
+    for name, (low, high) in (plain := read(ScanStatistics(read.network.centre.double().numpy(), 1.0))).intervals.items():
+        half = read.stretch[name] * plain.std[name]
+        if name in ("gamma", "top"):
+            assert math.log(high / low) == pytest.approx(2 * half)
+        elif low > 0:
+            assert high - low == pytest.approx(2 * half)
     weighed = ParameterEstimator(read.network, read.stretch, read.noise_ratio, ContrastWeight(0.25, 0.1, 0.2, 2.0), read.ranges, read.card)
     estimate = weighed(ScanStatistics(read.network.centre.double().numpy(), 1.0))
     combined = weighed.weigh_contrast(estimate, 0.5)

@@ -46,13 +46,26 @@ def press(browser: Any, *keys: str) -> None:
     find(browser, "#screen").send_keys(*(KEYS.get(key, key) for key in keys))
 
 
+def settle(browser: Any) -> None:
+    """Wait until what was chosen is drawn."""
+    wait_until(browser, "document.getElementById('screen').ariaBusy === 'false'")
+
+
+def unread(browser: Any) -> int:
+    """How many volumes are still packed."""
+    count: int = browser.execute_script("return document.querySelectorAll('script[id^=volume-]').length")
+    return count
+
+
 def shown(browser: Any) -> str:
+    settle(browser)
     text: str = browser.execute_script("return document.getElementById('shown').textContent")
     return text
 
 
 def picture(browser: Any) -> str:
     """A fingerprint of what the slices look like, without their caption and the mark of focus."""
+    settle(browser)
     browser.execute_script("document.activeElement.blur(); document.getElementById('shown').style.opacity = 0")
     return hashlib.sha256(find(browser, "#screen").screenshot_as_png).hexdigest()
 
@@ -90,6 +103,7 @@ def test_values_at_the_crosshair_are_the_files(viewer: Any, report: Report, tmp_
     compared = 0
     for moves in ([], ["ArrowRight"] * 7, ["ArrowUp"] * 9, ["PageUp"] * 3, ["ArrowLeft"] * 15 + ["PageDown"] * 5, ["ArrowDown"] * 20):
         press(viewer, *moves)
+        wait_until(viewer, "!document.querySelector('.values table').textContent.includes('\u2026')")
         mm = position(viewer)
         texts = viewer.execute_script("return [...document.querySelectorAll('[data-value]')].map((e) => e.textContent)")
         for text, volume, entry in zip(texts, files, (*made.images, *made.maps), strict=True):
@@ -100,6 +114,23 @@ def test_values_at_the_crosshair_are_the_files(viewer: Any, report: Report, tmp_
                 assert number(text) == pytest.approx(wanted, abs=0.5 * level + 10.0**-entry.decimals)
                 compared += abs(wanted) > level
     assert compared > 20
+
+
+def test_volumes_are_unpacked_when_something_asks_for_them(viewer: Any) -> None:
+    """At first only what is shown; then what is chosen; the rest when someone goes into the slices and so asks for their values."""
+    assert unread(viewer) == 7
+    values = [cell.text for cell in viewer.find_elements("css selector", "[data-value]")]
+    assert [text == "\N{HORIZONTAL ELLIPSIS}" for text in values] == [True, True, False, *[True] * 5]
+    find(viewer, "#blink").click()
+    assert shown(viewer) == "initial image"
+    assert unread(viewer) == 6
+    find(viewer, "#blink").click()
+    choose(viewer, "#map", "1")
+    assert shown(viewer) == "enhanced + uncertainty"
+    assert unread(viewer) == 5
+    press(viewer, "ArrowUp")
+    wait_until(viewer, "document.querySelectorAll('script[id^=volume-]').length === 0")
+    wait_until(viewer, "!document.querySelector('.values table').textContent.includes('\u2026')")
 
 
 def test_arrows_move_the_crosshair_by_voxels(viewer: Any) -> None:
@@ -254,16 +285,38 @@ def test_names_do_not_run(browser: Any, report: Report, tmp_path: Path) -> None:
     assert errors(browser) == []
 
 
-@pytest.mark.parametrize("width", [360, 1440, 3840])
+@pytest.mark.parametrize("width", [360, 1280, 1440, 3840])
 def test_page_fits_any_width(viewer: Any, width: int) -> None:
     try:
         resize(viewer, width, 900)
         wait_until(viewer, f"window.innerWidth === {width}")
         assert viewer.execute_script("return document.documentElement.scrollWidth") <= width
-        low = viewer.execute_script("return document.getElementById('screen').getBoundingClientRect().height")
-        assert 150 <= low <= 900
+        height = "document.getElementById('screen').getBoundingClientRect().height"
+        wait_until(viewer, f"{height} <= 900")
+        assert viewer.execute_script(f"return {height}") >= 150
     finally:
         viewer.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_tables_of_the_demos_width_need_no_scrolling(browser: Any, report: Report, tmp_path: Path) -> None:
+    """Four images with intervals below each number."""
+    ranges = {"psnr": (16.04, 24.15), "ssim": (0.614, 0.881), "nrmse": (0.098, 0.235), "data_misfit": (116.03, 122.28)}
+    volumes = dict.fromkeys(("csf", "gm", "wm"), (1_210_700.0, 1_211_600.0))
+    metrics = report.stages[-1].metrics
+    assert metrics is not None
+    metrics = replace(metrics, volume_mm3=dict.fromkeys(volumes, 1_211_000.0), volume_error=dict.fromkeys(volumes, -0.132))
+    images = [("interpolated", None), *((stage.name, stage.volume) for stage in report.stages)]
+    wide = replace(report, stages=[Stage(name, volume, metrics, ranges, volumes) for name, volume in images])
+    try:
+        resize(browser, 1280, 1400)
+        open_page(browser, write_report(tmp_path, wide))
+        for width in (1280, 1440, 1920, 3840):
+            resize(browser, width, 1400)
+            wait_until(browser, f"window.innerWidth === {width}")
+            scrolled = "[...document.querySelectorAll('.wide')].filter((e) => e.scrollWidth > e.clientWidth).map((e) => e.ariaLabel)"
+            assert browser.execute_script(f"return {scrolled}") == []
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 def test_tab_reaches_every_control_and_shows_where_it_is(viewer: Any) -> None:

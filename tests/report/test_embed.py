@@ -10,13 +10,40 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nibabel.affines import apply_affine
 
-from dynamicdps.report.embed import Box, Embedded, embed, embed_all
+from dynamicdps.report.embed import Box, Embedded, differences, embed, embed_all
 from dynamicdps.volumes import Volume
 from tests.conftest import make_phantom
 
 
 def unpacked(embedded: Embedded) -> nib.Nifti1Image:
-    return nib.Nifti1Image.from_bytes(gzip.decompress(base64.b64decode(embedded.text)))
+    """As the viewer reads it: signs out of the lowest bits, bytes together, differences summed up."""
+    content = gzip.decompress(base64.b64decode(embedded.text))
+    header = nib.Nifti1Header(content[:348])
+    kind = header.get_data_dtype()
+    folded = np.frombuffer(content[352:], np.uint8).reshape(kind.itemsize, -1).T.copy().view(f"<u{kind.itemsize}").ravel().astype(np.int64)
+    values = np.cumsum((folded >> 1) ^ -(folded & 1)).astype(kind).reshape(header.get_data_shape(), order="F")
+    return nib.Nifti1Image.from_bytes(content[:352] + values.tobytes(order="F"))
+
+
+@pytest.mark.parametrize(
+    ("values", "folded"),
+    [
+        (np.array([3, 3, 1, 255, 0], np.uint8), [6, 0, 3, 3, 2]),
+        # -1 and 300 apart: 1 and 600 without sign, low bytes first.
+        (np.array([-1, 299], np.int16), [1, 600 % 256, 0, 600 // 256]),
+    ],
+)
+def test_differences_by_hand(values: np.ndarray, folded: list[int]) -> None:
+    assert list(differences(values)) == folded
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int16])
+def test_differences_wrap(kind: type) -> None:
+    ends = np.iinfo(kind)
+    values = np.array([ends.max, ends.min, ends.max, 0, ends.min], kind)
+    folded = np.frombuffer(differences(values), np.uint8).reshape(values.itemsize, -1).T.copy().view(f"<u{values.itemsize}").ravel()
+    steps = (folded.astype(np.int64) >> 1) ^ -(folded.astype(np.int64) & 1)
+    np.testing.assert_array_equal(np.cumsum(steps).astype(kind), values)
 
 
 @settings(max_examples=40, deadline=None)
@@ -79,6 +106,18 @@ def test_crop_of_another_grid_covers_the_same_space() -> None:
     np.testing.assert_allclose(apply_affine(cropped.affine, [0, 0, 0]), apply_affine(coarse.affine, [2, 3, 1]))
     elsewhere = Volume(coarse.data, coarse.affine + np.array([[0, 0, 0, 1e4]] * 3 + [[0, 0, 0, 0]]))
     assert box.crop(elsewhere) is elsewhere
+
+
+def test_a_box_ends_where_another_volume_does() -> None:
+    grid = make_phantom((40, 40, 20))
+    box = Box(grid, slice(2, 38), slice(0, 40), slice(5, 20))
+    part = Volume(np.ones((5, 8, 5), dtype=np.float32), grid.affine @ np.diag([4, 4, 2, 1.0]) @ _shift(2.0))
+    inside = box.within(part)
+    # Voxels 8, 12, ... 24 of 4 voxels each reach from 6 to 26 along x, to 38 along y; of 2 from 3 to 13 along z.
+    assert (inside.x, inside.y, inside.z) == (slice(6, 27), slice(6, 39), slice(5, 14))
+    elsewhere = Volume(part.data, part.affine + np.array([[0, 0, 0, 1e4]] * 3 + [[0, 0, 0, 0]]))
+    assert box.within(elsewhere) is box
+    assert box.within(grid) == box
 
 
 def _shift(voxels: float) -> np.ndarray:

@@ -36,6 +36,33 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "out"
 
 
+def test_tissue_volumes_reach_page_and_summary(run: Path, tmp_path: Path) -> None:
+    """Of initial image and estimate; intervals from metrics.json are the whiskers; a slab is called one."""
+    metrics = json.loads((run / "metrics.json").read_text())
+    for stage in ("conditional", "data-step"):
+        assert set(metrics[stage]["volumes_mm3"]) == {"csf", "gm", "wm"}
+    assert "volumes_interval_mm3" not in metrics["data-step"]
+    report = read_report(run)
+    assert report.stages[-1].metrics is not None
+    assert report.stages[-1].metrics.volume_mm3 == metrics["data-step"]["volumes_mm3"]
+    slab = "of the slab that was scanned"
+    assert (slab in (run / "report.html").read_text(encoding="utf-8")) == json.loads((run / "run.json").read_text())["slab"]
+    folder = tmp_path / "samples"
+    folder.mkdir()
+    for file in run.iterdir():
+        (folder / file.name).symlink_to(file)
+    grey = metrics["data-step"]["volumes_mm3"]["gm"]
+    metrics["data-step"]["volumes_interval_mm3"] = {"gm": [0.9 * grey, 1.1 * grey]}
+    facts = json.loads((run / "run.json").read_text()) | {"slab": True}
+    for name, values in (("metrics.json", metrics), ("run.json", facts)):
+        (folder / name).unlink()
+        (folder / name).write_text(json.dumps(values))
+    text = render(read_report(folder))
+    assert text.count('class="whisker') == 1
+    assert slab in text
+    assert f"{0.9 * grey / 1000:.1f} to {1.1 * grey / 1000:.1f}" in text
+
+
 def test_page_made_again_is_the_same(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first = (run / "report.html").read_bytes()
     moved = tmp_path / "moved"

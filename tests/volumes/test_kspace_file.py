@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -125,3 +126,31 @@ def test_magnitude_is_a_volume_that_can_be_saved(tmp_path: Path) -> None:
     raw = read_kspace(write(tmp_path / "raw.npz", kspace=transform(image())), voxel_size_mm=(1, 1, 5))
     assert isinstance(raw.magnitude(), Volume)
     assert raw.magnitude().save(tmp_path / "scan.nii.gz").exists()
+
+
+@pytest.mark.parametrize("orientation", ["RAS", "ALS", "PSR", "LPI"])
+def test_axes_grow_as_the_orientation_says(tmp_path: Path, orientation: str) -> None:
+    raw = read_kspace(write(tmp_path / "raw.npz", kspace=transform(image())), voxel_size_mm=(1.5, 1.25, 6), orientation=orientation)
+    assert "".join(nib.aff2axcodes(raw.affine)) == orientation
+    np.testing.assert_allclose(raw.affine @ [6, 7, 1, 1], [0, 0, 0, 1])
+    np.testing.assert_allclose(np.linalg.norm(raw.affine[:3, :3], axis=0), [1.5, 1.25, 6])
+
+
+@pytest.mark.parametrize("orientation", ["RAL", "RA", "XYZ", "ras", "RASI"])
+def test_other_orientations_are_refused(tmp_path: Path, orientation: str) -> None:
+    path = write(tmp_path / "raw.npz", kspace=transform(image()))
+    with input_error("orientation"):
+        read_kspace(path, voxel_size_mm=(1, 1, 5), orientation=orientation)
+
+
+def test_square_voxels_show_the_same_image(tmp_path: Path) -> None:
+    """Zeros around the samples interpolate: what lies in the old voxels' middles is what was there."""
+    raw = read_kspace(write(tmp_path / "raw.npz", kspace=transform(image()), voxel_size_mm=[4.0, 2.0, 5.0]))
+    square = raw.with_square_voxels()
+    assert square.kspace.shape == (1, 3, 15, 24)
+    assert square.sampled.sum() == raw.sampled.sum() == 3 * 15 * 12
+    np.testing.assert_allclose(np.linalg.norm(square.affine[:3, :3], axis=0), [2, 2, 5])
+    np.testing.assert_allclose(square.images[..., ::2] * np.sqrt(2), raw.images, atol=1e-5)
+    for x in (0, 5, 11):
+        np.testing.assert_allclose(square.affine @ [2 * x, 3, 1, 1], raw.affine @ [x, 3, 1, 1])
+    assert square.with_square_voxels() is square

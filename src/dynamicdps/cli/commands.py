@@ -36,13 +36,20 @@ class Enhance:
     """Enhance a scan: initial image, then DynamicDPS (or a peer) with the scanner's forward model."""
 
     scan: Annotated[Positional[Path], arg(metavar="SCAN")]
-    """The measurement, T1-weighted: an image file (NIfTI, MGH, Analyze) or a folder of DICOM files; with or without the skull."""
+    """The measurement, T1-weighted: an image file (NIfTI, MGH, Analyze), a folder of DICOM files, or raw k-space (.npz, .h5, ISMRMRD);
+    with or without the skull."""
     out: Path
     """Folder for the results."""
     series: int | None = None
     """Number of the series, where a DICOM folder holds several."""
     mask: str = "auto"
     """Where the brain is: auto, deepbet, classical, none (skull-stripped) or a mask file."""
+    voxel_size: str | None = None
+    """Of raw k-space that does not say it: field of view / matrix in mm along x and y, and the distance of slices, as 2,2,5."""
+    orientation: str | None = None
+    """Of raw k-space without an affine: where x, y and the slices grow to, such as RAS (right, front, up; the default) or LPS."""
+    array: str | None = None
+    """Of raw k-space: name of the array (kspace), or of the dataset in an ISMRMRD file (dataset)."""
     grid: str = "prior"
     """Grid of the enhanced scan: prior (1 mm), native (the scan's own) or a file whose grid is taken."""
     initial: Path | None = None
@@ -53,6 +60,8 @@ class Enhance:
     """Bundled conditional model or a .safetensors file."""
     operator: str | None = None
     """A degradation's name, an operator's JSON file, or fit: found from the scan; without it SCAN's own .operator.json is used."""
+    shading: Literal["auto", "off", "on"] = "auto"
+    """Of --operator fit: coil shading as a part of the forward model where the scan shows more than anatomy may (auto), never or always."""
     solver: str = "dynamicdps"
     """How to solve: dynamicdps, one of its peers, data-step or conditional; see docs/solvers.md."""
     samples: int | None = None
@@ -75,6 +84,8 @@ class Enhance:
     """More of the solver's settings, as NAME=VALUE; docs/solvers.md lists them."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Type in which the prior computes; bfloat16 is about twice as fast on CPUs made for it."""
+    memory: float | None = None
+    """Bound on the memory of the whole process in GB: as many slices pass the network at once as fit; without it 8."""
     seed: int = 0
     """Seed of all randomness."""
     device: str = "cpu"
@@ -145,6 +156,12 @@ class _Training:
     """What the model card says about the data."""
     bfloat16: bool = True
     """Compute in bfloat16."""
+    batches: int = 1
+    """Batches a step, whose loss is their mean; several processes deal them out."""
+    accumulate: int = 1
+    """Parts of a batch that pass the network one after another: the same step in less memory."""
+    device: str = "cpu"
+    """cpu, cuda or mps; of several processes each takes a GPU of its own."""
     seed: int = 0
     """Seed of all randomness."""
 
@@ -320,19 +337,27 @@ class CalibrateOperator:
     """Find a scan's forward model from the scan and an initial image, without any truth."""
 
     scan: Annotated[Positional[Path], arg(metavar="SCAN")]
-    """The measurement, T1-weighted: an image file or a folder of DICOM files; with or without the skull."""
+    """The measurement, T1-weighted: an image file, a folder of DICOM files or raw k-space; with or without the skull."""
     out: Path
     """The operator: a .json file, for --operator of enhance."""
     series: int | None = None
     """Number of the series, where a DICOM folder holds several."""
     mask: str = "auto"
     """Where the brain is: auto, deepbet, classical, none (skull-stripped) or a mask file."""
+    voxel_size: str | None = None
+    """Of raw k-space that does not say it: field of view / matrix in mm along x and y, and the distance of slices, as 2,2,5."""
+    orientation: str | None = None
+    """Of raw k-space without an affine: where x, y and the slices grow to, such as RAS (right, front, up; the default) or LPS."""
+    array: str | None = None
+    """Of raw k-space: name of the array (kspace), or of the dataset in an ISMRMRD file (dataset)."""
     initial: Path | None = None
     """Any model's enhanced volume; without it the conditional model runs."""
     conditional: str = "unet-range"
     """Bundled conditional model or a .safetensors file."""
     fit: str = "gamma,blur,slice_thickness,noise_std"
-    """What to find, separated by commas: gamma, blur, slice_thickness, noise_std, bias. What the header says is kept."""
+    """What to find, separated by commas: gamma, blur, slice_thickness, noise_std. What the header says is kept."""
+    shading: Literal["auto", "off", "on"] = "auto"
+    """As enhance."""
     known: tuple[str, ...] = ()
     """What is known, as NAME=VALUE, and kept: gamma, blur (mm), slice_thickness (mm), noise_std (share of the intensity range)."""
     profile: str = ""

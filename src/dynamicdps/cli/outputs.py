@@ -15,7 +15,7 @@ from dynamicdps.evaluation.evaluate import MIN_BRAIN_SHARE
 from dynamicdps.operators import ScanOperator
 from dynamicdps.report import read_report, write_report
 from dynamicdps.report.run_folder import START_RULE
-from dynamicdps.report.trace import STARTS, TRACE, start_rows, trace_rows, write_rows
+from dynamicdps.report.trace import STARTS, TRACE, Rows, trace_rows, write_rows
 from dynamicdps.solvers import DynamicDPSConfig, Result, read_start_level
 from dynamicdps.volumes import BrainScan, IntensityScale, Volume, brain_mask, to_slices
 from dynamicdps.volumes.brain_scan import EDGE_MM
@@ -64,23 +64,37 @@ def write_head(out: Path, head: BrainScan, result: Result, grid: str) -> None:
     head.in_head(result.volume, grid).save(out / "enhanced.nii.gz")
 
 
-def write_steps(out: Path, scan: Volume, operator: ScanOperator, result: Result, config: Any) -> None:
-    """trace.csv, starts.csv, and the calibration that chose the starts as start-level.json."""
+def write_steps(out: Path, starts: Rows, result: Result, config: Any) -> None:
+    """trace.csv, starts.csv with the rows given, and the calibration that chose the starts as start-level.json."""
     write_rows(out / TRACE, trace_rows(result))
-    write_rows(out / STARTS, start_rows(result, scan, operator))
+    write_rows(out / STARTS, starts)
     if isinstance(config, DynamicDPSConfig) and config.start_sigma is None:
         write_json(out / START_RULE, (config.start_rule or read_start_level()).to_json())
     else:
         (out / START_RULE).unlink(missing_ok=True)
 
 
-def write_metrics(out: Path, stages: Mapping[str, StageMetrics], ranges: Mapping[str, Ranges] | None = None) -> None:
-    """metrics.json: one object a stage, with the 5th and 95th percentile over slices where they are given."""
+def write_metrics(
+    out: Path,
+    stages: Mapping[str, StageMetrics],
+    ranges: Mapping[str, Ranges] | None = None,
+    intervals: Mapping[str, Ranges] | None = None,
+) -> None:
+    """metrics.json: one object a stage, with the 5th and 95th percentile over slices where they are given.
+
+    Args:
+        out: folder.
+        stages: numbers by stage.
+        ranges: over slices, by stage and measure.
+        intervals: 95 %, of the tissue volumes in mm3, by stage and tissue.
+    """
     known = ranges or {}
     values = {name: metrics.to_json() for name, metrics in stages.items()}
     for name, stage in values.items():
         if known.get(name):
             stage["range_over_slices"] = {key: list(ends) for key, ends in known[name].items()}
+        if intervals and intervals.get(name):
+            stage["volumes_interval_mm3"] = {tissue: list(ends) for tissue, ends in intervals[name].items()}
     write_json(out / "metrics.json", values)
 
 

@@ -34,6 +34,7 @@ from dynamicdps.evaluation.benchmark import (
 from dynamicdps.json_file import read_json
 from dynamicdps.operators import PRESETS, Operator
 from dynamicdps.operators.presets import read_degradations
+from dynamicdps.report.benchmark_index import write_benchmark_index
 
 if TYPE_CHECKING:
     from dynamicdps.cli.commands import Benchmark
@@ -141,9 +142,10 @@ def run(arguments: "Benchmark") -> None:
             )
         with record.timed("summary"):
             summary = write_benchmark(arguments.out, results, known)
+            write_benchmark_index(arguments.out, results, summary, {**FILES, "conditions.json": "what each condition is"})
     wide_enough = out if out.is_terminal else Console(highlight=False, width=TABLE_WIDTH)
     wide_enough.print(benchmark_table(summary))
-    for name, holds in FILES.items():
+    for name, holds in {"index.html": "all of it as a page", **FILES}.items():
         if (arguments.out / name).exists():
             say(f"{arguments.out / name}: {holds}")
 

@@ -4,6 +4,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dynamicdps.cli.brain_volumes import keeping_samples, volume_intervals, volumes_line, without_samples
 from dynamicdps.cli.outputs import misfit_range, quality_ranges, run_facts, write_metrics, write_page, write_steps, write_volumes
 from dynamicdps.cli.progress import console, out, progress_bar, say
 from dynamicdps.cli.record import recorded
@@ -13,6 +14,7 @@ from dynamicdps.conditional import load_unet
 from dynamicdps.diffusion import read_model
 from dynamicdps.evaluation import evaluate_volume, segment
 from dynamicdps.operators import preset, simulate
+from dynamicdps.report.trace import start_rows
 from dynamicdps.solvers import DynamicDPSConfig, solve
 from dynamicdps.solvers.initial import initial_from_model
 from dynamicdps.volumes import IntensityScale, Volume, brain_mask, load, resample_to
@@ -50,20 +52,23 @@ def run(arguments: "Demo") -> None:
                 open_prior(PRIOR, device, arguments.precision),
                 initial=initial.volume,
                 seed=arguments.seed,
-                config=config,
+                config=keeping_samples(config),
                 progress=bar,
             )
         record.facts |= {
             **run_facts("dynamicdps", config, result, operator, models),
             "title": "DynamicDPS demo: a slab of Colin 27",
             "initial": initial.source,
+            "slab": True,
         }
+        samples, result = result.samples, without_samples(result)
         write_volumes(arguments.out, measurement, operator, result, truth)
-        write_steps(arguments.out, measurement, operator, result, config)
-        with record.timed("evaluate"), console.status("tissue volumes of four images ..."):
+        write_steps(arguments.out, start_rows(result, measurement, operator), result, config)
+        with record.timed("evaluate"), console.status("tissue volumes ..."):
             scale = IntensityScale.robust(truth.data)
             on_grid = interpolated(measurement, truth)
-            labels = segment(truth.data, brain_mask(truth))
+            mask = brain_mask(truth)
+            labels = segment(truth.data, mask)
             enhanced = evaluate_volume(result.volume, truth, scale, measurement, operator, truth_labels=labels)
             stages = {
                 "measurement": evaluate_volume(on_grid, truth, scale, truth_labels=labels),
@@ -74,11 +79,13 @@ def run(arguments: "Demo") -> None:
             ranges = {name: quality_ranges(image, truth, scale) for name, image in images.items()}
             for name in ("conditional", "dynamicdps"):
                 ranges[name] |= misfit_range(images[name], measurement, operator, scale)
-        write_metrics(arguments.out, stages, ranges)
+            intervals = volume_intervals(samples, mask, enhanced.volume_mm3)
+        write_metrics(arguments.out, stages, ranges, {"dynamicdps": intervals})
     # After run.json, which it shows: the page of `dynamicdps report`.
     report = write_page(arguments.out)
     out.print(metrics_table(stages))
     say("misfit: rms of (y - A x) / noise, 1 is noise alone. CSF, GM, WM: error of the tissue volume. NFE: denoiser passes.")
+    say(volumes_line(enhanced.volume_mm3, intervals, slab=True))
     for warning in result.reconstruction.warnings:
         say(f"warning: {warning}")
     say(f"Report: {report}")

@@ -6,22 +6,30 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from dynamicdps.cli.brain_volumes import brain_on, keeping_samples, measure_volumes, volumes_line, without_samples
+from dynamicdps.cli.kspace_scan import refuse_raw_options
+from dynamicdps.cli.measurements import open_measurement
 from dynamicdps.cli.model_fit import card_doubts, check_contrast
-from dynamicdps.cli.outputs import misfit_range, run_facts, write_head, write_metrics, write_page, write_steps, write_volumes
-from dynamicdps.cli.progress import out, progress_bar, say
+from dynamicdps.cli.outputs import run_facts, write_head, write_metrics, write_page, write_steps, write_volumes
+from dynamicdps.cli.progress import console, out, progress_bar, say
 from dynamicdps.cli.record import recorded
 from dynamicdps.cli.run_fit import fit_scan, fit_table, header_values
 from dynamicdps.conditional import CONDITIONAL_KINDS, load_conditional
 from dynamicdps.diffusion import NetworkDenoiser, level_of_step, load_denoiser, read_model
 from dynamicdps.diffusion.model_file import write_json
 from dynamicdps.errors import InputError
-from dynamicdps.evaluation import StageMetrics, data_misfit
+from dynamicdps.evaluation import StageMetrics
+from dynamicdps.evaluation.slice_doubts import slice_doubts
 from dynamicdps.operators import ScanOperator, read_operator
 from dynamicdps.operators.fit import FITTED
-from dynamicdps.solvers import Result, available, make_config, read_start_level, solve
+from dynamicdps.operators.shading import without_shading
+from dynamicdps.solvers import Result, available, make_config, read_start_level
 from dynamicdps.solvers.initial import Initial, initial_from_model, initial_from_volume
-from dynamicdps.volumes import Volume, load, open_brain
+from dynamicdps.solvers.memory import chunk_within
+from dynamicdps.solvers.sampler import SamplerConfig
+from dynamicdps.volumes import Volume, load
 from dynamicdps.volumes.contrast_check import contrast_doubts
+from dynamicdps.volumes.preparation import brain_step, in_words, intensity_step, orientation_step
 
 if TYPE_CHECKING:
     from dynamicdps.cli.commands import Enhance
@@ -44,6 +52,16 @@ def check_device(name: str) -> str:
 def open_prior(name: str, device: str, precision: str) -> NetworkDenoiser:
     """The prior that is asked for, computing in the precision that is asked for."""
     return load_denoiser(name, device, torch.bfloat16 if precision == "bfloat16" else torch.float32)
+
+
+def prior_doubts(prior: NetworkDenoiser) -> list[str]:
+    """What a prior's card leaves open."""
+    if prior.errors:
+        return []
+    return [
+        "the prior's card has no denoising errors, so that those of a good prior are taken, which this one may not reach; train it "
+        "with --validation"
+    ]
 
 
 def find_operator(scan: Path, given: str | None) -> ScanOperator:
@@ -104,81 +122,109 @@ def solver_config(arguments: "Enhance") -> Any:
 def run(arguments: "Enhance") -> None:
     if arguments.solver not in available():
         raise InputError(f"there is no solver {arguments.solver!r}; expected one of {', '.join(available())}; change --solver")
+    if arguments.shading == "on" and arguments.operator != "fit":
+        raise InputError("--shading on is given without --operator fit; expected both, or an operator with its BiasField; change one")
+    refuse_raw_options(arguments)
     device = check_device(arguments.device)
     config = solver_config(arguments)
     operator = None if arguments.operator == "fit" else find_operator(arguments.scan, arguments.operator)
-    cropped = operator is None or operator.image_shape is None
-    head = open_brain(arguments.scan, arguments.series, arguments.mask, cropped=cropped)
-    scan = head.brain
+    measurement = open_measurement(arguments, cropped=operator is None or operator.image_shape is None)
+    head = measurement.head
     with recorded(arguments.out, "enhance", arguments) as record:
         prior = open_prior(arguments.prior, device, arguments.precision)
         models = {"prior": read_model(arguments.prior, "prior")}
-        doubts = [*head.mask.warnings, *contrast_doubts(head.whole, head.mask.inside, head.acquisition.slice_axis)]
-        if not prior.errors:
-            doubts.append(
-                "the prior's card has no denoising errors, so that those of a good prior are taken, which this one may not reach; train it "
-                "with --validation"
-            )
         if arguments.initial is None:
             models["conditional"] = read_model(arguments.conditional, CONDITIONAL_KINDS)
         for model in models.values():
             check_contrast(arguments.scan, model)
+        doubts = [*head.mask.warnings, *contrast_doubts(head.whole, head.mask.inside, head.acquisition.slice_axis), *prior_doubts(prior)]
+        steps = [orientation_step(head.whole), brain_step(head, arguments.mask)]
+        with record.timed("prepare"):
+            measurement.prepare(arguments.seed)
         with record.timed("initial"):
             if operator is None:
-                fitted = fit_scan(head, arguments.initial, arguments.conditional, FITTED, header_values(head.acquisition))
+                known = header_values(head.acquisition)
+                fitted = fit_scan(head, arguments.initial, arguments.conditional, FITTED, known, measurement.noise, arguments.shading)
                 operator, initial = fitted.fit.scan_operator, fitted.initial
-                doubts += fitted.fit.warnings
+                steps.append(fitted.shading.step())
+                doubts += [*steps[-1].warnings, *fitted.fit.warnings]
                 write_json(arguments.out / "operator.json", fitted.fit.to_json())
                 out.print(fit_table(fitted.fit))
-            elif arguments.initial is not None:
-                initial = initial_from_volume(scan, operator, load(arguments.initial), str(arguments.initial))
             else:
-                initial = initial_from_model(scan, operator, load_conditional(arguments.conditional), arguments.conditional)
-        measured = operator if head.weights is None else operator.weighted(head.weights)
+                initial = find_initial(arguments, head.brain, operator)
+        config = within_memory(arguments, config, head.brain, operator, models["prior"].card)
         with progress_bar(arguments.solver, "steps") as bar:
-            result = solve(
+            result = measurement.solve(
                 arguments.solver,
-                scan,
-                measured,
+                operator,
                 prior,
                 initial=initial.volume,
                 seed=arguments.seed,
-                config=config,
+                config=keeping_samples(config),
                 progress=bar,
             )
+        images = {"conditional": result.initial, arguments.solver: result.volume}
+        with record.timed("volumes"), console.status("tissue volumes ..."):
+            volumes = measure_volumes(images, result.samples, brain_on(head, result.volume))
+        if not getattr(config, "keep_samples", False):
+            result = without_samples(result)
+        doubts += [*measurement.doubts(), *slice_doubts(result.residual, head.acquisition.slice_axis), *volumes.doubts]
         for model in models.values():
-            doubts += card_doubts(model, result.volume.spacing, scan, result.scale)
-        result.reconstruction.warnings[:0] = doubts
+            doubts += card_doubts(model, result.volume.spacing, measurement.shown, result.scale)
+        result.reconstruction.warnings[:0] = dict.fromkeys(doubts)
         record.durations["solve"] = round(result.seconds, 3)
+        steps.append(intensity_step(result.scale.scale))
         record.facts |= {
+            "preparation": [step.to_json() for step in steps],
             **run_facts(arguments.solver, config, result, operator, models),
             "title": f"Enhanced scan: {arguments.scan.name}",
             "initial": initial.source,
             "brain": {"method": head.mask.method, "millilitres": round(head.mask.millilitres(head.whole), 1)},
             "acquisition": head.acquisition.to_json(),
+            "slab": volumes.slab,
+            **measurement.facts(),
         }
-        write_volumes(arguments.out, scan, operator, result)
+        write_volumes(arguments.out, measurement.shown, operator, result)
         write_head(arguments.out, head, result, arguments.grid)
-        write_steps(arguments.out, scan, measured, result, config)
-        stages = stage_metrics(scan, measured, initial, result, arguments.solver)
-        images = {"conditional": initial.volume, arguments.solver: result.volume}
-        write_metrics(arguments.out, stages, {name: misfit_range(image, scan, measured, result.scale) for name, image in images.items()})
+        write_steps(arguments.out, measurement.starts(operator, result), result, config)
+        stages, ranges = {}, {}
+        for name, image in images.items():
+            misfit, ranges[name] = measurement.misfit(image, operator, result)
+            stages[name] = StageMetrics(data_misfit=misfit)
+        stages[arguments.solver] = with_cost(stages[arguments.solver], result)
+        write_metrics(arguments.out, volumes.added_to(stages), ranges, {arguments.solver: volumes.intervals})
     # After run.json, which it shows: the page of `dynamicdps report`.
     report = write_page(arguments.out)
+    for step in steps:
+        say(in_words(step.to_json()))
     before, after = (stages[name].data_misfit for name in ("conditional", arguments.solver))
-    say(f"data misfit (1 is noise alone): {before:.2f} before, {after:.2f} after")
+    say(f"data misfit{measurement.space} (1 is noise alone): {before:.2f} before, {after:.2f} after")
     say(f"{result.nfe} denoiser passes a slice, {result.seconds:.0f} s")
+    if line := volumes_line(volumes.of.get(arguments.solver, {}), volumes.intervals, volumes.slab):
+        say(line)
     for warning in result.reconstruction.warnings:
         say(f"warning: {warning}")
     say(f"{arguments.out / 'enhanced.nii.gz'}\n{report}")
 
 
-def stage_metrics(scan: Volume, operator: ScanOperator, initial: Initial, result: Result, solver: str) -> dict[str, StageMetrics]:
-    """What can be measured without the truth: how each stage explains the data."""
-    return {
-        "conditional": StageMetrics(data_misfit=data_misfit(initial.volume, scan, operator, result.scale)),
-        solver: with_cost(StageMetrics(data_misfit=data_misfit(result.volume, scan, operator, result.scale)), result),
-    }
+def find_initial(arguments: "Enhance", scan: Volume, operator: ScanOperator) -> Initial:
+    """The volume that is given, or the conditional model's image of the scan without shading, which no model knows."""
+    if arguments.initial is not None:
+        return initial_from_volume(scan, operator, load(arguments.initial), str(arguments.initial))
+    even = without_shading(scan, operator.operator)
+    return initial_from_model(even, operator, load_conditional(arguments.conditional), arguments.conditional)
+
+
+def within_memory(arguments: "Enhance", config: Any, scan: Volume, operator: ScanOperator, card: dict[str, Any]) -> Any:
+    """The configuration with as many slices a denoiser pass as ``--memory`` allows; as it is without it.
+
+    Raises:
+        InputError: the budget is too small for any.
+    """
+    if arguments.memory is None or not isinstance(config, SamplerConfig):
+        return config
+    shape, whole = operator.grid_for(scan)[0], operator.operator.couples_slices
+    return replace(config, chunk=chunk_within(arguments.memory, shape, whole, card, arguments.precision))
 
 
 def with_cost(metrics: StageMetrics, result: Result) -> StageMetrics:

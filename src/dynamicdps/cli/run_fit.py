@@ -7,19 +7,22 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from dynamicdps.cli.kspace_scan import is_kspace, open_kspace, refuse_raw_options
 from dynamicdps.cli.progress import out, progress_bar, say
 from dynamicdps.cli.record import recorded
 from dynamicdps.conditional import load_conditional
 from dynamicdps.diffusion.model_file import file_hash, write_json
 from dynamicdps.errors import InputError
 from dynamicdps.operators.fit import OperatorFit, fit_operator, fit_profiles
-from dynamicdps.operators.noise_estimate import scan_noise
+from dynamicdps.operators.noise_estimate import NoiseEstimate, scan_noise
 from dynamicdps.operators.parameter_estimator import load_estimator
+from dynamicdps.operators.shading import Shading, find_shading
 from dynamicdps.report.trace import write_rows
 from dynamicdps.solvers.initial import Initial, initial_from_model, initial_from_volume
 from dynamicdps.volumes import BrainScan, load, open_brain
 from dynamicdps.volumes.acquisition import Acquisition
 from dynamicdps.volumes.contrast_check import contrast_doubts
+from dynamicdps.volumes.preparation import brain_step, in_words, orientation_step
 
 if TYPE_CHECKING:
     from dynamicdps.cli.commands import CalibrateOperator, TrainOperatorFit
@@ -29,10 +32,11 @@ UNITS = {"gamma": "", "blur": "image voxels", "slice_thickness": "mm", "noise_st
 
 @dataclass(frozen=True)
 class FittedScan:
-    """A scan's initial image and the operator that was found from both."""
+    """A scan's initial image, its shading, and the operator that was found from all three."""
 
     initial: Initial
     fit: OperatorFit
+    shading: Shading
 
 
 def header_values(acquisition: Acquisition) -> dict[str, float]:
@@ -57,11 +61,19 @@ def parse_known(texts: Sequence[str]) -> dict[str, float]:
     return known
 
 
-def fit_scan(head: BrainScan, initial: Path | None, conditional: str, fit: Sequence[str], known: Mapping[str, float]) -> FittedScan:
+def fit_scan(
+    head: BrainScan,
+    initial: Path | None,
+    conditional: str,
+    fit: Sequence[str],
+    known: Mapping[str, float],
+    noise: NoiseEstimate | None = None,
+    shading: str = "off",
+) -> FittedScan:
     """Find a scan's operator as a user would who has nothing else.
 
-    The statistics come first; with what they say the conditional model runs (its scale depends on the contrast), and its image, or
-    the one that is given, sharpens the contrast.
+    The statistics come first: their contrast says how much of the shading may be anatomy. What is left without the shading goes to the
+    conditional model (its scale depends on the contrast), and its image, or the one that is given, sharpens the contrast.
 
     Args:
         head: the scan and its brain.
@@ -69,26 +81,40 @@ def fit_scan(head: BrainScan, initial: Path | None, conditional: str, fit: Seque
         conditional: a conditional model, where there is none.
         fit: what to find; what is known is kept.
         known: values from the header or the user, by name.
+        noise: of the scan, where it was measured elsewhere.
+        shading: one of `dynamicdps.operators.shading.CHOICES`.
 
     Raises:
-        InputError: as `fit_operator` and `load`.
+        InputError: as `fit_operator`, `find_shading` and `load`.
     """
-    scan, noise = head.brain, scan_noise(head)
+    scan, noise = head.brain, noise or scan_noise(head)
     wanted = [name for name in fit if name not in known]
-    first = fit_operator(scan, fit=[name for name in wanted if name != "bias"], known=known, noise=noise)
+    first = fit_operator(scan, fit=wanted, known=known, noise=noise)
+    inside = head.mask.inside if head.weights is None else head.weights > 0
+    found = find_shading(scan, inside, float(first.scanner.gamma), shading)
+    even = found.flat(scan)
+    if found.kept:
+        first = fit_operator(even, fit=wanted, known=known, noise=noise)
     if initial is not None:
-        image = initial_from_volume(scan, first.scan_operator, load(initial), str(initial))
+        image = initial_from_volume(even, first.scan_operator, load(initial), str(initial))
     else:
-        image = initial_from_model(scan, first.scan_operator, load_conditional(conditional), conditional)
-    return FittedScan(image, fit_operator(scan, image.volume, fit=wanted, known=known, noise=noise))
+        image = initial_from_model(even, first.scan_operator, load_conditional(conditional), conditional)
+    return FittedScan(image, fit_operator(scan, image.volume, fit=wanted, known=known, noise=noise, shading=found), found)
+
+
+def open_to_fit(arguments: "CalibrateOperator") -> tuple[BrainScan, NoiseEstimate | None]:
+    """The scan that is asked for; of raw k-space its magnitude, and its noise as k-space has it."""
+    if is_kspace(arguments.scan):
+        raw = open_kspace(arguments)
+        return raw.head, raw.noise
+    refuse_raw_options(arguments)
+    return open_brain(arguments.scan, arguments.series, arguments.mask), None
 
 
 def fit_table(fit: OperatorFit) -> Table:
     """Parameters with their intervals, as the command line shows them."""
     table = Table("parameter", "value", "95 % interval", "from")
-    values = fit.operator.to_json()
-    values = values.get("inner", values)
-    inner = values["operators"][-1] if "operators" in values else values
+    inner = fit.scanner.to_json()
     for name, unit in UNITS.items():
         if inner.get(name) is None:
             continue
@@ -104,17 +130,21 @@ def run(arguments: "CalibrateOperator") -> None:
         raise InputError(f"cannot write {arguments.out.name!r}; expected a name that ends in .json; change --out")
     wanted = [name for name in arguments.fit.split(",") if name]
     with recorded(arguments.out.parent, "calibrate operator", arguments, f"{arguments.out.stem}.run.json") as record, record.timed("fit"):
-        brain = open_brain(arguments.scan, arguments.series, arguments.mask)
+        brain, noise = open_to_fit(arguments)
         known = header_values(brain.acquisition) | parse_known(arguments.known)
-        found = fit_scan(brain, arguments.initial, arguments.conditional, wanted, known)
+        found = fit_scan(brain, arguments.initial, arguments.conditional, wanted, known, noise, arguments.shading)
         names = [name for name in arguments.profile.split(",") if name]
         profiles = fit_profiles(brain.brain, found.initial.volume, found.fit, names)
         write_json(arguments.out, found.fit.to_json())
         write_rows(arguments.out.with_suffix(".profile.csv"), profiles)
         record.facts["initial"] = found.initial.source
+        steps = [step.to_json() for step in (orientation_step(brain.whole), brain_step(brain, arguments.mask), found.shading.step())]
+        record.facts["preparation"] = steps
+    for step in steps:
+        say(in_words(step))
     out.print(fit_table(found.fit))
     doubts = contrast_doubts(brain.whole, brain.mask.inside, brain.acquisition.slice_axis)
-    for warning in [*brain.mask.warnings, *doubts, *found.fit.warnings]:
+    for warning in [*brain.mask.warnings, *doubts, *found.shading.step().warnings, *found.fit.warnings]:
         say(f"warning: {warning}")
     say(f"{arguments.out}")
 

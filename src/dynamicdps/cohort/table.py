@@ -27,7 +27,7 @@ VALUES: dict[str, dict[str, Any]] = {
     },
     **{
         f"{tissue}_{end}": {
-            "Description": f"{words} end of the 95 % interval of {tissue} over posterior samples; n/a where no samples are kept",
+            "Description": f"{words} end of the 95 % interval of {tissue} over posterior samples; n/a with fewer than two samples",
             "Units": "mm3",
         }
         for tissue in TISSUES

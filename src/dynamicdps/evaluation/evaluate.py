@@ -17,6 +17,8 @@ from dynamicdps.operators import ScanOperator
 from dynamicdps.volumes import IntensityScale, Volume, brain_mask, from_slices, to_slices
 
 MIN_BRAIN_SHARE = 0.05
+# Names in metrics.json.
+VOLUME_KEYS = {"volume_error": "volume_error", "volumes_mm3": "volume_mm3"}
 SOLVER_FIELDS = ("nfe", "nbackward", "start_sigma", "seconds")
 
 
@@ -60,8 +62,8 @@ class StageMetrics:
         Measures of the image are always there, null where unknown or not finite; those of a solver only where known.
         """
         values: dict[str, Any] = {name: _plain(getattr(self, name)) for name in ("psnr", "ssim", "nrmse", "data_misfit")}
-        for name in ("volume_error", "volume_mm3"):
-            values[name] = {tissue: _plain(value) for tissue, value in getattr(self, name).items()}
+        for key, name in VOLUME_KEYS.items():
+            values[key] = {tissue: _plain(value) for tissue, value in getattr(self, name).items()}
         return values | {name: _plain(getattr(self, name)) for name in SOLVER_FIELDS if getattr(self, name) is not None}
 
     @classmethod
@@ -69,8 +71,8 @@ class StageMetrics:
         """The inverse of `to_json`, as far as JSON holds the numbers; unknown keys are left out."""
         names = ("psnr", "ssim", "nrmse", "data_misfit", *SOLVER_FIELDS)
         known: dict[str, Any] = {name: None if values[name] is None else float(values[name]) for name in names if name in values}
-        for name in ("volume_error", "volume_mm3"):
-            known[name] = {tissue: math.nan if v is None else float(v) for tissue, v in (values.get(name) or {}).items()}
+        for key, name in VOLUME_KEYS.items():
+            known[name] = {tissue: math.nan if v is None else float(v) for tissue, v in (values.get(key) or {}).items()}
         return cls(**known)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from dynamicdps.errors import InputError
 from dynamicdps.operators.contrast import MonotoneCurve, PowerLaw
 from dynamicdps.operators.linear import SpectralModel
-from dynamicdps.operators.operator import LinearProblem, Linearisation, Operator, SearchCurve
+from dynamicdps.operators.operator import Linearisation, LinearProblem, Operator, SearchCurve
 
 NOISES = ("gaussian", "rician")
 

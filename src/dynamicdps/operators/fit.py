@@ -7,11 +7,9 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from dynamicdps.errors import InputError
-from dynamicdps.operators.bias_field import BiasField, legendre
 from dynamicdps.operators.composition import Composition
 from dynamicdps.operators.least_squares import LeastSquaresFit, fit_least_squares, profile_likelihood
 from dynamicdps.operators.low_field import LowField
@@ -20,21 +18,18 @@ from dynamicdps.operators.operator import Operator
 from dynamicdps.operators.operator_file import ScanOperator
 from dynamicdps.operators.parameter_estimator import ParameterEstimate, ParameterEstimator, load_estimator
 from dynamicdps.operators.scan_statistics import scan_statistics
+from dynamicdps.operators.shading import Shading, without_shading
 from dynamicdps.operators.turned import Turned
 from dynamicdps.volumes import Volume, crop, resample_to, swap_axes, to_slices
 
 FITTED = ("gamma", "blur", "slice_thickness", "noise_std")
-CHOICES = (*FITTED, "bias")
 BOUNDS = {"gamma": (0.1, 3.0), "blur": (0.0, 6.0), "slice_thickness": (0.3, 20.0)}
 SCALE_BOUNDS = (0.2, 5.0)
 IMAGE_MM = 1.0
-BIAS_ORDER = 3
 # Slices no further apart than this are those of the image: nothing is said about their profile.
 _THIN_MM = 1.25
 _SQUARE = 0.02
-_BIAS_ROUNDS = 3
 _ENOUGH = 1_000_000
-_TISSUE = 0.3  # share of the brightest tissue above which a ratio of intensities is worth something
 _UNDETERMINED = 0.5  # of the range that the estimator covers
 
 
@@ -62,6 +57,18 @@ class OperatorFit:
     def operator(self) -> Operator:
         return self.scan_operator.operator
 
+    @property
+    def unshaded(self) -> Operator:
+        """The operator without its shading: `LowField`, or `Turned` for slices that are not axial."""
+        return self.operator.operators[-1] if isinstance(self.operator, Composition) else self.operator
+
+    @property
+    def scanner(self) -> LowField:
+        """The parameters that were fitted, slices along z."""
+        inner = self.unshaded.inner if isinstance(self.unshaded, Turned) else self.unshaded
+        assert isinstance(inner, LowField)
+        return inner
+
     def to_json(self) -> dict[str, Any]:
         """The operator's JSON with `intervals`, `known`, `warnings`, and `correlations` of the least squares' errors by pair."""
         pairs = combinations(self.least_squares.values, 2) if self.least_squares is not None else ()
@@ -80,6 +87,7 @@ def fit_operator(
     fit: Sequence[str] = FITTED,
     known: Mapping[str, float] | None = None,
     noise: NoiseEstimate | None = None,
+    shading: Shading | None = None,
     estimator: ParameterEstimator | None = None,
 ) -> OperatorFit:
     """Find contrast, blur, slice thickness, noise and intensity scale of a scan.
@@ -91,19 +99,25 @@ def fit_operator(
 
     Args:
         scan: skull-stripped measurement in scanner units.
-        initial: any model's enhanced image of it, any units; without it the contrast is less certain and shading is not found.
-        fit: what to find, some of `CHOICES`; `"bias"` adds smooth shading as a factor. What is neither here nor in `known` has the
-            default of `LowField`; noise is measured in any case.
+        initial: any model's enhanced image of it, any units; without it the contrast is less certain.
+        fit: what to find, some of `FITTED`. What is neither here nor in `known` has the default of `LowField`; noise is measured in
+            any case.
         known: values from a header or a phantom, kept: `gamma`; `blur` and `slice_thickness` in mm; `noise_std` as a share of the
             image's intensity range.
         noise: in units of the scan, where it was measured elsewhere: in the air around the head that this brain was cut out of.
+        shading: of `find_shading`: where it is kept, the scan is read without it and it is the operator's last factor.
         estimator: by default the bundled one.
 
     Raises:
         InputError: a name is unknown or in both, the voxels are not square in the plane, or the scan has no head in it.
     """
     given = {name: float(value) for name, value in (known or {}).items()}
-    _check_names(fit, given, initial is not None)
+    _check_names(fit, given)
+    if shading is not None and shading.kept:
+        even = fit_operator(shading.flat(scan), initial, fit=fit, known=known, noise=noise, estimator=estimator)
+        factor = shading.factor(even.operator.noise_std)
+        shaded = even.operator if factor is None else Composition((factor, even.operator))
+        return replace(even, scan_operator=replace(even.scan_operator, operator=shaded))
     across = slice_axis(scan.spacing)
     if across != 2:
         upright = fit_operator(swap_axes(scan, across), initial, fit=fit, known=known, noise=noise, estimator=estimator)
@@ -117,28 +131,19 @@ def fit_operator(
     read = estimator or load_estimator()
     y = to_slices(scan.data).movedim(0, 1)[None]
     noise = noise or estimate_noise(y)
-    flat, shading, found = y, None, None
-    for _ in range(_BIAS_ROUNDS if "bias" in fit else 1):
-        statistics = scan_statistics(flat[0, 0], spacing, float(noise.std[0]))
-        estimate = read(statistics)
-        scale = statistics.top / estimate.mean["top"]
-        noise_std = given.get("noise_std", float(noise.std[0]) / scale)
-        values = {n: estimate.mean[n] for n in BOUNDS if n in fit} | {n: v for n, v in given.items() if n in BOUNDS}
-        operator = low_field(values, noise_std, spacing)
-        if initial is not None:
-            if "gamma" in fit:
-                # One contrast for all slices: the middle ones of a large scan are enough to find it.
-                slab = _middle(scan)
-                within = _on_grid(initial, crop(scan, (slice(None), slice(None), slab)), operator)
-                found = contrast_from_image(operator, flat[:, :, slab] / scale, within)
-                estimate = read.weigh_contrast(estimate, found.values["gamma"])
-                operator = replace(operator, gamma=min(max(estimate.mean["gamma"], BOUNDS["gamma"][0]), BOUNDS["gamma"][1]))
-            if "bias" in fit:
-                # What is not smooth between image and scan must not leak into the shading: the contrast that fits this image best.
-                image = _on_grid(initial, scan, operator)
-                shading = fit_shading(y, (operator if found is None else found.operator)(image), noise_std * scale)
-                flat = y / BiasField(shading).gain(y)
-    whole: Operator = operator if shading is None else Composition((BiasField(shading, noise_std), operator))
+    statistics = scan_statistics(y[0, 0], spacing, float(noise.std[0]))
+    estimate, found = read(statistics), None
+    scale = statistics.top / estimate.mean["top"]
+    noise_std = given.get("noise_std", float(noise.std[0]) / scale)
+    values = {n: estimate.mean[n] for n in BOUNDS if n in fit} | {n: v for n, v in given.items() if n in BOUNDS}
+    operator = low_field(values, noise_std, spacing)
+    if initial is not None and "gamma" in fit:
+        # One contrast for all slices: the middle ones of a large scan are enough to find it.
+        slab = _middle(scan)
+        within = _on_grid(initial, crop(scan, (slice(None), slice(None), slab)), operator)
+        found = contrast_from_image(operator, y[:, :, slab] / scale, within)
+        estimate = read.weigh_contrast(estimate, found.values["gamma"])
+        operator = replace(operator, gamma=min(max(estimate.mean["gamma"], BOUNDS["gamma"][0]), BOUNDS["gamma"][1]))
     intervals = {name: estimate.intervals[name] for name in BOUNDS if name in fit}
     if "blur" in intervals:
         intervals["blur"] = (intervals["blur"][0] / _pixel(spacing), intervals["blur"][1] / _pixel(spacing))
@@ -147,7 +152,7 @@ def fit_operator(
     if "noise_std" in fit:
         intervals["noise_std"] = (noise_std / read.noise_ratio[1], noise_std / read.noise_ratio[0])
     warnings = [*noise.warnings, *_doubts(estimate, fit, spacing, read)]
-    return OperatorFit(ScanOperator(whole, intensity_scale=scale), intervals, given, warnings, estimate, found)
+    return OperatorFit(ScanOperator(operator, intensity_scale=scale), intervals, given, warnings, estimate, found)
 
 
 def slice_axis(spacing: tuple[float, float, float]) -> int:
@@ -188,14 +193,11 @@ def fit_profiles(scan: Volume, initial: Volume, found: OperatorFit, names: Seque
     Raises:
         InputError: a name was not fitted.
     """
-    whole = found.operator
-    if isinstance(whole, Turned):
-        scan, whole = swap_axes(scan, whole.axis), whole.inner
-    parts = whole.operators if isinstance(whole, Composition) else (whole,)
-    operator = next(part for part in parts if isinstance(part, LowField))
+    operator = found.scanner
+    scan = without_shading(scan, found.operator)
+    if isinstance(found.unshaded, Turned):
+        scan = swap_axes(scan, found.unshaded.axis)
     y = to_slices(scan.data).movedim(0, 1)[None]
-    for part in parts:
-        y = y / part.gain(y) if isinstance(part, BiasField) else y
     y = y / float(found.scan_operator.intensity_scale or 1.0)
     x = _on_grid(initial, scan, operator)
     free = {name: BOUNDS[name] for name in BOUNDS if name != "slice_thickness" or operator.slice_thickness is not None}
@@ -213,51 +215,12 @@ def fit_profiles(scan: Volume, initial: Volume, found: OperatorFit, names: Seque
     return rows
 
 
-def fit_shading(y: Tensor, predicted: Tensor, noise_std: float) -> Tensor:
-    """Smooth shading between a measurement and what an image predicts: Legendre coefficients for `BiasField`.
-
-    Least squares of the logarithm of their ratio over tissue, twice without the voxels that lie beyond three robust standard
-    deviations: structures that the image does not have are no shading. The constant is left out: it is the intensity scale's.
-
-    Args:
-        y: ``(1, 1, depth, height, width)``.
-        predicted: likewise, up to a factor.
-        noise_std: of `y`.
-
-    Returns:
-        ``(4, 4, 4)`` or ``(1, 4, 4)`` for a single slice, no unit.
-    """
-    depth, height, width = y.shape[-3:]
-    orders = (min(BIAS_ORDER + 1, depth), BIAS_ORDER + 1, BIAS_ORDER + 1)
-    z, v, u = (legendre(n, count, y) for n, count in zip((depth, height, width), orders, strict=True))
-    measured, expected = y[0, 0], predicted[0, 0]
-    # numpy's percentile, because torch's refuses volumes of more than 16 million voxels.
-    brightest = float(np.percentile(measured[measured > 0].numpy(), 99))
-    tissue = (measured > max(_TISSUE * brightest, 5 * noise_std)) & (expected > _TISSUE * float(expected.max()))
-    terms = [(k, j, i) for k in range(orders[0]) for j in range(orders[1]) for i in range(orders[2]) if 0 < k + j + i <= BIAS_ORDER]
-    at = tissue.nonzero().T
-    rows = torch.stack([torch.ones(at.shape[1])] + [z[k, at[0]] * v[j, at[1]] * u[i, at[2]] for k, j, i in terms], 1).double().numpy()
-    ratio = (measured[tissue] / expected[tissue]).log().double().numpy()
-    kept = np.ones(len(ratio), dtype=bool)
-    solution = np.zeros(rows.shape[1])
-    for _ in range(3):
-        solution, *_ = np.linalg.lstsq(rows[kept], ratio[kept], rcond=None)
-        left = np.abs(ratio - rows @ solution)
-        kept = left < 3 * 1.4826 * np.median(left) + 1e-9
-    coefficients = torch.zeros(orders)
-    for (k, j, i), value in zip(terms, solution[1:].tolist(), strict=True):
-        coefficients[k, j, i] = value
-    return coefficients
-
-
-def _check_names(fit: Sequence[str], given: Mapping[str, float], has_initial: bool) -> None:
-    unknown = [name for name in fit if name not in CHOICES] + [name for name in given if name not in FITTED]
+def _check_names(fit: Sequence[str], given: Mapping[str, float]) -> None:
+    unknown = [name for name in (*fit, *given) if name not in FITTED]
     if unknown:
-        raise InputError(f"there is no parameter {unknown[0]!r} to fit or to know; expected some of {', '.join(CHOICES)}; change it")
+        raise InputError(f"there is no parameter {unknown[0]!r} to fit or to know; expected some of {', '.join(FITTED)}; change it")
     if both := [name for name in given if name in fit]:
         raise InputError(f"{both[0]} is to be fitted and known; expected one of the two; leave it out of one")
-    if "bias" in fit and not has_initial:
-        raise InputError("bias is to be fitted without an initial image; expected one to compare with; give --initial or leave bias out")
 
 
 def low_field(values: Mapping[str, float], noise_std: float, spacing: tuple[float, float, float]) -> LowField:

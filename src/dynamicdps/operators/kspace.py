@@ -57,13 +57,12 @@ class KSpace(LinearOperator, SameGrid):
 
     def forward(self, x: Tensor) -> Tensor:
         mask, maps = self._maps(x)
-        return _as_channels(mask * centred_fft(maps * _as_complex(x)))
+        return coils_as_channels(mask * centred_fft(maps * _as_complex(x)))
 
     def adjoint(self, w: Tensor, shape: Sequence[int]) -> Tensor:
         mask, maps = self._maps(w.new_empty((len(w), 1, *w.shape[2:])))
-        k = w.reshape(len(w), -1, 2, *w.shape[2:])
-        back = (maps.conj() * centred_ifft(mask * torch.complex(k[:, :, 0], k[:, :, 1]))).sum(1, keepdim=True)
-        return back.real if shape[1] == 1 else _as_channels(back)
+        back = (maps.conj() * centred_ifft(mask * coils_as_complex(w))).sum(1, keepdim=True)
+        return back.real if shape[1] == 1 else coils_as_channels(back)
 
     def linear_problem(self, y: Tensor, shape: Sequence[int]) -> LinearProblem:
         """For complex images and one coil the Fourier transform diagonalises it; the singular values are the mask.
@@ -76,10 +75,10 @@ class KSpace(LinearOperator, SameGrid):
         mask, maps = self._maps(y)
 
         def to_kspace(x: Tensor) -> Tensor:
-            return _as_channels(centred_fft(maps * _as_complex(x)))
+            return coils_as_channels(centred_fft(maps * _as_complex(x)))
 
         def to_image(k: Tensor) -> Tensor:
-            return _as_channels(maps.conj() * centred_ifft(_as_complex(k)))
+            return coils_as_channels(maps.conj() * centred_ifft(_as_complex(k)))
 
         model = SpectralModel(self.noise_like(y), to_kspace, to_image, lambda w: w, lambda c: c, mask)
         return LinearProblem(model, y, [])
@@ -114,9 +113,16 @@ def centred_ifft(k: Tensor) -> Tensor:
     return out
 
 
+def coils_as_complex(w: Tensor) -> Tensor:
+    """``(batch, 2 coils, ...)``, the real and the imaginary part of each coil, as complex ``(batch, coils, ...)``."""
+    k = w.reshape(len(w), -1, 2, *w.shape[2:])
+    return torch.complex(k[:, :, 0], k[:, :, 1])
+
+
+def coils_as_channels(z: Tensor) -> Tensor:
+    """Inverse of `coils_as_complex`."""
+    return torch.stack([z.real, z.imag], dim=2).flatten(1, 2)
+
+
 def _as_complex(x: Tensor) -> Tensor:
     return torch.complex(x[:, :1], x[:, 1:] if x.shape[1] == 2 else torch.zeros_like(x))
-
-
-def _as_channels(z: Tensor) -> Tensor:
-    return torch.stack([z.real, z.imag], dim=2).flatten(1, 2)

@@ -11,7 +11,7 @@ from torch import Tensor
 from dynamicdps.errors import InputError
 from dynamicdps.operators.contrast import inverse_power_law, power_law, power_law_slope
 from dynamicdps.operators.linear import DataSpectrum, separable_model, separable_spectrum
-from dynamicdps.operators.operator import LinearProblem, Linearisation, Operator, SearchCurve
+from dynamicdps.operators.operator import Linearisation, LinearProblem, Operator, SearchCurve
 from dynamicdps.operators.parameters import Parameter, check_images, check_range, per_image
 from dynamicdps.operators.sampling import PROFILES, along, axis_matrix, constant_matrix, image_size, measured_size
 

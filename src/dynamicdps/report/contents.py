@@ -57,6 +57,7 @@ class Report:
         steps: what was done, a sentence a step.
         facts: settings, parameters, models and versions.
         command: how to get the same again.
+        slab: whether the images hold a part of the brain only, and so its volumes.
         scale: to image intensities, for every picture; by default robust, of the truth or else of the last stage.
     """
 
@@ -74,4 +75,5 @@ class Report:
     steps: Sequence[str] = ()
     facts: Sequence[Facts] = ()
     command: str = ""
+    slab: bool = False
     scale: IntensityScale | None = None

@@ -8,6 +8,7 @@ from dynamicdps.evaluation import StageMetrics
 from dynamicdps.report.contents import Facts
 from dynamicdps.report.trace import Rows
 from dynamicdps.volumes import Volume
+from dynamicdps.volumes.preparation import in_words
 
 TIMES = "\N{MULTIPLICATION SIGN}"
 # Longer lists are maps; their values belong into the operator's file, not on a page.
@@ -52,6 +53,7 @@ def steps_of(run: Mapping[str, Any], metrics: StageMetrics | None, starts: Rows,
         source = scan_name(run)
         of = f" {source}" if source else ", simulated from the bundled scan" if run.get("command") == "demo" else ""
         steps.append(f"Measurement{of}: {_by(measurement.shape)} voxels of {_by(measurement.spacing)} mm.")
+    steps += [f"Preparation, {in_words(step)}." for step in run.get("preparation") or []]
     operator = run.get("operator")
     if isinstance(operator, Mapping):
         steps.append(f"Forward model of the scanner: {operator.get('type', 'unknown')}; its parameters are below.")

@@ -1,6 +1,7 @@
-"""The page of a study: one row a scan, the ones to look at first."""
+"""The page of a study: one row a scan, the ones to look at first; and what it shares with a benchmark's."""
 
 import base64
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,9 @@ NAME = "index.html"
 # A browser stays quick with so many rows, and the page below some 10 MB.
 MAX_ROWS = 5000
 MAX_PICTURES = 1500
+MINUS = "\N{MINUS SIGN}"
+# What is sorted by, what is shown, and the interval below it.
+Cell = tuple[str, str, str]
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,7 @@ class IndexColumn:
         unit: of the numbers as shown.
         scale: number shown for 1 of the rows' units.
         digits: after the point.
+        sign: whether positive numbers have one.
     """
 
     key: str
@@ -33,6 +38,22 @@ class IndexColumn:
     unit: str = ""
     scale: float = 1.0
     digits: int = 2
+    sign: bool = False
+
+    def text(self, value: float) -> str:
+        """A value as the page shows it."""
+        # Rounded first, and 0 added: no minus before a 0.
+        rounded = round(self.scale * value, self.digits) + 0.0
+        return f"{rounded:{'+' if self.sign else ''}.{self.digits}f}".replace("-", MINUS)
+
+    def cell(self, row: Mapping[str, Any]) -> Cell:
+        """The value of a row, with the interval of its keys ``KEY_low`` and ``KEY_high``; empty where it is unknown."""
+        value = row.get(self.key)
+        if value is None or not math.isfinite(value):
+            return "", "", ""
+        ends = [row.get(f"{self.key}_{end}") for end in ("low", "high")]
+        texts = [self.text(end) for end in ends if end is not None]
+        return repr(float(value)), self.text(value), " to ".join(texts)
 
 
 COLUMNS = (
@@ -53,7 +74,7 @@ class IndexRow:
     link: str
     picture: str
     status: str
-    cells: list[tuple[str, str, str]]
+    cells: list[Cell]
     flags: list[str]
     text: str
 
@@ -69,22 +90,25 @@ def write_index(out: Path, rows: Sequence[Mapping[str, Any]], reports: Mapping[s
     """
     ordered = sorted(rows, key=_urgency)
     shown = [_row(row, reports, thumbnails if index < MAX_PICTURES else None) for index, row in enumerate(ordered[:MAX_ROWS])]
+    return write_index_page(
+        out,
+        "index.html.j2",
+        rows=shown,
+        total=len(rows),
+        done=sum(row["status"] == "done" for row in rows),
+        failed=sum(row["status"] == "failed" for row in rows),
+        flagged=sum(row["status"] == "done" and bool(row["flags"]) for row in rows),
+        columns=COLUMNS,
+    )
+
+
+def write_index_page(out: Path, template: str, **contents: Any) -> Path:
+    """Write ``index.html`` from a template that extends ``index_base.html.j2``, with what that needs beside its contents."""
     style, script = static_asset("report.css"), static_asset("index.js")
     page = (
         environment()
-        .get_template("index.html.j2")
-        .render(
-            rows=shown,
-            total=len(rows),
-            done=sum(row["status"] == "done" for row in rows),
-            failed=sum(row["status"] == "failed" for row in rows),
-            flagged=sum(row["status"] == "done" and bool(row["flags"]) for row in rows),
-            columns=COLUMNS,
-            style=style,
-            script=script,
-            policy=policy(style, [script]),
-            version=__version__,
-        )
+        .get_template(template)
+        .render(style=style, script=script, policy=policy(style, [script]), version=__version__, **contents)
     )
     return write_html(out / NAME, page)
 
@@ -104,17 +128,7 @@ def _row(row: Mapping[str, Any], reports: Mapping[str, str], thumbnails: Path | 
         link=quote(reports.get(name, "")),
         picture=base64.b64encode(picture).decode("ascii"),
         status=str(row["status"]),
-        cells=[_cell(row, column) for column in COLUMNS],
+        cells=[column.cell(row) for column in COLUMNS],
         flags=str(row["flags"]).split(",") if row["flags"] else [],
         text=str(row["reason"] or row["warnings"] or ""),
     )
-
-
-def _cell(row: Mapping[str, Any], column: IndexColumn) -> tuple[str, str, str]:
-    """What is sorted by, what is shown, and the interval below it."""
-    value = row.get(column.key)
-    if value is None:
-        return "", "", ""
-    ends = [row.get(f"{column.key}_{end}") for end in ("low", "high")]
-    texts = [f"{end * column.scale:.{column.digits}f}" for end in ends if end is not None]
-    return repr(float(value)), f"{value * column.scale:.{column.digits}f}", " to ".join(texts)

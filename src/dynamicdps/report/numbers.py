@@ -94,17 +94,28 @@ def volumes_table(stages: Sequence[Stage]) -> Table | None:
     return Table(list(measured), rows)
 
 
-def volumes_chart(stages: Sequence[Stage]) -> Chart | None:
-    """The same as bars; `None` without any volume greater than 0."""
+def volumes_chart(stages: Sequence[Stage], slab: bool = False) -> Chart | None:
+    """The same as bars; `None` without any volume greater than 0.
+
+    Args:
+        stages: of the report.
+        slab: whether they hold a part of the brain only.
+    """
     measured = _volumes(stages)
     bars = {name: [values.get(tissue, math.nan) for tissue in TISSUES] for name, values in measured.items()}
     if not any(math.isfinite(v) and v > 0 for values in bars.values() for v in values):
         return None
     whiskers = {s.name: [_in_cm3(s.volume_intervals.get(t)) for t in TISSUES] for s in stages if s.name in bars and s.volume_intervals}
     return bar_chart(
-        "Tissue volumes",
+        "CSF, grey and white matter",
         "Volumes of cerebrospinal fluid, grey and white matter inside the brain mask, classified in the same way for every image."
-        + (" Whiskers are 95 % intervals." if whiskers else ""),
+        + (" They are of the slab that was scanned, not of the whole brain." if slab else "")
+        + (
+            " Whiskers are 95 % intervals over posterior samples: what measurement and prior leave open, not the errors of prior, forward "
+            "model or classification."
+            if whiskers
+            else ""
+        ),
         f"Bars of the tissue volumes of: {', '.join(bars)}. The table below has the numbers.",
         Axis("volume in cm³"),
         list(TISSUE_NAMES.values()),

@@ -83,7 +83,7 @@ def render(report: Report) -> str:
             settings=htmlsafe_json_dumps(viewer.settings),
             numbers=metrics_table(report.stages),
             volumes=volumes_table(report.stages),
-            volumes_chart=volumes_chart(report.stages),
+            volumes_chart=volumes_chart(report.stages, report.slab),
             run_charts=run_charts(report),
             residual_charts=residual_charts(report.residual),
             style=style,

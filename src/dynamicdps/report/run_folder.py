@@ -80,6 +80,7 @@ def _report(folder: Path, run: Mapping[str, Any], metrics: Mapping[str, Any]) ->
         facts=facts_of(run),
         command=command_of(run),
         scale=_brain_scale(run),
+        slab=run.get("slab") is True,
     )
 
 
@@ -120,7 +121,7 @@ def _stage(name: str, volume: Volume | None, metrics: Mapping[str, Any], key: st
         volume,
         StageMetrics.from_json(dict(values)),
         _intervals(values.get("range_over_slices")),
-        _intervals(values.get("interval_mm3")),
+        _intervals(values.get("volumes_interval_mm3")),
     )
 
 

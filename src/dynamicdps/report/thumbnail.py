@@ -1,8 +1,9 @@
-"""A small picture of a volume."""
+"""A small picture of a volume or a slice."""
 
 import io
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dynamicdps.report.cut import Cut
 from dynamicdps.volumes import IntensityScale, Volume
@@ -17,17 +18,27 @@ def thumbnail(volume: Volume) -> bytes:
     Raises:
         InputError: no voxel is greater than 0.
     """
-    from matplotlib.image import imsave
-
     scale = IntensityScale.robust(volume.data).scale
     (values,) = Cut.through(volume, scale, 1).of(volume)
-    dx, dy, _ = volume.spacing
+    return small_picture(values / scale, *volume.spacing[:2])
+
+
+def small_picture(values: NDArray[np.floating], dx: float = 1.0, dy: float = 1.0) -> bytes:
+    """JPEG file of a slice, likewise.
+
+    Args:
+        values: ``(x, y)``, 0 black to 1 white; what is not finite is black.
+        dx: voxel size along x.
+        dy: along y.
+    """
+    from matplotlib.image import imsave
+
     pixel = max(dx, dy, max(values.shape[0] * dx, values.shape[1] * dy) / PIXELS)
     columns, rows = (
         np.minimum(((np.arange(max(1, int(n * d / pixel))) + 0.5) * pixel / d).astype(int), n - 1)
         for n, d in zip(values.shape, (dx, dy), strict=True)
     )
-    grey = np.rint(255 * np.clip(values[columns][:, rows] / scale, 0, 1)).astype(np.uint8).T[::-1]
+    grey = np.rint(255 * np.clip(np.nan_to_num(values[columns][:, rows]), 0, 1)).astype(np.uint8).T[::-1]
     buffer = io.BytesIO()
     imsave(buffer, np.repeat(grey[..., None], 3, axis=-1), format="jpeg", pil_kwargs={"quality": JPEG_QUALITY})
     return buffer.getvalue()

@@ -15,8 +15,9 @@ from dynamicdps.report.embed import Box, Embedded, embed_all
 from dynamicdps.report.slides import Layer, Slide, render_slides
 from dynamicdps.volumes import IntensityScale, Volume
 
-# Grey levels in the window of the images, and from 0 to the last colour of a map.
+# Grey levels in the window of the images, and from 0 to the last colour of a map, whose colours the eye tells less well apart.
 LEVELS = 200
+MAP_LEVELS = 100
 NOISE_LEVEL = 0.05
 # Residuals from which a map covers the image, and that its colours reach at least, in noise standard deviations.
 RESIDUAL_LOW, RESIDUAL_HIGH = 3.0, 5.0
@@ -81,16 +82,22 @@ def make_viewer(report: Report) -> Viewer:
         if same_grid(shown.volume, grid):
             signal |= shown.volume.data > BRAIN_THRESHOLD * scale
     box = Box.around(grid, signal)
+    if report.measurement is not None:
+        # Of a head only the brain is measured; what the estimate's file holds around it is the scan as it was.
+        box = box.within(report.measurement)
     cropped = {shown.name: (box.crop(shown.volume), shown.level) for shown in (*images, *maps)}
     embedded = embed_all(cropped)
     layers = [Layer(shown.name, shown.volume, (0.0, scale), shown.colours) for shown in (*images, *maps)]
     centre = [(axis.start + axis.stop - 1) // 2 for axis in (box.x, box.y, box.z)]
+    first = _first(images)
+    # The image that is shown first where it can be: then no other has to be unpacked for its grid.
+    reference = next(i for i in (first, *range(len(images))) if same_grid(images[i].volume, grid))
     settings = {
         "images": [_entry(shown, index) for index, shown in enumerate(images)],
         "maps": [_entry(shown, len(images) + index) | _colour_entry(shown) for index, shown in enumerate(maps)],
         "window": [0.0, scale],
-        "reference": next(index for index, shown in enumerate(images) if same_grid(shown.volume, grid)),
-        "first": _first(images),
+        "reference": reference,
+        "first": first,
         "crosshair": [float(v) for v in (grid.affine @ [*centre, 1])[:3]],
     }
     most = max(max(e.every) for e in embedded.values())
@@ -136,7 +143,12 @@ def _scaled_map(name: str, volume: Volume, caption: str, scale: float) -> Shown:
     signed = bool(np.nanmin(np.where(np.isfinite(volume.data), volume.data, 0)) < 0)
     colours = (diverging if signed else rising)(FADED_SHARE * high, high)
     return Shown(
-        name, volume, high / LEVELS, f"{caption} The last colour is {high / scale:.1%} of the intensity range.", colours, "scanner units"
+        name,
+        volume,
+        high / MAP_LEVELS,
+        f"{caption} The last colour is {high / scale:.1%} of the intensity range.",
+        colours,
+        "scanner units",
     )
 
 

@@ -11,7 +11,7 @@ from dynamicdps.volumes.dicom import load_dicom
 from dynamicdps.volumes.grids import Grid, covering, like, native_grid, prior_grid, sample, target_grid
 from dynamicdps.volumes.intensity import IntensityScale, brain_mask
 from dynamicdps.volumes.kspace_file import RawScan, read_kspace
-from dynamicdps.volumes.preparation import PreparationConfig, Prepared, prepare
+from dynamicdps.volumes.preparation import Step
 from dynamicdps.volumes.scan import Scan, read_scan
 from dynamicdps.volumes.sidecar import read_acquisition
 from dynamicdps.volumes.slices import from_slices, to_slices
@@ -24,10 +24,9 @@ __all__ = [
     "BrainScan",
     "Grid",
     "IntensityScale",
-    "PreparationConfig",
-    "Prepared",
     "RawScan",
     "Scan",
+    "Step",
     "Volume",
     "align_to_template",
     "blend",
@@ -43,7 +42,6 @@ __all__ = [
     "load_dicom",
     "native_grid",
     "open_brain",
-    "prepare",
     "prior_grid",
     "read_acquisition",
     "read_kspace",

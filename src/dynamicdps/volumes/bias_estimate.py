@@ -14,7 +14,7 @@ MAX_ORDER = 6
 TISSUES = 3
 ITERATIONS = 60
 TOLERANCE = 1e-3
-DARK = 0.5  # of the median: darker voxels are fluid, air and vessels, whose places would look like shading
+DARK = 0.8  # of the median: darker voxels are fluid, air, vessels and cortex mixed with them, whose places would look like shading
 RIM_MM = 8.0  # below the surface, where fluid and cortex mix and their shares change with the place
 SAMPLES = 15000
 MIN_VOXELS = 1000
@@ -43,7 +43,7 @@ class BiasEstimate:
         return volume.with_data(volume.data / self.field.data)
 
 
-def estimate_bias(volume: Volume, mask: NDArray[np.bool_], order: int = 3) -> BiasEstimate:
+def estimate_bias(volume: Volume, mask: NDArray[np.bool_], order: int = 2) -> BiasEstimate:
     """Fit a polynomial to the log intensities, jointly with a mixture of tissue classes (Van Leemput et al. 1999, IEEE TMI 18:885).
 
     Each voxel's class probabilities follow from its corrected log intensity; the polynomial is the least-squares fit to what the

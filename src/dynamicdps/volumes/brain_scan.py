@@ -11,7 +11,7 @@ from dynamicdps.volumes.blending import blend
 from dynamicdps.volumes.brain_extraction import BrainMask, extract_brain
 from dynamicdps.volumes.crop import bounding_box, crop
 from dynamicdps.volumes.grids import covering, target_grid
-from dynamicdps.volumes.scan import read_scan
+from dynamicdps.volumes.scan import Scan, read_scan
 from dynamicdps.volumes.volume import Volume
 
 # Voxels around the brain that stay: what blurs into it from there is part of its measurement.
@@ -59,7 +59,11 @@ def open_brain(path: Path, series: int | None = None, mask: str = "auto", *, cro
     Raises:
         InputError: as `read_scan` and `extract_brain`.
     """
-    scan = read_scan(path, series)
+    return cut_brain(read_scan(path, series), mask, cropped=cropped)
+
+
+def cut_brain(scan: Scan, mask: str = "auto", *, cropped: bool = True) -> BrainScan:
+    """Find the brain of a scan; arguments and errors as `open_brain`."""
     found = extract_brain(scan.volume, mask)
     if found.method == "none":
         return BrainScan(scan.volume, scan.acquisition, found, scan.volume, None)

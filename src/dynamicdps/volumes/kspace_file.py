@@ -3,11 +3,12 @@
 import math
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from nibabel.orientations import io_orientation
 from numpy.typing import NDArray
 
 from dynamicdps.errors import InputError
@@ -16,6 +17,8 @@ from dynamicdps.volumes.promise import MAX_EXPANSION, check_voxels
 from dynamicdps.volumes.volume import Volume, check_intensities, to_ras
 
 SUFFIXES = (".npz", ".h5", ".hdf5")
+# Voxels that differ by less count as square, as the fit of operators has it.
+_SQUARE = 0.01
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,36 @@ class RawScan:
         images = np.fft.fftshift(np.fft.ifft2(np.fft.ifftshift(self.kspace, axes=plane), axes=plane, norm="ortho"), axes=plane)
         return np.asarray(images, dtype=np.complex64)
 
+    @property
+    def sampled(self) -> NDArray[np.bool_]:
+        """Where something was sampled: not exactly 0 in every coil, ``(depth, ky, kx)``."""
+        return np.asarray((self.kspace != 0).any(0))
+
+    @property
+    def orientation(self) -> NDArray[np.float64]:
+        """Which RAS axis each of the image's axes x, y, slice is, and its direction: nibabel's orientation array, ``(3, 2)``."""
+        return np.asarray(io_orientation(self.affine), dtype=np.float64)
+
+    def with_square_voxels(self) -> "RawScan":
+        """The same samples among zeros, so that voxels of the image are square in the plane, as long as the shorter edge was.
+
+        Nothing is interpolated: what was not sampled is 0, and the field of view stays. Intensities of the image fall by the root of
+        the ratio of the matrices, because the transform is orthonormal.
+        """
+        size = np.linalg.norm(self.affine[:3, :2], axis=0)
+        if abs(size[0] / size[1] - 1) <= _SQUARE:
+            return self
+        old = np.array(self.kspace.shape[:-3:-1])
+        new = np.round(old * size / size.min()).astype(int)
+        check_voxels((*self.kspace.shape[:2], *new.tolist()), "the k-space with square voxels")
+        before = new // 2 - old // 2
+        pad = [(0, 0), (0, 0), *((int(b), int(n - o - b)) for b, n, o in zip(before[::-1], new[::-1], old[::-1], strict=True))]
+        affine = self.affine.copy()
+        affine[:3, :2] *= old / new
+        # The middle of the image stays where it is.
+        affine[:3, 3] += self.affine[:3, :2] @ (old // 2) - affine[:3, :2] @ (new // 2)
+        return replace(self, kspace=np.pad(self.kspace, pad), affine=affine)
+
     def magnitude(self) -> Volume:
         """Root of the sum of squares over coils, in RAS order."""
         return self._volume(np.sqrt((np.abs(self.images) ** 2).sum(0)))
@@ -53,25 +86,40 @@ class RawScan:
 
 
 def read_kspace(
-    path: str | Path, *, array: str = "kspace", voxel_size_mm: Sequence[float] | None = None, affine: NDArray[np.float64] | None = None
+    path: str | Path,
+    *,
+    array: str | None = None,
+    voxel_size_mm: Sequence[float] | None = None,
+    affine: NDArray[np.float64] | None = None,
+    orientation: str | None = None,
 ) -> RawScan:
-    """Read ``.npz`` or HDF5 (``.h5``, ``.hdf5``; needs h5py).
+    """Read ``.npz``, HDF5 (``.h5``, ``.hdf5``; needs h5py) or ISMRMRD (HDF5 too; needs ismrmrd; see `read_ismrmrd`).
 
-    The file holds `array`, complex, ``(kx, ky, slices)`` or ``(coils, kx, ky, slices)``, zero frequency in the middle, zeros where
-    nothing was sampled; slices are separate images (of a 3-D encoding, transform the slice axis first). It may hold
-    ``voxel_size_mm`` (three numbers: field of view / matrix, and the distance of slices) and ``affine`` (4 x 4, image indices to
-    RAS mm), which the arguments replace. Without an affine the axes are taken as right, front and up, the middle as the origin.
+    Where it is no ISMRMRD file it holds an array, complex, ``(kx, ky, slices)`` or ``(coils, kx, ky, slices)``, zero frequency in the
+    middle, zeros where nothing was sampled; slices are separate images (of a 3-D encoding, transform the slice axis first). It may
+    hold ``voxel_size_mm`` (three numbers: field of view / matrix, and the distance of slices) and ``affine`` (4 x 4, image indices to
+    RAS mm), which the arguments replace. Without an affine the axes grow as `orientation` says, and the middle is the origin.
 
     Args:
         path: the file.
-        array: name of the array.
+        array: its name; by default ``"kspace"``, and ``"dataset"`` of an ISMRMRD file.
         voxel_size_mm: for files that do not hold it.
         affine: for files that do not hold it.
+        orientation: where x, y and the slices grow to, for files without an affine: a letter each of R or L, A or P, S or I; by
+            default ``"RAS"``.
 
     Raises:
         InputError: the file, the array or the voxel size is missing, or does not have the stated layout.
     """
     path = Path(path)
+    found = _read_ismrmrd(path, array or "dataset")
+    if found is not None:
+        if voxel_size_mm is not None or affine is not None or orientation is not None:
+            raise InputError(
+                f"{path} is an ISMRMRD file, which says itself where its voxels are; expected no size or orientation; leave it out"
+            )
+        return found
+    array = array or "kspace"
     content = _read_arrays(path, (array, "voxel_size_mm", "affine"))
     if array not in content:
         raise InputError(f"{path} holds no array {array!r}; expected one of the arrays in it; name it: {content['names']}")
@@ -86,15 +134,37 @@ def read_kspace(
     kspace = kspace if kspace.ndim == 4 else kspace[None]
     shape = (kspace.shape[1], kspace.shape[2], kspace.shape[3])
     if affine is None:
-        affine = content.get("affine") if voxel_size_mm is None else None
+        affine = content.get("affine") if voxel_size_mm is None and orientation is None else None
     if affine is None:
-        affine = _centred_affine(_voxel_size(path, voxel_size_mm if voxel_size_mm is not None else content.get("voxel_size_mm")), shape)
+        size = _voxel_size(path, voxel_size_mm if voxel_size_mm is not None else content.get("voxel_size_mm"))
+        affine = _centred_affine(size, shape, orientation or "RAS")
     affine = _numbers(affine, "affine", path)
     # Checks the affine.
     turned = to_ras(np.zeros(shape, np.float32), affine, str(path))
     distance = float(np.linalg.norm(affine[:3, 2])) if shape[2] > 1 else None
     acquisition = Acquisition(slice_spacing_mm=distance, slice_axis=int(turned.native.orientation[2, 0]))
     return RawScan(np.ascontiguousarray(kspace.transpose(0, 3, 2, 1), dtype=np.complex64), affine, acquisition)
+
+
+def _read_ismrmrd(path: Path, name: str) -> RawScan | None:
+    """The scan of an ISMRMRD dataset of that name; `None` where there is none."""
+    if path.suffix not in SUFFIXES[1:] or not path.is_file():
+        return None
+    h5py = _h5py()
+    try:
+        with h5py.File(path) as file:
+            group = file.get(name) if isinstance(file.get(name, getlink=True), h5py.HardLink) else None
+            if not isinstance(group, h5py.Group) or not {"xml", "data"} <= set(group):
+                return None
+            from dynamicdps.volumes.ismrmrd_file import read_ismrmrd
+
+            for part in ("xml", "data"):
+                _check_dataset(h5py, group, part, path)
+            return read_ismrmrd(path, group)
+    except InputError:
+        raise
+    except Exception as error:  # damaged files raise errors of any type
+        raise InputError(f"{path} cannot be read ({type(error).__name__}); expected a whole file; copy it again") from error
 
 
 def _voxel_size(path: Path, given: Any) -> NDArray[np.float64]:
@@ -113,10 +183,16 @@ def _numbers(values: Any, name: str, path: Path) -> NDArray[np.float64]:
     return array.astype(np.float64)
 
 
-def _centred_affine(size: NDArray[np.float64], shape: tuple[int, int, int]) -> NDArray[np.float64]:
-    affine = np.diag([*size, 1.0])
+def _centred_affine(size: NDArray[np.float64], shape: tuple[int, int, int], orientation: str) -> NDArray[np.float64]:
+    places = [next((row for row, pair in enumerate(("RL", "AP", "SI")) if letter in pair), -1) for letter in orientation]
+    if sorted(places) != [0, 1, 2]:
+        raise InputError(f"the orientation is {orientation!r}; expected one letter each of R or L, A or P, S or I, such as RAS; change it")
+    affine = np.zeros((4, 4))
+    affine[3, 3] = 1.0
+    for column, (row, letter) in enumerate(zip(places, orientation, strict=True)):
+        affine[row, column] = size[column] if letter in "RAS" else -size[column]
     x, y, z = shape
-    affine[:3, 3] = -size * (x // 2, y // 2, (z - 1) / 2)
+    affine[:3, 3] = -affine[:3, :3] @ (x // 2, y // 2, (z - 1) / 2)
     return affine
 
 
@@ -160,6 +236,11 @@ def _check_npy(packed: zipfile.ZipFile, name: str, path: Path) -> None:
 
 def _dataset(h5py: Any, file: Any, name: str, path: Path) -> NDArray[Any]:
     """An array of the file itself, whole: not of another file, and not one of fill values that the file does not hold."""
+    _check_dataset(h5py, file, name, path)
+    return np.asarray(file[name])
+
+
+def _check_dataset(h5py: Any, file: Any, name: str, path: Path) -> None:
     dataset = file[name]
     if not isinstance(file.get(name, getlink=True), h5py.HardLink) or not isinstance(dataset, h5py.Dataset):
         raise InputError(f"{name!r} in {path} is no array of this file; expected one; copy it into the file")
@@ -169,7 +250,6 @@ def _dataset(h5py: Any, file: Any, name: str, path: Path) -> NDArray[Any]:
     needed = math.prod(dataset.shape or ()) * dataset.dtype.itemsize
     if needed > dataset.id.get_storage_size() * MAX_EXPANSION:
         raise InputError(f"{name!r} in {path} promises {needed} bytes; expected no more than the file holds; copy it again")
-    return np.asarray(dataset)
 
 
 def _h5py() -> Any:

@@ -1,7 +1,6 @@
 "use strict";
-// Sorts the table by a column's heading and shows only the rows that hold a text; without this script the table is complete.
-(() => {
-  const table = document.getElementById("scans");
+// Sorts tables by a column's heading and shows only the rows that hold a text; without this script they are complete.
+for (const table of document.querySelectorAll("table.sortable")) {
   const body = table.tBodies[0];
   const rows = Array.from(body.rows);
   const headings = Array.from(table.tHead.rows[0].cells);
@@ -37,9 +36,9 @@
     button.addEventListener("click", () => sort(heading, column));
   });
 
-  const field = document.getElementById("filter");
-  const count = document.getElementById("count");
-  field.addEventListener("input", () => {
+  const field = document.getElementById(`filter-${table.id}`);
+  const count = document.getElementById(`count-${table.id}`);
+  field?.addEventListener("input", () => {
     const wanted = field.value.toLowerCase();
     let shown = 0;
     for (const row of rows) {
@@ -48,4 +47,4 @@
     }
     count.textContent = wanted === "" ? "" : `${shown} of ${rows.length} rows`;
   });
-})();
+}

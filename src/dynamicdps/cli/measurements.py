@@ -1,0 +1,174 @@
+"""What `enhance` has to explain: an image, or the raw k-space that images are made from."""
+
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from dynamicdps.cli.kspace_scan import KSpaceScan, RawOptions, is_kspace, open_kspace
+from dynamicdps.cli.outputs import RANGE_PERCENTILES, Ranges, misfit_range
+from dynamicdps.diffusion import Denoiser
+from dynamicdps.evaluation import data_misfit
+from dynamicdps.operators import ScanOperator
+from dynamicdps.operators.kspace_measurement import SMOOTH_MM, KSpaceMeasurement, measure_kspace
+from dynamicdps.operators.noise_estimate import NoiseEstimate
+from dynamicdps.report.trace import Rows, start_rows
+from dynamicdps.solvers import Result, excess_misfit, solve
+from dynamicdps.solvers.solve_kspace import kspace_misfit, residual_parts, solve_kspace
+from dynamicdps.volumes import BrainScan, Volume, open_brain
+
+# Of what no real image explains, in standard deviations of the noise: beyond it phase or sensitivities are wrong.
+_UNEXPLAINED = 2.0
+
+
+class Measurement(Protocol):
+    """A scan's brain, and how a solver's image is compared with what was measured of it."""
+
+    @property
+    def head(self) -> BrainScan:
+        """The scan and its brain."""
+
+    @property
+    def noise(self) -> NoiseEstimate | None:
+        """Of the scan, where the measurement knows it better than its image shows."""
+
+    @property
+    def space(self) -> str:
+        """Where the misfit is counted, as words that follow it."""
+
+    def prepare(self, seed: int) -> None:
+        """What takes time and comes before the solver."""
+
+    @property
+    def shown(self) -> Volume:
+        """The brain's measurement as an image."""
+
+    def solve(self, name: str, operator: ScanOperator, prior: Denoiser, **options: Any) -> Result:
+        """As `dynamicdps.solvers.solve`; the operator is what the scanner shows of an image."""
+
+    def misfit(self, image: Volume, operator: ScanOperator, result: Result) -> tuple[float, Ranges]:
+        """Data misfit of an image of a result's scale, and its range over slices."""
+
+    def starts(self, operator: ScanOperator, result: Result) -> Rows:
+        """The rows of starts.csv."""
+
+    def doubts(self) -> list[str]:
+        """Warnings about the measurement itself."""
+
+    def facts(self) -> dict[str, Any]:
+        """What run.json says of it."""
+
+
+def open_measurement(options: RawOptions, *, cropped: bool) -> Measurement:
+    """The scan that is asked for.
+
+    Raises:
+        InputError: as `open_brain` and `open_kspace`.
+    """
+    if is_kspace(options.scan):
+        return KSpaceOfScan(open_kspace(options, cropped=cropped))
+    return ImageOfScan(open_brain(options.scan, options.series, options.mask, cropped=cropped))
+
+
+class ImageOfScan:
+    """An image as the scanner made it."""
+
+    noise: NoiseEstimate | None = None
+    space = ""
+
+    def __init__(self, head: BrainScan) -> None:
+        self.head = head
+
+    def prepare(self, seed: int) -> None:
+        del seed
+
+    @property
+    def shown(self) -> Volume:
+        return self.head.brain
+
+    def solve(self, name: str, operator: ScanOperator, prior: Denoiser, **options: Any) -> Result:
+        return solve(name, self.head.brain, self._weighted(operator), prior, **options)
+
+    def misfit(self, image: Volume, operator: ScanOperator, result: Result) -> tuple[float, Ranges]:
+        counted = self._weighted(operator)
+        whole = data_misfit(image, self.head.brain, counted, result.scale)
+        return whole, misfit_range(image, self.head.brain, counted, result.scale)
+
+    def starts(self, operator: ScanOperator, result: Result) -> Rows:
+        return start_rows(result, self.head.brain, self._weighted(operator))
+
+    def doubts(self) -> list[str]:
+        return []
+
+    def facts(self) -> dict[str, Any]:
+        return {}
+
+    def _weighted(self, operator: ScanOperator) -> ScanOperator:
+        return operator if self.head.weights is None else operator.weighted(self.head.weights)
+
+
+class KSpaceOfScan:
+    """Raw k-space: what the solver explains are the scanner's samples."""
+
+    space = " in k-space"
+
+    def __init__(self, scan: KSpaceScan) -> None:
+        self.scan, self.head = scan, scan.head
+        self.noise: NoiseEstimate | None = scan.noise
+        self._measured: KSpaceMeasurement | None = None
+
+    def prepare(self, seed: int) -> None:
+        generator, noise_std = torch.Generator().manual_seed(seed), float(self.scan.noise.std[0])
+        self._measured = measure_kspace(self.scan.raw, noise_std, weights=self.head.weights, box=self.scan.box, generator=generator)
+
+    @property
+    def measured(self) -> KSpaceMeasurement:
+        """What of the k-space the brain is to explain."""
+        assert self._measured is not None, "prepare comes first"
+        return self._measured
+
+    @property
+    def shown(self) -> Volume:
+        """What the real image shows of the brain: the magnitude without its bias, which the models were not made for."""
+        image = self.measured.image
+        return self.head.brain.with_data(image if self.head.weights is None else image * self.head.weights)
+
+    def solve(self, name: str, operator: ScanOperator, prior: Denoiser, **options: Any) -> Result:
+        return solve_kspace(name, self.measured, self.head.brain, operator, prior, **options)
+
+    def misfit(self, image: Volume, operator: ScanOperator, result: Result) -> tuple[float, Ranges]:
+        whole, of_slices = kspace_misfit(image, self.measured, operator, result.scale.scale)
+        low, high = np.nanpercentile(of_slices, RANGE_PERCENTILES).tolist()
+        return whole, {"data_misfit": (low, high)}
+
+    def starts(self, operator: ScanOperator, result: Result) -> Rows:
+        """One row: k-space is explained as a whole."""
+        y, forward, x = residual_parts(result.initial, self.measured, operator, result.scale.scale)
+        residual = (y - forward(x)) / forward.counted(y).sqrt().view(-1, 1, 1, 1, 1)
+        found = result.reconstruction
+        columns = {"start_sigma": found.start_sigma, "misfit": found.misfit, "nfe": found.nfe}
+        excess = float(excess_misfit(residual, forward.noise_std)[0])
+        return [{"image": 0.0, "excess_misfit": excess, **{name: float(value[0]) for name, value in columns.items()}}]
+
+    def doubts(self) -> list[str]:
+        if self.measured.unexplained <= _UNEXPLAINED:
+            return list(self.scan.noise.warnings)
+        return [
+            *self.scan.noise.warnings,
+            f"no real image explains the k-space: {self.measured.unexplained:.1f} times the noise is left (1 is noise alone), by "
+            "phase that changes over less than a centimetre, movement or interference; it was left out",
+        ]
+
+    def facts(self) -> dict[str, Any]:
+        """The operator beside it is what the scanner shows before the transform."""
+        found = self.measured
+        return {
+            "kspace": {
+                "coils": len(found.encoding.maps),
+                "samples": int(found.encoding.mask.sum()),
+                "noise_std": found.noise_std,
+                "counted": found.share,
+                "unexplained": found.unexplained,
+                "phase_smooth_mm": SMOOTH_MM,
+            }
+        }

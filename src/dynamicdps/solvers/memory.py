@@ -1,0 +1,48 @@
+"""Memory of a reconstruction, and how many slices may pass the network at once within a budget.
+
+The figures are measured (Linux, torch 2.13 on CPU; docs/performance.md says how) and rounded up.
+"""
+
+from typing import Any
+
+from dynamicdps.errors import InputError
+
+GIGABYTE = 1e9
+# Python, torch and the models, GB.
+FIXED = 0.8
+# For each voxel of the image grid, bytes: a volume of thick slices is solved whole, single slices a batch at a time.
+OF_VOLUMES = 260.0
+OF_SLICES = 70.0
+# For each pixel of a slice in the network, bytes, with 64 channels at full resolution.
+OF_NETWORK = {"float32": 1500.0, "bfloat16": 1100.0}
+CHANNELS = 64
+# More slices at once are not faster.
+MOST_SLICES = 16
+
+
+def chunk_within(budget: float, shape: tuple[int, int, int], whole: bool, card: dict[str, Any], precision: str) -> int:
+    """Slices a denoiser pass so that the process stays within a budget.
+
+    Args:
+        budget: GB (1e9 bytes) for the whole process.
+        shape: image grid ``(x, y, z)``.
+        whole: the volume is solved at once, because its measured slices are thick.
+        card: of the prior; its network's channels count.
+        precision: ``"float32"`` or ``"bfloat16"``.
+
+    Returns:
+        From 1 to 16.
+
+    Raises:
+        InputError: not even one slice at a time fits.
+    """
+    x, y, z = shape
+    channels = card.get("network", {}).get("channels", [CHANNELS])[0]
+    a_slice = x * y * OF_NETWORK[precision] * max(channels, 16) / CHANNELS / GIGABYTE
+    held = FIXED + x * y * z * (OF_VOLUMES if whole else OF_SLICES) / GIGABYTE
+    if held + a_slice > budget:
+        raise InputError(
+            f"the memory is limited to {budget:g} GB; expected at least {held + a_slice:.1f} GB for an image of {x} x {y} x {z} voxels; "
+            "raise --memory or cut the scan"
+        )
+    return max(1, min(MOST_SLICES, int((budget - held) / a_slice)))

@@ -1,0 +1,67 @@
+"""The budget decides how many slices pass the network at once, and is kept."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dynamicdps.solvers.memory import MOST_SLICES, chunk_within
+from tests.properties import input_error
+
+CARD = {"network": {"channels": [64, 128, 192]}}
+HEAD = (160, 200, 180)
+
+
+def test_more_memory_more_slices() -> None:
+    chunks = [chunk_within(budget, HEAD, True, CARD, "float32") for budget in (2.4, 2.5, 2.7, 3.0, 8.0)]
+    assert chunks == sorted(chunks)
+    assert chunks[0] >= 1
+    assert chunks[-1] == MOST_SLICES
+    assert len(set(chunks)) > 3
+
+
+def test_what_takes_less_leaves_more() -> None:
+    plain = chunk_within(2.6, HEAD, True, CARD, "float32")
+    assert chunk_within(2.6, HEAD, True, CARD, "bfloat16") > plain
+    assert chunk_within(2.6, HEAD, False, CARD, "float32") > plain
+    assert chunk_within(2.6, HEAD, True, {"network": {"channels": [128]}}, "float32") < plain
+
+
+def test_too_little_is_said_with_what_is_needed() -> None:
+    with input_error("limited to 1 GB; expected at least 2.3 GB .* raise --memory"):
+        chunk_within(1.0, HEAD, True, CARD, "float32")
+    assert chunk_within(2.4, HEAD, True, CARD, "float32") >= 1
+
+
+PROGRAM = """
+import json, resource, sys
+import numpy as np, torch
+from dynamicdps.diffusion import load_denoiser, read_model
+from dynamicdps.operators import LowField, simulate
+from dynamicdps.solvers import DynamicDPSConfig, solve
+from dynamicdps.solvers.memory import chunk_within
+from dynamicdps.volumes import Volume
+
+budget, depth, thick = float(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "thick"
+operator = LowField(gamma=0.7, in_plane_factor=1.5, slice_thickness=5.0 if thick else None, noise_std=0.03)
+image = Volume(np.random.default_rng(0).random((144, 176, depth)).astype(np.float32), np.eye(4))
+scan, tied = simulate(image, operator)
+chunk = chunk_within(budget, image.shape, thick, read_model("brain-t1w", "prior").card, "float32")
+config = DynamicDPSConfig(samples=1, steps=1, chunk=chunk)
+solve("dynamicdps", scan, tied, load_denoiser("brain-t1w"), initial=image, config=config)
+print(json.dumps({"chunk": chunk, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9}))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is counted in kilobytes on Linux only")
+@pytest.mark.parametrize(("budget", "depth", "kind"), [(1.1, 20, "thick"), (1.5, 20, "thick"), (1.7, 90, "thick"), (1.2, 64, "thin")])
+def test_the_budget_is_kept(budget: float, depth: int, kind: str, tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    ran = subprocess.run([sys.executable, str(program), str(budget), str(depth), kind], capture_output=True, text=True, check=True)
+    found = json.loads(ran.stdout)
+    assert found["chunk"] >= 1
+    assert found["peak"] <= budget
