@@ -169,7 +169,10 @@ def _read_ismrmrd(path: Path, name: str) -> RawScan | None:
 
 def _voxel_size(path: Path, given: Any) -> NDArray[np.float64]:
     if given is None:
-        raise InputError(f"{path} does not say how large its voxels are; expected 'voxel_size_mm', three numbers; add them or name them")
+        raise InputError(
+            f"{path} does not say how large its voxels are; expected 'voxel_size_mm', three numbers; add them to it, or give --voxel-size "
+            "(in Python voxel_size_mm)"
+        )
     size = _numbers(given, "voxel_size_mm", path).ravel()
     if size.shape != (3,) or not ((size >= 0.05) & (size <= 50)).all():
         raise InputError(f"the voxel size of {path} is {size.tolist()}; expected three numbers of 0.05 to 50 mm; change it")
