@@ -1,6 +1,6 @@
 """What the cohort's engine costs: throughput by workers, the scheduler's memory, and the time to plan and to give away scans.
 
-    python benchmarks/cohort_scaling.py [--scans 200] [--seconds 0.5] [--queued 10000] [--planned 100000] [--workers 1 2]
+    python benchmarks/cohort_scaling.py [--scans 120] [--seconds 0.5] [--queued 10000] [--planned 100000] [--workers 1 2]
 
 Throughput: synthetic scans through the whole of a cohort (reading, hashing, tissue volumes, derivatives, table and page), with an
 enhancer that burns a fixed CPU time. Memory and submission: scans whose work is nothing, through the same queue. Planning: a dataset
@@ -9,12 +9,16 @@ of so many empty files, found and planned as new. Prints a table in Markdown. Me
 
 import argparse
 import os
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from socket import socket
 from typing import Any
 
 import numpy as np
@@ -84,16 +88,40 @@ def throughput(folder: Path, scans: int, seconds: float, workers: int) -> float:
     return 60 * scans / took
 
 
-def queue(folder: Path, count: int) -> tuple[float, float, float]:
-    """Memory in MB after the first tenth and at the end, and milliseconds a scan; of the process that holds client and scheduler."""
-    process, memory = psutil.Process(), []
-    with open_client(ClusterConfig(workers=2), dashboard=False) as client:
+@contextmanager
+def scheduler_apart(workers: int) -> Iterator[tuple[str, psutil.Process]]:
+    """Address and process of a scheduler with workers, each a process of its own."""
+    with socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    dask = [sys.executable, "-m", "dask"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    worker = [*dask, "worker", address, "--nthreads", "1", "--no-dashboard", "--no-nanny"]
+    # Workers find this file as the module that `no_work` is of.
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    scheduler = subprocess.Popen([*dask, "scheduler", "--host", address, "--no-dashboard"], **quiet)  # noqa: S603 (our own words)
+    started = [scheduler, *(subprocess.Popen(worker, env=environment, **quiet) for _ in range(workers))]  # noqa: S603
+    try:
+        yield address, psutil.Process(scheduler.pid)
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+
+
+def queue(folder: Path, count: int) -> tuple[dict[int, float], float]:
+    """Memory of the scheduler's process in MB after so many scans, and milliseconds a scan."""
+    from cohort_scaling import no_work as work
+
+    memory = {}
+    with scheduler_apart(2) as (address, scheduler), open_client(ClusterConfig(kind=address)) as client:
+        client.wait_for_workers(2, timeout=120)
         began = time.monotonic()
-        for number, _ in enumerate(on_cluster(client, tasks(count, folder), Burn(0), work=no_work), start=1):
-            if number % (count // 10) == 0:
-                memory.append(process.memory_info().rss / 1e6)
+        for number, _ in enumerate(on_cluster(client, tasks(count, folder), Burn(0), work=work), start=1):
+            if number in (count // 10, count // 2, count):
+                memory[number] = scheduler.memory_info().rss / 1e6
         took = time.monotonic() - began
-    return memory[0], memory[-1], 1000 * took / count
+    return memory, 1000 * took / count
 
 
 def planning(folder: Path, count: int) -> float:
@@ -112,7 +140,7 @@ def planning(folder: Path, count: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--scans", type=int, default=200)
+    parser.add_argument("--scans", type=int, default=120)
     parser.add_argument("--seconds", type=float, default=0.5)
     parser.add_argument("--queued", type=int, default=10_000)
     parser.add_argument("--planned", type=int, default=100_000)
@@ -129,8 +157,9 @@ def main() -> None:
             print(
                 f"| {arguments.scans} scans of {arguments.seconds:g} s, {workers} workers | {rate:.0f} a minute, {rate / first:.2f} times |"
             )
-        before, after, each = queue(folder, arguments.queued)
-        print(f"| memory after {arguments.queued // 10} and {arguments.queued} queued scans | {before:.0f} and {after:.0f} MB |")
+        memory, each = queue(folder, arguments.queued)
+        for number, megabytes in memory.items():
+            print(f"| memory of the scheduler after {number} scans | {megabytes:.0f} MB |")
         print(f"| way of one scan through the queue, 2 workers | {each:.1f} ms |")
         print(f"| finding and planning {arguments.planned} scans | {planning(folder, arguments.planned):.1f} s |")
 

@@ -9,12 +9,16 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from bidsschematools import rules, schema
 
 from dynamicdps.cli import main
+from dynamicdps.cli.commands import Cohort, Enhance
+from dynamicdps.cli.run_cohort import cluster_config, make_enhancer
 from dynamicdps.cohort import in_process
-from dynamicdps.conditional import train_unet
-from dynamicdps.diffusion import NetworkConfig, TrainingConfig, train_prior
+from dynamicdps.conditional import load_conditional, train_unet
+from dynamicdps.diffusion import NetworkConfig, TrainingConfig, held_models, load_denoiser, model_file, train_prior
+from dynamicdps.errors import InputError
 from dynamicdps.volumes import load
 from tests.cohort.made import Stub, contents, make_study
 from tests.conftest import make_phantom
@@ -114,6 +118,39 @@ def test_a_job_script(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert '#BSUB -R "span[hosts=1]"' in capsys.readouterr().out
 
 
+def test_a_worker_holds_its_models_from_scan_to_scan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    load_file = model_file.load_file
+
+    def counted(path: Path) -> dict[str, torch.Tensor]:
+        read.append(path.stem)
+        return load_file(path)
+
+    def enhance(arguments: Enhance) -> None:
+        load_denoiser(arguments.prior)
+        load_conditional(arguments.conditional)
+        raise InputError("that was all")
+
+    monkeypatch.setattr(model_file, "load_file", counted)
+    monkeypatch.setattr(held_models, "_held", {})
+    monkeypatch.setattr("dynamicdps.cli.run_enhance.run", enhance)
+    enhancer = make_enhancer(Cohort(tmp_path, tmp_path))
+    read.clear()
+    for number in range(3):
+        with pytest.raises(InputError, match="that was all"):
+            enhancer(tmp_path / f"{number}.nii", tmp_path, source="", seed=0)
+    assert sorted(read) == ["brain-t1w", "unet-range"]
+
+
+def test_one_local_worker_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
+    config = cluster_config(Cohort(tmp_path, tmp_path, device="cuda"))
+    assert (config.workers, config.gpus) == (3, (0, 1, 2))
+    assert cluster_config(Cohort(tmp_path, tmp_path)).gpus == ()
+    queued = cluster_config(Cohort(tmp_path, tmp_path, device="cuda", cluster="slurm", workers=5))
+    assert (queued.workers, queued.gpus) == (5, ())
+
+
 @pytest.mark.slow
 def test_a_study_enhanced_by_workers(scan_files: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The real enhancer with tiny models: the same bytes from one worker and from two, and from a run that is gone on with."""
@@ -140,9 +177,18 @@ def test_a_study_enhanced_by_workers(scan_files: list[Path], tmp_path: Path, cap
     assert about["operator"]["type"] == "LowField"
     assert about["command"].startswith(f"dynamicdps enhance {SCAN} --out DIR")
     page = (one / f"{ENHANCED}_report.html").read_text()
-    assert str(tmp_path) not in page
+    for text in (page, json.dumps(about), (one / "cohort.tsv").read_text()):
+        assert str(tmp_path) not in text
     assert about["command"] in page
     header, row, _ = ((one / "cohort.tsv").read_text()).splitlines()
     values = dict(zip(header.split("\t"), row.split("\t"), strict=True))
-    assert float(values["csf"]) > 0
+    columns = json.loads((one / "cohort.json").read_text())
+    for tissue in ("csf", "gm", "wm"):
+        # Of two posterior samples.
+        low, middle, high = (float(values[name]) for name in (f"{tissue}_low", tissue, f"{tissue}_high"))
+        assert low <= middle <= high
+        assert low < high
+        assert "95 % interval" in columns[f"{tissue}_low"]["Description"]
+        assert about["volumes_mm3"][tissue] == middle
+        assert about["volumes_interval_mm3"][tissue] == [low, high]
     assert float(values["data_misfit"]) > 0

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from dynamicdps.cohort import BidsScan, Enhancer, Outcome, Task
-from dynamicdps.cohort.state import ScanState
+from dynamicdps.cohort.state import ScanState, read_states
 from dynamicdps.volumes import load
 from tests.conftest import make_phantom
 
@@ -76,6 +76,27 @@ def contents(out: Path) -> dict[str, str]:
         for path in sorted(out.rglob("*"))
         if path.is_file() and ".cohort" not in path.parts and path.name not in apart
     }
+
+
+def finished(out: Path) -> dict[str, int]:
+    """Times of the files of all scans that are done."""
+    places = [place for state in read_states(out) if state.complete(out) for place in state.outputs]
+    return {place: (out / place).stat().st_mtime_ns for place in places}
+
+
+def half_written(out: Path, undisturbed: Mapping[str, str]) -> list[str]:
+    """Results that are not what they are to be, whatever moment this is."""
+    return [name for name, digest in contents(out).items() if name.startswith("sub-") and undisturbed.get(name) != digest]
+
+
+def left_behind(out: Path) -> list[Path]:
+    """Files of unfinished work."""
+    return [*out.rglob("*partial*"), *(out / ".cohort").glob("work-*")]
+
+
+def gpus_seen() -> str | None:
+    """GPUs of the process that this is run in."""
+    return os.environ.get("CUDA_VISIBLE_DEVICES")
 
 
 def no_work(task: Task, enhancer: Enhancer) -> Outcome:

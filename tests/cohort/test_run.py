@@ -4,6 +4,8 @@ import errno
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +20,7 @@ from dynamicdps.errors import InputError
 from dynamicdps.volumes import load
 from tests.cohort.made import Stub, contents, make_study
 
+ROOT = Path(__file__).parents[2]
 NAME = "sub-01_rec-dynamicdps"
 SCAN = "sub-01/anat/sub-01_T1w.nii.gz"
 
@@ -158,6 +161,93 @@ def test_a_full_disk_fails_scans_and_keeps_the_finished(study: Path, tmp_path: P
     whole = tmp_path / "whole"
     run(study, whole)
     assert contents(out) == contents(whole)
+
+
+FILL = """
+import subprocess
+import sys
+from pathlib import Path
+from dynamicdps.cohort import find_scans, in_process, run_cohort
+from tests.cohort.made import Stub
+
+study, out, kilobytes = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+out.mkdir()
+subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(out)], check=True)
+try:
+    summary = run_cohort(find_scans(study), study, out, Stub(), in_process)
+    print(summary.enhanced, *(failure.reason.split(";")[0] for failure in summary.failures), sep="|")
+except OSError as error:
+    print("table", error.errno, sep="|")
+left = {path.name.split("_rec")[0] for path in out.glob("sub-*/**/*") if path.is_file()}
+whole = {path.name.split("_rec")[0] for path in out.glob("sub-*/**/*_T1w.json")}
+print(left == whole)
+subprocess.run(["mount", "-o", "remount,size=20m", str(out)], check=True)
+summary = run_cohort(find_scans(study), study, out, Stub(), in_process)
+print(summary.enhanced + summary.unchanged, len(summary.failures))
+subprocess.run(["cp", "-r", str(out), sys.argv[4]], check=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kilobytes", [24, 40, 64, 96, 128])
+def test_a_disk_that_is_full_at_any_moment(kilobytes: int, study: Path, tmp_path: Path) -> None:
+    """A small disk of its own: whatever found no room is missing as a whole, and the rest is done when there is some."""
+    (tmp_path / "fill.py").write_text(FILL)
+    private = ["unshare", "--user", "--map-root-user", "--mount"]
+    if shutil.which("unshare") is None or subprocess.run([*private, "true"], check=False).returncode:
+        pytest.skip("this system gives no mounts of one's own")
+    command = [
+        *private,
+        sys.executable,
+        str(tmp_path / "fill.py"),
+        str(study),
+        str(tmp_path / "out"),
+        str(kilobytes),
+        str(tmp_path / "copy"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=False)
+    assert done.returncode == 0, done.stderr
+    first, whole, after = done.stdout.splitlines()
+    assert first.startswith("table|") or set(first.split("|")[1:]) == {"there is no space left for the results"}, first
+    assert whole == "True"
+    assert after == "4 0"
+    run(study, tmp_path / "wanted")
+    assert contents(tmp_path / "copy") == contents(tmp_path / "wanted")
+
+
+def test_a_second_run_on_the_folder_is_refused_and_disturbs_nothing(study: Path, tmp_path: Path) -> None:
+    out, whole = tmp_path / "out", tmp_path / "whole"
+    refused = 0
+
+    def twice(tasks: Iterator[Task], enhancer: Enhancer) -> Iterator[Outcome]:
+        nonlocal refused
+        for outcome in in_process(tasks, enhancer):
+            with pytest.raises(InputError, match="is working in"):
+                run(study, out, Stub(strength=0.5))
+            refused += 1
+            yield outcome
+
+    assert run_cohort(find_scans(study), study, out, Stub(), twice).enhanced == refused == 4
+    run(study, whole)
+    assert contents(out) == contents(whole)
+
+
+def test_a_scan_whose_worker_died_after_finishing_it_counts_as_enhanced(study: Path, tmp_path: Path) -> None:
+    """Another worker finds it done already; a scan that was only touched has not been enhanced."""
+
+    def again(tasks: Iterator[Task], enhancer: Enhancer) -> Iterator[Outcome]:
+        for task in tasks:
+            for outcome in (*in_process(iter([task]), enhancer), *in_process(iter([task]), enhancer)):
+                last = outcome
+            assert not last.again
+            yield last
+
+    out = tmp_path / "out"
+    summary = run_cohort(find_scans(study), study, out, Stub(), again)
+    assert (summary.enhanced, summary.unchanged) == (4, 0)
+    os.utime(study / SCAN)
+    summary = run_cohort(find_scans(study), study, out, Stub(), again)
+    assert (summary.enhanced, summary.unchanged) == (0, 4)
 
 
 @pytest.mark.parametrize("stop", [0, 1, 3])

@@ -5,6 +5,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from dynamicdps.conditional.esrgan_training import Adversaries, ESRGANLoss
 from dynamicdps.conditional.pairs import SimulatedPairs
 from dynamicdps.diffusion import NetworkConfig, TrainingConfig, load_denoiser, train_prior, write_model
 from dynamicdps.diffusion.model_file import file_hash
+from dynamicdps.diffusion.processes import Processes
 from dynamicdps.diffusion.training import train
 from dynamicdps.operators import interpolate, preset
 from dynamicdps.volumes import Volume, to_slices
@@ -136,7 +138,8 @@ def test_each_network_gets_its_own_gradient(adversaries: Adversaries, pairs: Sim
     # Without training mode the power iteration of the spectral norm stands still, so that judging twice gives the same.
     adversaries.eval()
     weight = 0.3
-    ESRGANLoss(pairs, weight)(adversaries, torch.Generator().manual_seed(1)).backward()
+    loss = ESRGANLoss(pairs, weight)
+    loss(adversaries, loss.draw(torch.Generator().manual_seed(1))).backward()
     assert all(p.requires_grad for p in adversaries.parameters())
     together = [[p.grad.clone() for p in part.parameters() if p.grad is not None] for part in adversaries.children()]
     adversaries.zero_grad(set_to_none=True)
@@ -163,7 +166,7 @@ def test_each_network_gets_its_own_gradient(adversaries: Adversaries, pairs: Sim
 def test_first_phase_leaves_the_discriminator_alone(adversaries: Adversaries, pairs: SimulatedPairs) -> None:
     before = {name: value.clone() for name, value in adversaries.discriminator.state_dict().items()}
     loss = ESRGANLoss(pairs, None)
-    value = loss(adversaries, torch.Generator().manual_seed(1))
+    value = loss(adversaries, loss.draw(torch.Generator().manual_seed(1)))
     value.backward()
     assert all(p.grad is None for p in adversaries.discriminator.parameters())
     assert all(torch.equal(value, before[name]) for name, value in adversaries.discriminator.state_dict().items())
@@ -246,7 +249,7 @@ def test_training_reduces_the_error(tmp_path: Path, adversaries: Adversaries, pa
     first = ESRGANLoss(pairs, None)
 
     def error() -> float:
-        return sum(first(adversaries, torch.Generator().manual_seed(seed)).item() for seed in (-1, -2))
+        return sum(first(adversaries, first.draw(torch.Generator().manual_seed(seed))).item() for seed in (-1, -2))
 
     before = error()
     train(adversaries, first, tmp_path, config)
@@ -340,3 +343,13 @@ def test_command_line_trains_and_enhances(tmp_path: Path, scan_files: list[Path]
     assert model in record["initial"]
     condition = ["--conditions", f"{model}/iqt-in", "--solvers", "conditional", "--slices-per-scan", "1", "--prior", str(prior)]
     assert main(["benchmark", str(scan_files[0]), "--out", str(tmp_path / "b"), *condition]) == 0
+
+
+@pytest.mark.parametrize(
+    "shared", [{"processes": Processes(0, 2)}, {"config": replace(TWO_STEPS, accumulate=2)}], ids=["processes", "parts"]
+)
+def test_a_batch_that_is_shared_out_is_refused(shared: dict[str, Any], tmp_path: Path, scan_files: list[Path]) -> None:
+    """The average of the relativistic loss is over the whole batch."""
+    with input_error("with the rest of its batch"):
+        train_esrgan(scan_files, tmp_path / "out", network_config=TINY, **shared)
+    assert not (tmp_path / "out").exists()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dynamicdps.diffusion import NetworkConfig, Patches, SliceUNet, TrainingConfig, TrainingState, load_denoiser, train_prior
-from dynamicdps.diffusion.prior import score_matching_loss
+from dynamicdps.diffusion.prior import ScoreMatching
 from dynamicdps.diffusion.training import train
 from tests.conftest import make_phantom
 from tests.properties import input_error
@@ -20,10 +20,19 @@ def settings(steps: int, **changes: float) -> TrainingConfig:
     return TrainingConfig(steps=steps, warmup=2, decay_from=3, checkpoint_every=2, **changes)
 
 
-def small_loss(network: nn.Module, generator: torch.Generator) -> Tensor:
-    x = torch.randn(4, 3, generator=generator)
-    out: Tensor = network(x)
-    return (out - x.sum(1, keepdim=True)).square().mean()
+class SumOfThree:
+    """A line through the sum of three numbers."""
+
+    def draw(self, generator: torch.Generator) -> tuple[Tensor, ...]:
+        return (torch.randn(4, 3, generator=generator),)
+
+    def __call__(self, network: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
+        (x,) = batch
+        out: Tensor = network(x)
+        return (out - x.sum(1, keepdim=True)).square().mean()
+
+
+small_loss = SumOfThree()
 
 
 def linear(width: int = 3) -> nn.Module:
@@ -51,7 +60,7 @@ def assert_same(one: TrainingState, other: TrainingState) -> None:
 @pytest.mark.parametrize("bfloat16", [False, True])
 def test_resumed_training_is_the_uninterrupted_one(tmp_path: Path, tiny_network: NetworkConfig, bfloat16: bool) -> None:
     phantom = torch.from_numpy(make_phantom((24, 20, 8)).data).permute(2, 1, 0)[:, None]
-    loss = score_matching_loss(Patches([phantom]), 0.3, 0.3)
+    loss = ScoreMatching(Patches([phantom]), 0.3, 0.3)
 
     def network(seed: int) -> SliceUNet:
         torch.manual_seed(seed)

@@ -34,6 +34,7 @@ from dynamicdps.cohort import (
 from dynamicdps.cohort.clusters import QUEUES, require_dask
 from dynamicdps.conditional import CONDITIONAL_KINDS
 from dynamicdps.diffusion import read_model
+from dynamicdps.diffusion.held_models import holding_models
 from dynamicdps.diffusion.model_file import file_hash, write_json
 from dynamicdps.errors import InputError
 from dynamicdps.solvers import available
@@ -58,6 +59,8 @@ SHARED = (
     "precision",
     "device",
 )
+# Of the estimate, in metrics.json.
+MEASURED = ("data_misfit", "start_sigma", "nfe", "nbackward", "volumes_interval_mm3")
 SHOWN_FAILURES = 20
 # What a worker may need: image, posterior samples and the network's activations.
 MEMORY_BYTES = 4 * 1024**3
@@ -83,7 +86,8 @@ class ScanEnhancer:
         options = dict(self.options)
         if options["operator"] is None and not _operator_beside(scan).is_file():
             options["operator"] = "fit"
-        with _silent():
+        # A worker does many scans with the same models.
+        with _silent(), holding_models():
             run(Enhance(scan=scan, out=folder, seed=seed, **options))
         return _without_times(folder, source, Enhance(scan=Path(source), out=Path("out"), seed=seed, **options))
 
@@ -243,7 +247,12 @@ def _without_times(folder: Path, source: str, arguments: "Enhance") -> dict[str,
     """Take out of run.json and metrics.json what differs from run to run, make the page again, and say what the sidecar is to hold."""
     facts: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     metrics: dict[str, dict[str, Any]] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    command = [source, "--out", "DIR", *_as_words(arguments)]
+    # Results are passed on; where models lie on this machine is nobody's concern, and their hashes say which they are.
+    files = {
+        str(value): Path(value).name for value in vars(arguments).values() if isinstance(value, str | Path) and Path(value).is_absolute()
+    }
+    facts = _renamed(facts, files)
+    command = _renamed([source, "--out", "DIR", *_as_words(arguments)], files)
     facts |= {"argv": ["enhance", *command], "durations": {}}
     facts["arguments"] |= {"scan": source, "out": "DIR"}
     for stage in metrics.values():
@@ -256,8 +265,23 @@ def _without_times(folder: Path, source: str, arguments: "Enhance") -> dict[str,
     return {
         "command": shlex.join(["dynamicdps", "enhance", *command]),
         **{name: facts[name] for name in kept if name in facts},
-        **{name: estimate[name] for name in ("data_misfit", "start_sigma", "nfe", "nbackward") if name in estimate},
+        **{name: estimate[name] for name in MEASURED if name in estimate},
+        # Empty rather than missing where the segmentation has failed: it would fail again.
+        "volumes_mm3": estimate.get("volumes_mm3", {}),
     }
+
+
+def _renamed(values: Any, files: Mapping[str, str]) -> Any:
+    """Plain values with other names for some files, wherever they occur."""
+    if isinstance(values, str):
+        for path, name in files.items():
+            values = values.replace(path, name)
+        return values
+    if isinstance(values, list):
+        return [_renamed(value, files) for value in values]
+    if isinstance(values, dict):
+        return {_renamed(key, files): _renamed(value, files) for key, value in values.items()}
+    return values
 
 
 def _as_words(arguments: "Enhance") -> list[str]:

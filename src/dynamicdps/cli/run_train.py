@@ -3,16 +3,20 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from dynamicdps.cli.pictures import write_sheet
 from dynamicdps.cli.progress import progress_bar, say
-from dynamicdps.cli.record import recorded
+from dynamicdps.cli.record import Record, recorded
+from dynamicdps.cli.run_enhance import check_device
 from dynamicdps.conditional import RRDBConfig, train_esrgan, train_unet
 from dynamicdps.diffusion import NetworkConfig, TrainingConfig, train_prior
 from dynamicdps.diffusion.model_file import file_hash
+from dynamicdps.diffusion.processes import Processes, join
 from dynamicdps.errors import InputError
 
 if TYPE_CHECKING:
@@ -27,8 +31,11 @@ def training_config(arguments: "_Training") -> TrainingConfig:
     """
     if not arguments.scans:
         raise InputError("there is no scan to learn from; expected at least one SCAN; name skull-stripped T1w files")
-    if arguments.steps < 1 or arguments.checkpoint_every < 1 or arguments.max_minutes <= 0:
-        raise InputError("--steps, --checkpoint-every and --max-minutes must be greater than 0; expected positive numbers; change them")
+    if min(arguments.steps, arguments.checkpoint_every, arguments.max_minutes, arguments.batches, arguments.accumulate) <= 0:
+        raise InputError(
+            "--steps, --checkpoint-every, --max-minutes, --batches and --accumulate must be greater than 0; expected positive numbers; "
+            "change them"
+        )
     return TrainingConfig(
         steps=arguments.steps,
         max_minutes=arguments.max_minutes,
@@ -37,6 +44,8 @@ def training_config(arguments: "_Training") -> TrainingConfig:
         checkpoint_every=arguments.checkpoint_every,
         seed=arguments.seed,
         bfloat16=arguments.bfloat16,
+        batches=arguments.batches,
+        accumulate=arguments.accumulate,
     )
 
 
@@ -71,13 +80,50 @@ def training_bar(label: str, steps: int) -> Iterator[Callable[[int, float], None
         yield update
 
 
+@dataclass(frozen=True)
+class Session:
+    """A training that has begun.
+
+    Attributes:
+        processes: that train together.
+        record: of run.json; of the first process alone it is written.
+        on_step: shows progress; `None` in the other processes.
+        files: that it has written, to be named.
+    """
+
+    processes: Processes
+    record: Record
+    on_step: Callable[[int, float], None] | None
+    files: list[Path] = field(default_factory=list)
+
+    def end(self, kind: str, model: Path, *others: Path) -> None:
+        """What it has come to: the model of a kind, and other files."""
+        self.record.facts["models"] = {kind: file_hash(model)} if self.processes.first else {}
+        self.files.extend([model, model.with_suffix(".json"), *others])
+
+
+@contextmanager
+def session(arguments: "_Training", name: str) -> Iterator[Session]:
+    """Meet the other processes; the first one records the training, shows its progress and names the files at the end."""
+    with join(check_device(arguments.device)) as processes:
+        if not processes.first:
+            yield Session(processes, Record(), None)
+            return
+        with recorded(arguments.out, f"train {name}", arguments) as record, training_bar(name, arguments.steps) as bar:
+            record.facts["processes"] = processes.count
+            training = Session(processes, record, bar)
+            yield training
+        say("\n".join(map(str, training.files)))
+
+
 def run_prior(arguments: "TrainPrior") -> None:
     config, network = training_config(arguments), network_config(arguments)
+    sheet = arguments.out / "samples.png"
 
-    def sheet(step: int, samples: Tensor) -> None:
-        write_sheet(arguments.out / "samples.png", samples, f"{step} steps")
+    def draw_sheet(step: int, samples: Tensor) -> None:
+        write_sheet(sheet, samples, f"{step} steps")
 
-    with recorded(arguments.out, "train prior", arguments) as record, training_bar("prior", config.steps) as bar:
+    with session(arguments, "prior") as training:
         model = train_prior(
             arguments.scans,
             arguments.out,
@@ -87,16 +133,16 @@ def run_prior(arguments: "TrainPrior") -> None:
             resume=arguments.resume,
             weights=arguments.weights,
             data_name=arguments.data_name,
-            on_step=bar,
-            on_sheet=sheet,
+            processes=training.processes,
+            on_step=training.on_step,
+            on_sheet=draw_sheet,
         )
-        record.facts["models"] = {"prior": file_hash(model)}
-    say(f"{model}\n{model.with_suffix('.json')}\n{arguments.out / 'samples.png'}")
+        training.end("prior", model, sheet)
 
 
 def run_unet(arguments: "TrainUNet") -> None:
     config, network = training_config(arguments), network_config(arguments)
-    with recorded(arguments.out, "train unet", arguments) as record, training_bar("unet", config.steps) as bar:
+    with session(arguments, "unet") as training:
         model = train_unet(
             arguments.scans,
             arguments.out,
@@ -107,15 +153,15 @@ def run_unet(arguments: "TrainUNet") -> None:
             resume=arguments.resume,
             weights=arguments.weights,
             data_name=arguments.data_name,
-            on_step=bar,
+            processes=training.processes,
+            on_step=training.on_step,
         )
-        record.facts["models"] = {"conditional": file_hash(model)}
-    say(f"{model}\n{model.with_suffix('.json')}")
+        training.end("conditional", model)
 
 
 def run_esrgan(arguments: "TrainESRGAN") -> None:
     config, network = training_config(arguments), RRDBConfig(arguments.channels, arguments.growth, arguments.blocks)
-    with recorded(arguments.out, "train esrgan", arguments) as record, training_bar("esrgan", config.steps) as bar:
+    with session(arguments, "esrgan") as training:
         model = train_esrgan(
             arguments.scans,
             arguments.out,
@@ -128,7 +174,7 @@ def run_esrgan(arguments: "TrainESRGAN") -> None:
             resume=arguments.resume,
             weights=arguments.weights,
             data_name=arguments.data_name,
-            on_step=bar,
+            processes=training.processes,
+            on_step=training.on_step,
         )
-        record.facts["models"] = {"conditional": file_hash(model)}
-    say(f"{model}\n{model.with_suffix('.json')}")
+        training.end("conditional", model)

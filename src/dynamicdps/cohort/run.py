@@ -37,10 +37,12 @@ class Summary:
     enhanced: int = 0
     failures: list[ScanState] = field(default_factory=list)
 
-    def count(self, outcome: Outcome) -> None:
+    def count(self, outcome: Outcome, reason: str) -> None:
+        """Add what became of a scan that was to be done for a reason of `Planned`."""
         if outcome.state.status == "failed":
             self.failures.append(outcome.state)
-        elif outcome.again:
+        elif outcome.again or reason != "changed":
+            # Not done again, though it was new: a worker had finished it in this run and died before it could say so.
             self.enhanced += 1
         else:
             self.unchanged += 1
@@ -130,13 +132,14 @@ def run_cohort(
             raise InputError(f"cannot write into {out} ({error.strerror}); expected a folder of yours with room; choose another") from error
         planned = plan(scans, out, enhancer, seed=seed, work=work, threads=threads)
         to_do = [each.task for each in planned if each.reason != "unchanged"]
+        reasons = {each.task.scan.name: each.reason for each in planned}
         summary = Summary(len(scans), unchanged=len(scans) - len(to_do))
         report = progress or (lambda done, total, note: None)
         done = summary.unchanged
         try:
             report(done, len(scans), "")
             for outcome in engine(iter(to_do), enhancer):
-                summary.count(outcome)
+                summary.count(outcome, reasons[outcome.state.name])
                 done += 1
                 report(done, len(scans), f"{len(summary.failures)} failed" if summary.failures else "")
         finally:

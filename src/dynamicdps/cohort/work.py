@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from dynamicdps.cohort.bids import BidsScan
 from dynamicdps.cohort.derivatives import publish, sidecar, withdraw
 from dynamicdps.cohort.fingerprint import hash_of, input_hash, input_stamp
-from dynamicdps.cohort.measures import measure
+from dynamicdps.cohort.measures import measure, volumes_of
 from dynamicdps.cohort.state import HIDDEN, ScanState, read_state, state_path
 from dynamicdps.diffusion.model_file import write_json
 from dynamicdps.errors import InputError
@@ -127,8 +127,7 @@ def process_scan(task: Task, enhancer: Enhancer) -> Outcome:
         values, doubts, picture = measure(made, facts)
         warnings = [_plain(str(warning), task, made) for warning in (*(facts.get("warnings") or ()), *doubts)]
         facts["warnings"] = warnings
-        volumes = {name: value for name, value in values.items() if value is not None}
-        about = sidecar(scan, facts | {"volumes_mm3": volumes}, seed=task.seed, input_hash=digest, parameters=task.parameters)
+        about = sidecar(scan, facts | volumes_of(values), seed=task.seed, input_hash=digest, parameters=task.parameters)
         write_json(made / "sidecar.json", about)
         if not _alive(task):
             raise InputError("the run has ended; expected it to go on; run again")

@@ -16,6 +16,7 @@ from dynamicdps.conditional.esrgan import ConditionalESRGAN, RRDBConfig, RRDBNet
 from dynamicdps.conditional.model import scaled
 from dynamicdps.conditional.pairs import SimulatedPairs
 from dynamicdps.diffusion import TrainingConfig, TrainingState, read_model, write_model
+from dynamicdps.diffusion.processes import Processes
 from dynamicdps.diffusion.training import train, training_card
 from dynamicdps.errors import InputError
 
@@ -62,9 +63,13 @@ class ESRGANLoss:
     weight: float | None
     recent: list[tuple[float, float, float]] = field(default_factory=list)
 
-    def __call__(self, network: nn.Module, generator: torch.Generator) -> Tensor:
-        """Loss of one batch; for `dynamicdps.diffusion.training.train`."""
-        inputs, truth = self.pairs.draw(generator, CROPS)
+    def draw(self, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Interpolated measurements and true images."""
+        return self.pairs.draw(generator, CROPS)
+
+    def __call__(self, network: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
+        """See `dynamicdps.diffusion.training.Objective`; the adversarial loss is no mean over images, and wants the whole batch."""
+        inputs, truth = batch
         adversaries = cast(Adversaries, network)
         image = ConditionalESRGAN(adversaries.generator)(inputs)
         l1: Tensor = (image - truth).abs().mean()
@@ -102,6 +107,7 @@ def train_esrgan(
     resume: bool = False,
     weights: str | Path | None = None,
     data_name: str = "unnamed",
+    processes: Processes = Processes(),
     on_step: Callable[[int, float], None] | None = None,
 ) -> Path:
     """Train an ESRGAN on simulated pairs and write ``esrgan.safetensors`` (the generator alone) with its model card.
@@ -120,18 +126,24 @@ def train_esrgan(
         resume: continue from the checkpoint in `out`.
         weights: an ESRGAN, by bundled name or file, whose generator a new training starts from.
         data_name: what the model card says about the data.
+        processes: the one that trains, for its device.
         on_step: called with step and loss.
 
     Returns:
         The model file.
 
     Raises:
-        InputError: a number is below 0; the degradation couples slices (only ``"range"`` trains on stacks) or is unknown; otherwise as
-            `dynamicdps.diffusion.training.train`.
+        InputError: a number is below 0; there are several processes or parts of a batch; the degradation couples slices (only
+            ``"range"`` trains on stacks) or is unknown; otherwise as `dynamicdps.diffusion.training.train`.
     """
     if not 0 <= adversarial_weight < math.inf or pretrain_steps < 0:
         raise InputError(
             f"the adversarial weight is {adversarial_weight:g} after {pretrain_steps} steps without; expected numbers from 0; change them"
+        )
+    if processes.count > 1 or config.accumulate > 1:
+        raise InputError(
+            f"there are {processes.count} processes and {config.accumulate} parts of a batch; expected one of each, since the "
+            "adversarial loss compares every image with the rest of its batch; start one process without --accumulate"
         )
     pairs = SimulatedPairs.from_files(train_files, validation_files, degradation)
     torch.manual_seed(config.seed)
@@ -152,7 +164,9 @@ def train_esrgan(
             return {"psnr": found.psnr, "sharpness": found.sharpness} | loss.read()
 
         parts = (adversaries.generator, adversaries.discriminator)
-        return train(adversaries, loss, out, config, clipped=parts, resume=resume, on_step=on_step, on_checkpoint=finish)
+        return train(
+            adversaries, loss, out, config, clipped=parts, resume=resume, processes=processes, on_step=on_step, on_checkpoint=finish
+        )
 
     started = time.monotonic()
     if pretrain_steps:

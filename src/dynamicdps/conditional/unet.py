@@ -1,6 +1,7 @@
 """The conditional U-Net: from the measurement to the image of least squared error, trained on simulated pairs."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from dynamicdps.conditional.model import ConditionalModel
 from dynamicdps.conditional.pairs import DegradationRange, SimulatedPairs, draw_pair
 from dynamicdps.diffusion import ModelFile, NetworkConfig, SliceUNet, TrainingConfig, TrainingState, read_model, write_model
+from dynamicdps.diffusion.processes import Processes
 from dynamicdps.diffusion.training import train, training_card
 
 __all__ = ["UNET_CONFIG", "ConditionalUNet", "DegradationRange", "draw_pair", "load_unet", "train_unet", "unet_of"]
@@ -25,6 +27,23 @@ class ConditionalUNet(ConditionalModel):
         return out
 
 
+@dataclass(frozen=True)
+class SquaredError:
+    """Mean squared error of a U-Net's images of simulated pairs, times 100, so that losses and gradients are of order 1."""
+
+    pairs: SimulatedPairs
+
+    def draw(self, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Interpolated measurements and true images."""
+        return self.pairs.draw(generator)
+
+    def __call__(self, network: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
+        """See `dynamicdps.diffusion.training.Objective`."""
+        inputs, truth = batch
+        value: Tensor = 100 * (ConditionalUNet(network)(inputs) - truth).square().mean()
+        return value
+
+
 def train_unet(
     train_files: Sequence[str | Path],
     out: Path,
@@ -36,6 +55,7 @@ def train_unet(
     resume: bool = False,
     weights: str | Path | None = None,
     data_name: str = "unnamed",
+    processes: Processes = Processes(),
     on_step: Callable[[int, float], None] | None = None,
 ) -> Path:
     """Train a conditional model on simulated pairs and write ``unet.safetensors`` with its model card.
@@ -50,6 +70,7 @@ def train_unet(
         resume: continue from the checkpoint in `out`.
         weights: a U-Net, by bundled name or file, whose weights a new training starts from.
         data_name: what the model card says about the data.
+        processes: that train together.
         on_step: called with step and loss.
 
     Returns:
@@ -66,11 +87,6 @@ def train_unet(
         read_model(weights, "unet").load_into(network)
     path = out / "unet.safetensors"
 
-    def loss(network: nn.Module, generator: torch.Generator) -> Tensor:
-        inputs, truth = pairs.draw(generator)
-        value: Tensor = 100 * (ConditionalUNet(network)(inputs) - truth).square().mean()
-        return value
-
     def finish(state: TrainingState) -> dict[str, float]:
         average = SliceUNet(network_config)
         average.load_state_dict(state.average)
@@ -79,7 +95,7 @@ def train_unet(
         write_model(path, state.average, card)
         return {"psnr": found.psnr}
 
-    train(network, loss, out, config, resume=resume, on_step=on_step, on_checkpoint=finish)
+    train(network, SquaredError(pairs), out, config, resume=resume, processes=processes, on_step=on_step, on_checkpoint=finish)
     return path
 
 

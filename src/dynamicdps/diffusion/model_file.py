@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from dynamicdps.diffusion.denoiser import NetworkDenoiser
+from dynamicdps.diffusion.held_models import held
 from dynamicdps.diffusion.model_names import known_models
 from dynamicdps.diffusion.network import NetworkConfig, SliceUNet
 from dynamicdps.errors import InputError
@@ -83,6 +84,7 @@ class ModelFile:
             raise InputError(f"{self.path} does not fit the network; expected one of the same size; check its model card") from error
 
 
+@held
 def read_model(name: str | Path, kind: str | tuple[str, ...]) -> ModelFile:
     """Read a model by its name, bundled or added, or by its file.
 
@@ -177,6 +179,7 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+@held
 def load_denoiser(name: str | Path = "brain-t1w", device: str = "cpu", precision: torch.dtype = torch.float32) -> NetworkDenoiser:
     """The prior by its bundled name or file, ready to denoise.
 

@@ -1,6 +1,7 @@
 """Training the prior by score matching (Karras et al. 2022)."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from dynamicdps.diffusion.levels import descending_levels
 from dynamicdps.diffusion.model_file import read_model, write_model
 from dynamicdps.diffusion.network import NetworkConfig, SliceUNet
 from dynamicdps.diffusion.patches import Patches, split_held_out
+from dynamicdps.diffusion.processes import Processes
 from dynamicdps.diffusion.sampling import image_generators, noise_like, sample_ancestral, sample_heun
 from dynamicdps.diffusion.training import TrainingConfig, TrainingState, train, training_card
 
@@ -22,23 +24,36 @@ VALIDATION_LEVELS = (0.01, 0.03, 0.06, 0.12, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0)
 SHEET_START = 10.0
 
 
-def score_matching_loss(patches: Patches, data_mean: float, data_std: float) -> Callable[[nn.Module, torch.Generator], Tensor]:
-    """Loss of Karras et al. 2022, eq. 8: at every noise level the network's own target has unit variance, so weights are 1."""
+@dataclass(frozen=True)
+class ScoreMatching:
+    """Loss of Karras et al. 2022, eq. 8: at every noise level the network's own target has unit variance, so weights are 1.
 
-    def loss(network: nn.Module, generator: torch.Generator) -> Tensor:
-        clean = patches.batch(generator)
+    Attributes:
+        patches: of clean slices.
+        data_mean: their mean intensity.
+        data_std: their standard deviation.
+    """
+
+    patches: Patches
+    data_mean: float
+    data_std: float
+
+    def draw(self, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Clean images, noise levels ``(batch,)`` and standard normal noise."""
+        clean = self.patches.batch(generator)
         log_sigma = LOG_SIGMA_MEAN + LOG_SIGMA_STD * torch.randn(len(clean), generator=generator)
-        sigma = log_sigma.exp()
+        return clean, log_sigma.exp(), torch.randn(clean.shape, generator=generator)
+
+    def __call__(self, network: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
+        """See `dynamicdps.diffusion.training.Objective`."""
+        clean, sigma, noise = batch
         s = sigma.view(-1, 1, 1, 1)
-        noise = torch.randn(clean.shape, generator=generator)
-        total = (s**2 + data_std**2).sqrt()
-        centred = clean - data_mean
+        total = (s**2 + self.data_std**2).sqrt()
+        centred = clean - self.data_mean
         noisy = centred + s * noise
-        target = (centred - (data_std / total) ** 2 * noisy) * total / (s * data_std)
+        target = (centred - (self.data_std / total) ** 2 * noisy) * total / (s * self.data_std)
         out: Tensor = network((noisy / total).to(memory_format=torch.channels_last), network_time(sigma))
         return (out.float() - target).square().mean()
-
-    return loss
 
 
 def denoising_errors(
@@ -46,6 +61,7 @@ def denoising_errors(
 ) -> dict[float, float]:
     """Root mean square error of the denoiser at each noise level, over whole slices ``(batch, 1, height, width)``."""
     errors = {}
+    device = next(denoiser.parameters()).device
     for level in levels:
         generators = image_generators(torch.Generator().manual_seed(seed), len(slices))
         total = 0.0
@@ -53,7 +69,8 @@ def denoising_errors(
             for start in range(0, len(slices), 8):
                 clean = slices[start : start + 8]
                 noisy = clean + level * noise_like(clean, generators[start : start + 8])
-                total += float((denoiser(noisy, torch.full((len(clean),), level)) - clean).square().sum())
+                image = denoiser(noisy.to(device), torch.full((len(clean),), level, device=device)).cpu()
+                total += float((image - clean).square().sum())
         errors[level] = (total / slices.numel()) ** 0.5
     return errors
 
@@ -107,6 +124,7 @@ def train_prior(
     resume: bool = False,
     weights: str | Path | None = None,
     data_name: str = "unnamed",
+    processes: Processes = Processes(),
     on_step: Callable[[int, float], None] | None = None,
     on_sheet: Callable[[int, Tensor], None] | None = None,
 ) -> Path:
@@ -122,6 +140,7 @@ def train_prior(
         resume: continue from the checkpoint in `out`.
         weights: a prior, by bundled name or file, whose weights a new training starts from.
         data_name: what the model card says about the data.
+        processes: that train together.
         on_step: called with step and loss.
         on_sheet: called with step and 8 unconditional samples at every checkpoint.
 
@@ -142,7 +161,7 @@ def train_prior(
         average = SliceUNet(network_config)
         average.load_state_dict(state.average)
         precision = torch.bfloat16 if config.bfloat16 else torch.float32
-        denoiser = NetworkDenoiser(average.eval().requires_grad_(False), data_mean, data_std, precision)
+        denoiser = NetworkDenoiser(average.to(processes.device).eval().requires_grad_(False), data_mean, data_std, precision)
         errors = denoising_errors(denoiser, check) if check is not None else {}
         write_model(model, state.average, _card(network_config, config, state.step, data_name, len(files), patches, errors))
         if on_sheet is not None:
@@ -150,7 +169,8 @@ def train_prior(
             on_sheet(state.step, draw_samples(denoiser, 8, height, width))
         return {f"rmse@{level:g}": error for level, error in errors.items()}
 
-    train(network, score_matching_loss(patches, data_mean, data_std), out, config, resume=resume, on_step=on_step, on_checkpoint=finish)
+    objective = ScoreMatching(patches, data_mean, data_std)
+    train(network, objective, out, config, resume=resume, processes=processes, on_step=on_step, on_checkpoint=finish)
     return model
 
 

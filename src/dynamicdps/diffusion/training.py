@@ -1,10 +1,14 @@
-"""One training loop for every network of the package: checkpoints, exact resume, averaged weights, a log."""
+"""One training loop for every network of the package: several processes, checkpoints, exact resume, averaged weights, a log."""
 
 import csv
+import hashlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,9 +17,22 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from dynamicdps.diffusion.processes import Processes
 from dynamicdps.errors import InputError
 
-Loss = Callable[[nn.Module, torch.Generator], Tensor]
+Batch = tuple[Tensor, ...]
+
+
+class Objective(Protocol):
+    """What is minimised: a loss that is a mean over the images of a batch, so that the batch can be shared out."""
+
+    def draw(self, generator: torch.Generator) -> Batch:
+        """A batch, all of its randomness from the generator: tensors of one length, one entry an image, on the CPU."""
+        ...
+
+    def __call__(self, network: nn.Module, batch: Batch) -> Tensor:
+        """Mean loss of a batch, or of a part of one, on the device that it is on."""
+        ...
 
 
 class Describable(Protocol):
@@ -41,6 +58,8 @@ class TrainingConfig:
         checkpoint_every: steps between checkpoints.
         seed: all randomness follows from it and the step number.
         bfloat16: compute in bfloat16 autocast.
+        batches: drawn for each step, whose loss is their mean.
+        accumulate: parts of a process's share of a batch that pass the network one after another: the same step in less memory.
     """
 
     steps: int = 100_000
@@ -54,6 +73,8 @@ class TrainingConfig:
     checkpoint_every: int = 500
     seed: int = 0
     bfloat16: bool = True
+    batches: int = 1
+    accumulate: int = 1
 
     def rate(self, step: int) -> float:
         """Learning rate of a step (counted from 0)."""
@@ -86,6 +107,7 @@ def training_card(kind: str, network: Describable, config: TrainingConfig, step:
         "steps": step,
         "learning_rate": config.learning_rate,
         "seed": config.seed,
+        "batches": config.batches,
     }
 
 
@@ -136,7 +158,8 @@ class TrainingState:
             self.network.load_state_dict({n.removeprefix("network."): v for n, v in tensors.items() if n.startswith("network.")})
         except RuntimeError as error:
             raise InputError(f"{path} is of another network; expected the one that is trained; choose another folder") from error
-        self.average = {n.removeprefix("average."): v for n, v in tensors.items() if n.startswith("average.")}
+        device = next(self.network.parameters()).device
+        self.average = {n.removeprefix("average."): v.to(device) for n, v in tensors.items() if n.startswith("average.")}
         parameters = list(self.network.parameters())
         slots: dict[int, dict[str, Tensor]] = {}
         for name, value in tensors.items():
@@ -151,35 +174,38 @@ class TrainingState:
 
 def train(
     network: nn.Module,
-    loss: Loss,
+    objective: Objective,
     out: Path,
     config: TrainingConfig,
     *,
     clipped: Sequence[nn.Module] = (),
     resume: bool = False,
+    processes: Processes = Processes(),
     on_step: Callable[[int, float], None] | None = None,
     on_checkpoint: Callable[[TrainingState], dict[str, float]] | None = None,
 ) -> TrainingState:
     """Minimise a loss.
 
-    Every step's randomness comes from a generator seeded by (seed, step), so that a resumed training is the uninterrupted one,
-    bit by bit (same machine, same number of threads).
+    Every step's randomness comes from generators seeded by (seed, step), so that a resumed training is the uninterrupted one,
+    bit by bit (same machine, same number of threads and processes), and that every number of processes takes the same steps, but for the
+    order in which gradients are added.
 
     Args:
-        network: trained in place.
-        loss: draws a batch from the generator and returns the mean loss.
-        out: folder of ``checkpoint.safetensors``, ``training.json`` and ``log.csv``.
+        network: trained in place, on the device of `processes`.
+        objective: draws batches and says their loss.
+        out: folder of ``checkpoint.safetensors``, ``training.json`` and ``log.csv``; several machines must see the same.
         config: how to train.
         clipped: parts of the network whose gradients are clipped each by their own norm; without them the whole.
-        resume: continue from the folder's checkpoint.
+        resume: continue from the folder's checkpoint, whatever number of processes wrote it.
+        processes: that train together; the first alone writes and calls `on_checkpoint`.
         on_step: called with the step and its loss.
         on_checkpoint: called at every checkpoint; its numbers are logged.
 
     Raises:
         InputError: `resume` without a checkpoint, or a checkpoint there without `resume`.
     """
-    out.mkdir(parents=True, exist_ok=True)
     checkpoint = out / "checkpoint.safetensors"
+    network.to(processes.device)
     state = TrainingState.start(network, config)
     if resume:
         if not checkpoint.exists():
@@ -187,35 +213,92 @@ def train(
         state.restore(checkpoint)
     elif checkpoint.exists():
         raise InputError(f"{out} holds a training already; expected an empty folder; add --resume to continue it")
-    (out / "training.json").write_text(json.dumps(asdict(config), indent=2) + "\n", encoding="utf-8")
+    if processes.first:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "training.json").write_text(json.dumps(asdict(config), indent=2) + "\n", encoding="utf-8")
+    processes.take_from_first([*network.state_dict().values(), *state.average.values()])
     started = time.monotonic()
     recent: list[float] = []
-    while state.step < config.steps and time.monotonic() - started < 60 * config.max_minutes:
-        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + state.step)
-        for group in state.optimiser.param_groups:
-            group["lr"] = config.rate(state.step)
-        network.train()
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=config.bfloat16):
-            value = loss(network, generator)
-        value.backward()  # type: ignore[no-untyped-call]
-        for part in clipped or (network,):
-            nn.utils.clip_grad_norm_(part.parameters(), 1.0)
-        state.optimiser.step()
-        state.optimiser.zero_grad(set_to_none=True)
-        state.step += 1
-        decay = config.average_decay(state.step)
-        with torch.no_grad():
-            for name, new in network.state_dict().items():
-                state.average[name].lerp_(new, 1 - decay)
-        recent.append(value.item())
-        if on_step is not None:
-            on_step(state.step, recent[-1])
-        if state.step % config.checkpoint_every == 0:
-            _checkpoint(state, out, recent, on_checkpoint)
-            recent = []
-    if recent:
-        _checkpoint(state, out, recent, on_checkpoint)
+    late = config.max_minutes <= 0
+    with closing(_shares_of_steps(objective, config, processes, state.step)) as steps:
+        while state.step < config.steps and not late:
+            for group in state.optimiser.param_groups:
+                group["lr"] = config.rate(state.step)
+            network.train()
+            value = torch.zeros((), device=processes.device)
+            for share, weight in next(steps):
+                batch = tuple(tensor.to(processes.device) for tensor in share)
+                with torch.autocast(processes.device.type, dtype=torch.bfloat16, enabled=config.bfloat16):
+                    part = objective(network, batch) * weight
+                part.backward()  # type: ignore[no-untyped-call]
+                value += part.detach()
+            # The clock of the first counts: all must stop at the same step.
+            over = torch.full_like(value, float(processes.first and time.monotonic() - started >= 60 * config.max_minutes))
+            processes.add_up([value, over, *(p.grad for p in network.parameters() if p.grad is not None)])
+            late = bool(over)
+            for each in clipped or (network,):
+                nn.utils.clip_grad_norm_(each.parameters(), 1.0)
+            state.optimiser.step()
+            state.optimiser.zero_grad(set_to_none=True)
+            state.step += 1
+            decay = config.average_decay(state.step)
+            with torch.no_grad():
+                for name, new in network.state_dict().items():
+                    state.average[name].lerp_(new, 1 - decay)
+            recent.append(value.item())
+            if on_step is not None:
+                on_step(state.step, recent[-1])
+            if state.step % config.checkpoint_every == 0 or state.step >= config.steps or late:
+                if processes.first:
+                    _checkpoint(state, out, recent, on_checkpoint)
+                recent = []
     return state
+
+
+def _shares_of_steps(
+    objective: Objective, config: TrainingConfig, processes: Processes, step: int
+) -> Generator[list[tuple[Batch, float]], None, None]:
+    """What this process computes in each step from `step` on; the next step's is drawn while this one's is computed."""
+    with ThreadPoolExecutor(1) as pool:
+        ahead = pool.submit(_shares, objective, config, processes, step)
+        while True:
+            shares = ahead.result()
+            step += 1
+            ahead = pool.submit(_shares, objective, config, processes, step)
+            yield shares
+
+
+def _shares(objective: Objective, config: TrainingConfig, processes: Processes, step: int) -> list[tuple[Batch, float]]:
+    """Images of this process in a step, in the parts that pass the network, each with its weight in the step's mean loss.
+
+    Where the batches can be dealt out whole, they are; else every process draws all of them and takes its images of each.
+    """
+    rank, count = processes.rank, processes.count
+    whole = config.batches % count == 0
+    shares = []
+    for index in range(config.batches):
+        if whole and index % count != rank:
+            continue
+        batch = objective.draw(_generator(config.seed, step, index))
+        size = len(batch[0])
+        start, stop = (0, size) if whole else (size * rank // count, size * (rank + 1) // count)
+        if start == stop:
+            # Fewer images than processes: one without weight gives gradients of 0 to every tensor that the others have some for.
+            shares.append((tuple(tensor[:1] for tensor in batch), 0.0))
+            continue
+        parts = min(config.accumulate, stop - start)
+        edges = [start + (stop - start) * part // parts for part in range(parts + 1)]
+        for first, last in pairwise(edges):
+            shares.append((tuple(tensor[first:last] for tensor in batch), (last - first) / size / config.batches))
+    return shares
+
+
+def _generator(seed: int, step: int, index: int) -> torch.Generator:
+    """Randomness of a step's batch; torch takes 32 bits of a seed."""
+    number = seed * 1_000_003 + step
+    if index:
+        number = int.from_bytes(hashlib.sha256(f"{number}/{index}".encode()).digest()[:4], "big")
+    return torch.Generator().manual_seed(number)
 
 
 def _checkpoint(
