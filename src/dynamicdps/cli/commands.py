@@ -500,6 +500,8 @@ class Cohort:
     """Bundled conditional model or a .safetensors file."""
     operator: str | None = None
     """A degradation's name, an operator's JSON file, or fit. Without it a scan's own .operator.json where there is one, else fit."""
+    shading: Literal["auto", "off", "on"] = "auto"
+    """As enhance: of operators that are fitted."""
     solver: str = "dynamicdps"
     """How to solve; see docs/solvers.md."""
     samples: int | None = None

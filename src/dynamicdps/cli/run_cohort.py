@@ -49,6 +49,7 @@ SHARED = (
     "prior",
     "conditional",
     "operator",
+    "shading",
     "solver",
     "samples",
     "steps",
