@@ -45,6 +45,11 @@ def test_enhance_keeps_the_head_around_the_brain(scan: Path, head: Head, models:
     size = np.array(enhanced.shape) * enhanced.spacing
     assert (size >= np.array(head.volume.shape) * head.volume.spacing - 1e-3).all()
     assert (np.array(brain.shape) < np.array(enhanced.shape))[:2].all()
+    # Nor do maps say anything of what lies around the brain.
+    maps = load(out / "hallucination.nii.gz")
+    assert maps.shape == brain.shape
+    assert not maps.data[brain.data == 0].any()
+    assert maps.data[brain.data != 0].any()
     # The brain's own file holds nothing around it.
     assert not brain.data[:, :, brain.shape[2] // 2][:5].any()
     outside = load(out / "enhanced.nii.gz").data[:20].max()

@@ -19,20 +19,27 @@ from dynamicdps.report.trace import STARTS, TRACE, Rows, trace_rows, write_rows
 from dynamicdps.solvers import DynamicDPSConfig, Result, read_start_level
 from dynamicdps.volumes import BrainScan, IntensityScale, Volume, brain_mask, to_slices
 from dynamicdps.volumes.brain_scan import EDGE_MM
-from dynamicdps.volumes.grids import native_grid, sample
 from dynamicdps.volumes.stack import save_stack
 
 Ranges = dict[str, tuple[float, float]]
 RANGE_PERCENTILES = (5, 95)
 
 
-def write_volumes(out: Path, measurement: Volume, operator: ScanOperator, result: Result, truth: Volume | None = None) -> None:
-    """The enhanced scan with its initial image, measurement, residual, uncertainty, null-space part and truth as NIfTI files."""
+def write_volumes(
+    out: Path, measurement: Volume, operator: ScanOperator, result: Result, truth: Volume | None = None, head: BrainScan | None = None
+) -> None:
+    """The enhanced scan with its initial image, measurement, residual, uncertainty, null-space part and truth as NIfTI files.
+
+    Where a head lies around the brain, the maps end at the brain: outside nothing was measured, and a map says nothing.
+    """
     measurement.save(out / "measurement.nii.gz")
     result.initial.save(out / "initial.nii.gz")
     result.residual.save(out / "residual.nii.gz")
-    unsupported = unsupported_map(result.volume, operator, result.scale)
-    for name, volume in (("uncertainty", result.uncertainty), ("truth", truth), ("hallucination", unsupported)):
+    uncertainty, unsupported = result.uncertainty, unsupported_map(result.volume, operator, result.scale)
+    if head is not None and head.weights is not None:
+        inside = head.inside_on(result.volume)
+        uncertainty, unsupported = (v if v is None else v.with_data(v.data * inside) for v in (uncertainty, unsupported))
+    for name, volume in (("uncertainty", uncertainty), ("truth", truth), ("hallucination", unsupported)):
         # What an earlier run left must not be taken for this one's.
         if volume is None:
             (out / f"{name}.nii.gz").unlink(missing_ok=True)
@@ -58,8 +65,8 @@ def write_head(out: Path, head: BrainScan, result: Result, grid: str) -> None:
         return
     soft = head.mask.soft(head.whole, EDGE_MM)
     # Outside of the brain nothing was measured: what the solver leaves there is no result.
-    inside = sample(soft, native_grid(result.volume)).data
-    result.volume.with_data(result.volume.data * inside if head.weights is not None else result.volume.data).save(brain)
+    inside = head.inside_on(result.volume) if head.weights is not None else 1
+    result.volume.with_data(result.volume.data * inside).save(brain)
     soft.save(mask)
     head.in_head(result.volume, grid).save(out / "enhanced.nii.gz")
 

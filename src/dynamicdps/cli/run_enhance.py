@@ -184,7 +184,7 @@ def run(arguments: "Enhance") -> None:
             "slab": volumes.slab,
             **measurement.facts(),
         }
-        write_volumes(arguments.out, measurement.shown, operator, result)
+        write_volumes(arguments.out, measurement.shown, operator, result, head=head)
         write_head(arguments.out, head, result, arguments.grid)
         write_steps(arguments.out, measurement.starts(operator, result), result, config)
         stages, ranges = {}, {}

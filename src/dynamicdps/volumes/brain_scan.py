@@ -10,7 +10,7 @@ from dynamicdps.volumes.acquisition import Acquisition
 from dynamicdps.volumes.blending import blend
 from dynamicdps.volumes.brain_extraction import BrainMask, extract_brain
 from dynamicdps.volumes.crop import bounding_box, crop
-from dynamicdps.volumes.grids import covering, target_grid
+from dynamicdps.volumes.grids import covering, native_grid, sample, target_grid
 from dynamicdps.volumes.scan import Scan, read_scan
 from dynamicdps.volumes.volume import Volume
 
@@ -36,6 +36,10 @@ class BrainScan:
     mask: BrainMask
     brain: Volume
     weights: NDArray[np.float32] | None
+
+    def inside_on(self, image: Volume) -> NDArray[np.float32]:
+        """The brain with its soft edge on the grid of an image, 0 to 1."""
+        return sample(self.mask.soft(self.whole, EDGE_MM), native_grid(image)).data
 
     def in_head(self, enhanced: Volume, grid: str) -> Volume:
         """The enhanced brain in the scan's own surroundings, on a grid: ``"prior"``, ``"native"`` or a file's.
