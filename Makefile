@@ -3,7 +3,8 @@
 # make docs       the site of docs/, into build/docs
 # make dist       wheel and sdist, checked, into dist/
 # make coverage   lines and branches that the tests reach; one package: make coverage PACKAGE=operators
-# make mutation   share of faults that the tests notice; one file: make mutation MODULE=operators/presets.py
+# make mutation   share of faults that the tests notice; one file: make mutation MODULE=operators/presets.py;
+#                 estimated from random faults: make mutation SAMPLE=180
 #
 # All make .venv and install into it, again only when pyproject.toml or constraints.txt changed.
 # Another Python (3.11 to 3.13): make test PYTHON=/path/to/python3.12
@@ -46,7 +47,7 @@ coverage: $(VENV)/.installed-dev
 		--cov-report=html:build/coverage $(if $(PACKAGE),--cov-fail-under=0 tests/$(PACKAGE))
 
 mutation: $(VENV)/.installed-dev
-	$(BIN)/python benchmarks/mutation.py $(MODULE)
+	$(BIN)/python benchmarks/mutation.py $(if $(SAMPLE),--sample $(SAMPLE)) $(MODULE)
 
 clean:
 	rm -rf $(VENV) $(OUT) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .import_linter_cache

@@ -52,6 +52,10 @@ def test_factor_by_hand() -> None:
     assert ConformalErrorMap.fit(errors[:9], heuristics[:9]).factor == 98 / 2
 
 
+def test_errors_that_are_all_alike_are_the_factor() -> None:
+    assert ConformalErrorMap.fit([np.full(7, 0.6)] * 12, [np.full(7, 0.2)] * 12).factor == pytest.approx(3)
+
+
 def test_subjects_count_equally_whatever_their_size() -> None:
     small, large = [np.full(10, 1.0)] * 10, [np.full(1000, 5.0)] * 10
     one = ConformalErrorMap.fit(small + large, [np.ones_like(e) for e in small + large], coverage=0.45)

@@ -115,6 +115,8 @@ def test_unusable_lesions_are_named() -> None:
         make_lesion(speck, MM, MIDDLE, 5.0, 0.1)
     with input_error("contrast"):
         place_lesions(WHITE, MM, np.random.default_rng(0), contrasts=())
+    with input_error("elongation 2.5"):
+        place_lesions(WHITE, MM, np.random.default_rng(0), elongation=2.5)
     with input_error("the image has shape"):
         insert_lesion(FLAT[1:], make_lesion(WHITE, MM, MIDDLE, 5.0, 0.1))
 

@@ -118,6 +118,15 @@ def test_operators_without_a_basis_split_too(operator: Operator, generator: torc
     assert (linear_part(operator)(split.null).flatten(1).norm(dim=1) <= 2 * operator.noise_std / 0.1 * null + 1e-9).all()
 
 
+@pytest.mark.parametrize("gain", [0.03, 0.1, 0.3])
+def test_without_a_basis_a_gain_is_filtered_by_its_square(gain: float, generator: torch.Generator) -> None:
+    """One gain for all voxels, against a cut-off of 0.01 / 0.1."""
+    operator = Identity(0.01) @ BiasField(torch.full((1, 1, 1), math.log(gain)))
+    error = random(generator)
+    t = gain**2 / (gain**2 + 0.1**2)
+    torch.testing.assert_close(null_space_split(operator, error).measurement, (3 * t**2 - 2 * t**3) * error, rtol=1e-3, atol=1e-4)
+
+
 def test_a_volume_loses_what_thick_slices_average(generator: torch.Generator) -> None:
     operator = SliceProfile(4.0, noise_std=0.01)
     error = torch.zeros(1, 1, 16, 8, 8, dtype=torch.float64)

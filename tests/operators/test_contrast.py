@@ -156,6 +156,12 @@ def test_tissue_curve() -> None:
     assert batch.values.shape == (2, 4)
 
 
+def test_two_knots_are_a_straight_line() -> None:
+    curve = MonotoneCurve(torch.tensor([0.0, 1.0]), torch.tensor([0.1, 0.7]))
+    x = torch.linspace(-0.5, 1.5, 9)[None]
+    torch.testing.assert_close(curve(x), 0.1 + 0.6 * x)
+
+
 def test_curves_that_do_not_increase_are_refused() -> None:
     with input_error("positions"):
         MonotoneCurve(torch.tensor([0.0, 0.5, 0.5]), torch.tensor([0.0, 0.5, 1.0]))

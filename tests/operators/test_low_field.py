@@ -296,3 +296,23 @@ def test_text_and_plain_values() -> None:
     with pytest.raises(ValueError, match="differs per image") as caught:
         LowField(gamma=torch.tensor([0.5, 0.6])).to_json()
     assert not isinstance(caught.value, InputError)
+
+
+@pytest.mark.parametrize(
+    ("name", "low", "high"),
+    [
+        ("gamma", 0.05, 5.0),
+        ("in_plane_factor", 1.0, 32.0),
+        ("blur", 0.0, 20.0),
+        ("noise_std", 1e-6, 1.0),
+        ("image_spacing", 0.1, 20.0),
+        ("slice_thickness", 0.1, 50.0),
+        ("slice_spacing", 0.1, 50.0),
+    ],
+)
+def test_parameters_have_bounds(name: str, low: float, high: float) -> None:
+    for value in (low, high):
+        assert getattr(LowField(**{name: value}), name) == value
+    for value in (low - 0.01, high + 0.01):
+        with input_error(name):
+            LowField(**{name: value})

@@ -20,6 +20,8 @@ from dynamicdps.operators import (
     Operator,
     SliceMotion,
     SliceProfile,
+    Turned,
+    Weighting,
     centre_mask,
     partial_fourier_mask,
     uniform_mask,
@@ -291,6 +293,37 @@ def test_bias_field_is_a_polynomial() -> None:
     torch.testing.assert_close(BiasField(c)(ones[:, :, 2]).log()[0, 0], log[2])
 
 
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_shading_has_bounds(sign: int) -> None:
+    assert BiasField(torch.full((1, 1, 1), 10.0 * sign)).coefficients.abs().max() == 10
+    with input_error("coefficients"):
+        BiasField(torch.full((1, 1, 1), 10.5 * sign))
+
+
+@pytest.mark.parametrize("kind", [MotionBlur, AnisotropicBlur])
+def test_noise_is_at_most_the_intensity_range(kind: type[Operator]) -> None:
+    assert kind(2.0, noise_std=1.0).noise_std == 1  # type: ignore[call-arg]
+    with input_error("noise_std"):
+        kind(2.0, noise_std=1.5)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("along", [0, 1])
+def test_blur_along_one_axis_alone(along: int) -> None:
+    point = torch.zeros(1, 1, 15, 13, dtype=torch.float64)
+    point[..., 7, 6] = 1
+    blurred = AnisotropicBlur(*((1.2, 0.0) if along == 0 else (0.0, 1.2)))(point)
+    spread = [float(blurred.sum(axis).square().sum()) for axis in (-2, -1)]
+    assert spread[along] < 0.5
+    assert spread[1 - along] > 0.95
+
+
+def test_motion_may_be_none_and_not_less() -> None:
+    x = torch.rand(1, 1, 9, 8, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(MotionBlur(0.0)(x), x)
+    with input_error("length"):
+        MotionBlur(-0.1)
+
+
 def test_slices_turn_and_shift() -> None:
     x = torch.zeros(1, 1, 3, 11, 11, dtype=torch.float64)
     x[0, 0, :, 5, 8] = 1  # right of the centre
@@ -336,12 +369,16 @@ def test_which_operators_need_whole_volumes() -> None:
         BiasField(torch.zeros(2, 1, 1)),
         Inpainting(torch.ones(4, 1, 1)),
         KSpace(torch.ones(4, 5, 6)),
+        Weighting(torch.ones(4, 5, 6)),
+        Turned(LowField(), 0),
         InPlaneResolution(2.0) @ SliceProfile(3.0),
     ]
     single = [
         AnisotropicBlur(1.0, 2.0),
         AffineResample(in_plane(0.2), (6, 9, 7)),
         MotionBlur(3.0),
+        Weighting(torch.ones(1, 5, 6)),
+        Weighting(torch.ones(5, 6)),
         BiasField(torch.zeros(1, 3, 3)),
         Inpainting(torch.ones(5, 6)),
         KSpace(torch.ones(2, 1, 5, 6)),

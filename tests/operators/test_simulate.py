@@ -151,6 +151,7 @@ EYE = np.eye(4).tolist()
                 {"image_shape": [8, 8, 8], "image_affine": np.zeros((4, 4)).tolist()},
                 {"image_shape": [8, 8, 8], "image_affine": "none"},
                 {"intensity_scale": -1},
+                {"intensity_scale": 0},
                 {"intensity_scale": "bright"},
                 {"intensity_scale": float("inf")},
             )
@@ -169,3 +170,11 @@ def test_missing_folder_and_binary_files_give_one_sentence(tmp_path: Path) -> No
     for name in ("iqt", tmp_path / "missing.json", tmp_path, tmp_path / "binary.json"):
         with input_error():
             read_operator(name)
+
+
+def test_eight_voxels_in_the_plane_are_enough() -> None:
+    rough = LowField(noise_std=0.01)
+    scan = make_phantom((8, 9, 4))
+    assert simulate(scan, rough)[0].shape == scan.shape
+    with input_error("7 x 9 voxels"):
+        simulate(make_phantom((7, 9, 4)), rough)

@@ -104,6 +104,38 @@ def test_data_misfit_falls_and_costs_are_counted(problem: tuple[LowField, Tensor
     assert (differentiated > 0) == (gradient == "network")
 
 
+def test_without_noise_the_seed_decides_nothing(problem: tuple[LowField, Tensor, Tensor]) -> None:
+    """And one sample is enough: more would be the same."""
+    operator, truth, y = problem
+    config = DynamicDPSConfig(estimate="deterministic", samples=4, steps=3, start_sigma=0.3)
+    found = [
+        solve_dynamicdps(y, operator, GaussianDenoiser(), truth, generator=torch.Generator().manual_seed(seed), config=config)
+        for seed in (0, 1)
+    ]
+    assert torch.equal(found[0].image, found[1].image)
+    assert (found[0].nfe == 3).all()
+    assert not torch.equal(found[0].image, run(problem, truth, samples=1, steps=3, start_sigma=0.3))
+
+
+def test_blending_keeps_the_initial_image_for_longer(problem: tuple[LowField, Tensor, Tensor]) -> None:
+    """Where the data say next to nothing, the prior alone forgets an image far from its mean."""
+    _, truth, y = problem
+    noisy = LowField(in_plane_factor=2.0, noise_std=1.0), truth, y
+    initial = torch.full_like(truth, 0.9)
+    plain, blended = (float(run(noisy, initial, blend=b, samples=1, steps=6, start_sigma=0.5).mean()) for b in (False, True))
+    assert MEAN < plain < blended - 0.02
+    assert blended < 0.9
+
+
+def test_the_last_step_through_the_network_is_taken(problem: tuple[LowField, Tensor, Tensor]) -> None:
+    """The image that is returned has the misfit that the last search found."""
+    operator, truth, y = problem
+    config = DynamicDPSConfig(samples=1, steps=3, start_sigma=0.3, gradient="network")
+    found = solve_dynamicdps(y, operator, GaussianDenoiser(), truth, generator=torch.Generator().manual_seed(0), config=config)
+    torch.testing.assert_close(found.misfit.double(), found.trace[-1].misfit.double(), rtol=1e-3, atol=1e-6)
+    assert (found.misfit < 1e-3).all()
+
+
 def test_start_level_is_chosen_per_image() -> None:
     operator = LowField(in_plane_factor=2.0, noise_std=0.01)
     truth = torch.full((3, 1, HEIGHT, WIDTH), 0.5)

@@ -178,6 +178,8 @@ def test_lesions() -> None:
     assert ours["against_conditional"]["p_holm"] == ours["against_conditional"]["p_value"] == 0.25
     line = cells(lesions_table({"lesions": summary}), "dynamicdps")
     assert line["kept"] == [f"{ours['kept']['mean']:.2f}"]
+    assert line["lost"] == ["0%"]
+    assert cells(lesions_table({"lesions": summary}), "conditional")["lost"] == ["50%"]
     assert line["lesions (resolvable)"] == ["9 (6)"]
 
 

@@ -1,0 +1,61 @@
+"""The paper's own configuration: what it does beside what all solvers do."""
+
+import torch
+from torch import Tensor
+
+from dynamicdps.operators import Identity, Inpainting, LowField
+from dynamicdps.solvers import solve_tensors
+from dynamicdps.solvers.dynamicdps_paper import PaperConfig
+from dynamicdps.solvers.start_level import BankRule
+
+OPERATOR = LowField(in_plane_factor=2.0, noise_std=0.01)
+
+
+class Flat:
+    """The worst of denoisers: one grey for every image."""
+
+    errors: tuple[tuple[float, float], ...] = ()
+
+    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
+        return 0.5 + 0 * x
+
+
+def test_voxels_that_are_not_measured_do_not_lower_the_start_level() -> None:
+    """The same residual on half of the voxels starts where it starts on all of them."""
+    mask = torch.zeros(16, 12)
+    mask[::2] = 1
+    initial = torch.rand(1, 1, 16, 12, generator=torch.Generator().manual_seed(0))
+    bank = BankRule(tuple(1.0 + 0.5 * k for k in range(20)), tau=0.4)
+    config = PaperConfig(bank=bank, search_every=1000)
+    starts = []
+    for operator in (Identity(0.01), Inpainting(mask, noise_std=0.01)):
+        y = operator(initial) + operator(torch.full_like(initial, 0.004))
+        found = solve_tensors("dynamicdps-paper", y, operator, Flat(), initial, generator=torch.Generator().manual_seed(0), config=config)
+        starts.append(float(found.start_sigma))
+    assert starts[0] == starts[1]
+    residual = torch.full_like(initial, 0.004)
+    assert bank.steps(residual) != bank.steps(residual * 0.5**0.5)
+
+
+def test_blending_begins_with_the_initial_image() -> None:
+    """At the first step its share is 1. One that explains the measurement is therefore among the estimates, and the best is returned."""
+    generator = torch.Generator().manual_seed(0)
+    initial = torch.rand(2, 1, 16, 12, generator=generator)
+    y = OPERATOR(initial) + 1e-3 * torch.randn(2, 1, 8, 6, generator=generator)
+    blended, plain = (
+        solve_tensors(
+            "dynamicdps-paper", y, OPERATOR, Flat(), initial, generator=generator, config=PaperConfig(start_sigma=0.02, blend=blend)
+        ).image
+        for blend in (True, False)
+    )
+    assert torch.equal(blended, initial)
+    assert (plain == 0.5).all()
+
+
+def test_the_initial_image_s_share_falls_with_the_steps() -> None:
+    """From 0.9 towards the prior's 0.5: the estimate that explains a grey of 0.6 is a quarter initial image."""
+    initial = torch.full((1, 1, 16, 12), 0.9)
+    y = OPERATOR(torch.full_like(initial, 0.6))
+    config = PaperConfig(start_sigma=0.02, blend=True)
+    found = solve_tensors("dynamicdps-paper", y, OPERATOR, Flat(), initial, generator=torch.Generator().manual_seed(0), config=config)
+    torch.testing.assert_close(found.image, torch.full_like(initial, 0.6), rtol=0, atol=0.4 / len(found.trace))
