@@ -25,6 +25,16 @@ def inner(a: Tensor, b: Tensor) -> Tensor:
     return (a * b).sum(-1).double().reshape(len(a), -1).sum(1)
 
 
+def take(a: Tensor, index: Tensor) -> Tensor:
+    """``a[index]``; `a` itself where that is all of it."""
+    return a if len(index) == len(a) else a[index]
+
+
+def put(a: Tensor, index: Tensor, values: Tensor) -> Tensor:
+    """`a` with the values at the indices; the values themselves where those are all."""
+    return values if len(index) == len(a) else a.index_copy(0, index, values)
+
+
 def norm(a: Tensor) -> Tensor:
     """Euclidean norm of each image, ``(batch,)``, greater than 0."""
     return inner(a, a).sqrt().clamp_min(1e-12)
@@ -71,9 +81,13 @@ class _Problem:
             return self
         return replace(self, operator=self.operator.select(index), y=self.y[index], centre=self.centre[index], r=self.r[index])
 
-    def value(self, residual: Tensor, offset: Tensor) -> Tensor:
+    def value(self, residual: Tensor, offset: Tensor | None) -> Tensor:
+        """The objective; the offset from the centre is 0 where it is `None`."""
+        data = 0.5 * inner(residual, residual) / self.noise**2
+        if offset is None:
+            return data
         white = self.whiten(offset)
-        return 0.5 * inner(residual, residual) / self.noise**2 + 0.5 * inner(white, white) / self.r.double().square()
+        return data + 0.5 * inner(white, white) / self.r.double().square()
 
     def whiten(self, offset: Tensor) -> Tensor:
         return offset if self.errors is None else self.errors.whiten(offset)
@@ -138,7 +152,7 @@ def data_step(
     whole = _Problem(operator, y, centre, spread.to(centre.dtype), operator.noise_std, errors)
     x = centre if start is None else start
     residual = y - operator(x)
-    value = whole.value(residual, x - centre)
+    value = whole.value(residual, None if start is None else x - centre)
     misfit = whole.misfit(residual)
     step, outcome = torch.zeros_like(value), torch.zeros_like(value, dtype=torch.long)
     calls = torch.ones_like(outcome)
@@ -154,15 +168,15 @@ def data_step(
         index = running.nonzero()[:, 0]
         if len(index) == 0:
             break
-        part, current, left = whole.select(index), x[index], residual[index]
+        part, current, left = whole.select(index), take(x, index), take(residual, index)
         if method == "gauss-newton":
             wide = per_image(part.r, current)
             near = part.operator.linearise(current, wide)
-            guess = None if dual is None else dual[index]
-            direction, w, used = _gauss_newton(part, current, left, near, guess, cg_iterations, cg_tolerance)
-            dual = w if dual is None else dual.index_copy(0, index, w)
+            guess = None if dual is None else take(dual, index)
+            direction, change, w, used = _gauss_newton(part, current, left, near, guess, cg_iterations, cg_tolerance)
+            dual = w if dual is None else put(dual, index, w)
             # What the secant foretells is exact on the operator's own curve.
-            phi = _Curve(part, current, left, direction, wide, near.jvp(direction) if part.operator.straightens else None)
+            phi = _Curve(part, current, left, direction, wide, change if part.operator.straightens else None)
         else:
             direction, used = _descent(part, current, left, memory, index)
             phi = _Curve(part, current, left, direction)
@@ -173,10 +187,10 @@ def data_step(
         found = search(line_search, phi, value0, slope0, guess, **limits)
         moved, left = phi.at(found.step)
         calls[index] += used + phi.operator_calls
-        x, residual = x.index_copy(0, index, moved), residual.index_copy(0, index, left)
+        x, residual = put(x, index, moved), put(residual, index, left)
         trial[index] = 2 * found.step
         step[index], outcome[index], value[index] = found.step, found.outcome, found.value
-        misfit = misfit.index_copy(0, index, part.misfit(left))
+        misfit = put(misfit, index, part.misfit(left))
         better = value0 - found.value > tolerance * value0
         running[index] = better & (misfit[index] > goal)
     return DataStep(x, misfit.to(x.dtype), step.to(x.dtype), outcome, int(calls.max()))
@@ -200,7 +214,7 @@ class _Curve:
         self.part, self.x, self.residual, self.change = part, x, residual, change
         self.curve = part.operator.search_curve(x, direction, spread)
         self.last: tuple[Tensor, Tensor, Tensor] | None = None
-        self.operator_calls = 0 if change is None else 1
+        self.operator_calls = 0
 
     def __call__(self, steps: Tensor, active: Tensor) -> tuple[Tensor, Tensor]:
         del active
@@ -233,16 +247,18 @@ class _Curve:
 
 def _gauss_newton(
     part: _Problem, x: Tensor, residual: Tensor, near: Linearisation, guess: Tensor | None, iterations: int, tolerance: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Direction, the dual solution it comes from, and the operator calls of each image."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Direction p, the change ``J p`` of the measurement along it, the dual solution it comes from, and each image's operator calls."""
     r_meas = per_image(part.r, part.y)
     offset = x - part.centre
     linear = near if part.errors is None else Linearisation(residual, near.jvp, lambda v: part.colour(near.vjp(v)))
     spectrum = part.operator.data_spectrum(x.shape, part.y, None if part.errors is None else part.errors.factor)
     moved = bool(offset.any())
     b = residual + near.jvp(offset) if moved else residual
-    w, calls = _solve_dual(linear, spectrum, b, r_meas, part.noise, guess, iterations, tolerance)
-    return per_image(part.r.square(), x) * linear.vjp(w) - offset, w, calls + (2 if moved else 1)
+    w, rest, calls = _solve_dual(linear, spectrum, b, r_meas, part.noise, guess, iterations, tolerance)
+    # J p = r^2 J J^T w - J offset, and the system says what r^2 J J^T w is.
+    change = residual - part.noise**2 * w - rest
+    return per_image(part.r.square(), x) * linear.vjp(w) - offset, change, w, calls + (2 if moved else 1)
 
 
 class _Memory:
@@ -297,8 +313,8 @@ def _solve_dual(
     guess: Tensor | None,
     iterations: int,
     tolerance: float,
-) -> tuple[Tensor, Tensor]:
-    """Solve ``(r^2 J J^T + noise^2) w = b`` for each image by conjugate gradients; also the operator calls of each.
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Solve ``(r^2 J J^T + noise^2) w = b`` for each image by conjugate gradients; also what is left of `b`, and the operator calls.
 
     The preconditioner takes the slope of the contrast, which spans orders of magnitude between background and tissue, from the row sums
     of ``J J^T``, the product with the vector of ones, and what mixes voxels from the operator's spectrum. Where that is not known
@@ -337,4 +353,4 @@ def _solve_dual(
         rho_new = torch.where(running, inner(residual, z), rho)
         p = z + per_image(torch.where(running, rho_new / rho.clamp_min(1e-300), torch.zeros_like(rho)), p) * p
         rho = rho_new
-    return w, calls
+    return w, residual, calls

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dynamicdps.diffusion import Denoiser, denoising_error
 from dynamicdps.operators import Operator
-from dynamicdps.solvers.data_fidelity import METHODS, DataStep, data_step, inner, norm, per_image
+from dynamicdps.solvers.data_fidelity import METHODS, DataStep, data_step, inner, norm, per_image, put, take
 from dynamicdps.solvers.line_search import LINE_SEARCHES, search
 from dynamicdps.solvers.reconstruction import Progress, Reconstruction
 from dynamicdps.solvers.sampler import Run, SamplerConfig, run_samples
@@ -214,8 +214,9 @@ def _sample_image(run: Run, y: Tensor, operator: Operator, x0: Tensor, config: D
         running = sigma < run.levels[i - 1] if i else torch.ones_like(sigma, dtype=torch.bool)
         index = running.nonzero()[:, 0]
         if len(index):
-            here, level, part = y[index], sigma[index], operator.select(index)
-            denoised = run.denoise(x[index], level, index)
+            here, level = take(y, index), take(sigma, index)
+            part = operator if len(index) == len(y) else operator.select(index)
+            denoised = run.denoise(take(x, index), level, index)
             if config.blend:
                 share = per_image(1 - (level - run.levels[-1][index]) / run.levels[0][index], denoised)
                 denoised = share * denoised + (1 - share) * start[index]
@@ -237,10 +238,10 @@ def _sample_image(run: Run, y: Tensor, operator: Operator, x0: Tensor, config: D
                 errors=errors,
             )
             run.operator_calls += step.operator_calls
-            x0 = x0.index_copy(0, index, step.x)
+            x0 = put(x0, index, step.x)
             misfit[index], step_length[index], outcome[index] = step.misfit, step.step, step.outcome
             better = index[(step.misfit < best[index]) | (config.keep == "last")]
-            out = out.index_copy(0, better, x0[better])
+            out = put(out, better, take(x0, better))
             best[better] = misfit[better]
         run.record(i, misfit.clone(), step_length.clone(), outcome.clone())
         if i + 1 < len(run.levels):

@@ -135,6 +135,8 @@ class Run:
 
     def renew(self, x: Tensor, x0: Tensor, i: int, share: float) -> Tensor:
         """From level i to the next, with a share of the noise's variance drawn anew (Zhu et al. 2023, eq. 14; Zhang et al. 2025)."""
+        if share == 1:
+            return x0 + per_image(self.levels[i + 1], x) * self.state_noise()
         noise = float((1 - share) ** 0.5) * (x - x0) / per_image(self.levels[i], x)
         if share > 0:
             noise = noise + float(share**0.5) * self.state_noise()
