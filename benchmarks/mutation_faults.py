@@ -182,16 +182,21 @@ def insert(source: Path, fault: Fault) -> None:
     target.__code__ = code
     defaults = dict(functions(tree))[fault.function].args
     target.__defaults__ = changed_defaults(defaults.defaults, target.__defaults__)
-    keywords = [(a.arg, d) for a, d in zip(defaults.kwonlyargs, defaults.kw_defaults, strict=True) if isinstance(d, ast.Constant)]
-    for name, default in keywords:
-        if target.__kwdefaults__ and isinstance(default.value, bool | int | float):
-            target.__kwdefaults__[name] = default.value
+    for argument, default in zip(defaults.kwonlyargs, defaults.kw_defaults, strict=True):
+        if default is not None and target.__kwdefaults__:
+            target.__kwdefaults__[argument.arg] = plain_value(default, target.__kwdefaults__[argument.arg])
 
 
 def changed_defaults(nodes: list[ast.expr], values: tuple[object, ...] | None) -> tuple[object, ...] | None:
-    """Defaults whose plain numbers are those of the tree."""
+    """Defaults whose plain values, numbers and tuples of them, are those of the tree."""
     if values is None:
         return None
-    plain = [node.value if isinstance(node, ast.Constant) and isinstance(node.value, bool | int | float) else value
-             for node, value in zip(nodes, values, strict=True)]  # fmt: skip
-    return tuple(plain)
+    return tuple(plain_value(node, value) for node, value in zip(nodes, values, strict=True))
+
+
+def plain_value(node: ast.expr, other: object) -> object:
+    """What a literal stands for; ``other`` where the node is none."""
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        return other

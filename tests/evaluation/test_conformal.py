@@ -134,3 +134,21 @@ def test_a_subject_who_loses_all_counts_as_the_cap() -> None:
     assert ConformalErrorMap.fit(errors, heuristics).factor == 50
     with input_error("the most that is lost 0.05"):
         ConformalErrorMap.fit(errors, heuristics, most_lost=0.05)
+
+
+def test_nine_tenths_are_covered_unless_another_share_is_asked_for() -> None:
+    errors, heuristics = subjects(20, np.random.default_rng(0))
+    usual = ConformalErrorMap.fit(errors, heuristics)
+    assert (usual.coverage, usual.subjects, usual.most_lost) == (0.9, 20, 1.0)
+    assert usual.factor == ConformalErrorMap.fit(errors, heuristics, 0.9, 1.0).factor
+    # Nine subjects are the fewest for nine tenths: (9 + 1) * 0.1 = 1.
+    assert ConformalErrorMap.fit(errors[:9], heuristics[:9]).subjects == 9
+    with input_error("there are 8 subjects for a coverage of 0.9; expected at least 9"):
+        ConformalErrorMap.fit(errors[:8], heuristics[:8])
+
+
+@pytest.mark.parametrize(("coverage", "most_lost"), [(0.0, 1.0), (1.0, 1.0), (0.75, 0.25), (0.9, 1.01)])
+def test_shares_out_of_range_are_refused(coverage: float, most_lost: float) -> None:
+    errors, heuristics = subjects(20, np.random.default_rng(0), 50)
+    with input_error("the coverage is"):
+        ConformalErrorMap.fit(errors, heuristics, coverage, most_lost)

@@ -49,3 +49,11 @@ def test_an_empty_band_is_named() -> None:
         high_frequency_error(wave(1), wave(1), low=0.8)
     with pytest.raises(ValueError, match="slices have shapes"):
         high_frequency_error(wave(1), wave(1)[0], low=0.1)
+
+
+def test_pixels_are_of_1_mm_unless_they_are_said_to_be_larger() -> None:
+    """A wave of 8 cycles in 32 pixels has 0.25 cycles/mm of 1 mm and half of that of 2 mm; a band holds its ends."""
+    truth = wave(8)
+    for band, spacing in (((0.24, 0.26), {}), ((0.25, 0.25), {}), ((0.12, 0.13), {"spacing": 2.0}), ((0.125, 0.125), {"spacing": 2.0})):
+        found = high_frequency_error(0.5 * truth, truth, low=band[0], high=band[1], **spacing)
+        torch.testing.assert_close(found, torch.full_like(found, 0.25))

@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -6,6 +7,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from dynamicdps.evaluation import Lesion, contrast_kept, insert_lesion, lesion_contrast, make_lesion, place_lesions, resolvable, segment
+from dynamicdps.evaluation import lesions as lesions_module
 from dynamicdps.operators import Identity, InPlaneResolution, LowField, SliceProfile
 from dynamicdps.volumes import Volume, brain_mask
 from tests.properties import input_error
@@ -179,3 +181,28 @@ def test_a_reconstruction_that_paints_the_lesion_out_loses_it(phantom: Volume) -
     blurred = ndimage.gaussian_filter(truth, 1.5)
     assert 0 < contrast_kept(blurred, truth, lesion) < 0.9
     assert abs(contrast_kept(phantom.data, truth, lesion)) < 0.1
+
+
+def test_without_wishes_there_are_four_lesions_of_usual_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """3 to 8 mm, darker and brighter in turn, no axis longer than 1.25 times the diameter nor shorter than the inverse."""
+    ratios: list[tuple[float, float, float]] = []
+
+    def watched(*arguments: Any) -> Lesion:
+        ratios.append(arguments[5])
+        return make_lesion(*arguments)
+
+    monkeypatch.setattr(lesions_module, "make_lesion", watched)
+    for seed in range(10):
+        placed = place_lesions(WHITE, MM, np.random.default_rng(seed))
+        assert [lesion.contrast for lesion in placed] == [-0.2, 0.2, -0.2, 0.2]
+        assert all(3 <= lesion.diameter_mm <= 8 for lesion in placed)
+    found = np.array(ratios)
+    assert 1 / 1.25 <= found.min() < 0.9
+    assert 1.1 < found.max() <= 1.25
+    np.testing.assert_allclose(found.prod(1), 1)
+
+
+@pytest.mark.parametrize("wrong", [{"count": 0}, {"diameters_mm": (2.9, 5.0)}, {"diameters_mm": (5.0, 4.0)}, {"elongation": 0.9}])
+def test_wishes_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
+    with input_error("are asked for"):
+        place_lesions(WHITE, MM, np.random.default_rng(0), **wrong)

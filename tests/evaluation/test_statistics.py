@@ -88,3 +88,28 @@ def test_holm_by_hand() -> None:
     assert holm({}) == {}
     with input_error("p value of b is nan"):
         holm({"a": 0.1, "b": math.nan})
+
+
+def test_intervals_without_a_wish_hold_95_percent() -> None:
+    values = np.random.default_rng(1).normal(size=30)
+    subjects = {f"sub-{i}": float(v) for i, v in enumerate(values)}
+    nothing = dict.fromkeys(subjects, 0.0)
+    expected = bootstrap_interval(values, np.random.default_rng(0), coverage=0.95)
+    assert bootstrap_interval(values, np.random.default_rng(0)) == expected
+    assert paired_comparison(subjects, nothing, np.random.default_rng(0)).difference == expected
+    narrow = paired_comparison(subjects, nothing, np.random.default_rng(0), coverage=0.5).difference
+    assert expected.low < narrow.low < narrow.high < expected.high
+
+
+@pytest.mark.parametrize("coverage", [0.0, 1.0])
+def test_an_interval_of_nothing_or_all_is_refused(coverage: float) -> None:
+    with input_error("for an interval of"):
+        bootstrap_interval([1.0, 2.0], np.random.default_rng(0), coverage=coverage)
+
+
+def test_nothing_differs() -> None:
+    assert signed_rank([0.0, 0.0]) == 1
+    assert holm({"a": 0.0, "b": 1.0}) == {"a": 0.0, "b": 1.0}
+    for wrong in (-0.01, 1.01):
+        with input_error("p value of a"):
+            holm({"a": wrong})

@@ -88,3 +88,29 @@ def test_without_a_truth_there_are_volumes_only(phantom: Volume) -> None:
         assert found.interval_mm3[tissue] == (found.volume_mm3[tissue], found.volume_mm3[tissue])
     with input_error("there are 1 samples"):
         tissue_intervals([phantom.data], mask, phantom.spacing)
+
+
+def test_intervals_are_of_95_percent_unless_another_coverage_is_asked_for(phantom: Volume) -> None:
+    mask = brain_mask(phantom)
+    rng = np.random.default_rng(0)
+    samples = [phantom.data + rng.normal(0, 0.08, phantom.shape) for _ in range(3)]
+    wide, usual, narrow = (tissue_intervals(samples, mask, phantom.spacing, **c) for c in ({"coverage": 0.99}, {}, {"coverage": 0.5}))
+    for tissue in TISSUES:
+        widths = [float(np.diff(each.interval_mm3[tissue])[0]) for each in (wide, usual, narrow)]
+        # Student's t of 2 degrees at 0.995, 0.975 and 0.75.
+        assert np.array(widths) / widths[1] == pytest.approx([9.9248 / 4.3027, 1, 0.8165 / 4.3027], rel=1e-4)
+    with input_error("intervals of 1"):
+        tissue_intervals(samples, mask, phantom.spacing, coverage=1.0)
+    with input_error("intervals of 0"):
+        tissue_intervals(samples, mask, phantom.spacing, coverage=0.0)
+
+
+def test_volumes_are_not_below_zero_nor_errors_below_minus_one(phantom: Volume) -> None:
+    """Two samples that share nothing: their interval would reach far below nothing."""
+    mask = brain_mask(phantom)
+    labels = segment(phantom.data, mask)
+    rng = np.random.default_rng(0)
+    samples = [phantom.data, rng.uniform(0, 1, phantom.shape)]
+    found = tissue_intervals(samples, mask, phantom.spacing, labels)
+    assert min(low for low, _ in found.interval_mm3.values()) == 0
+    assert min(low for low, _ in found.error_interval.values()) == -1

@@ -173,3 +173,13 @@ def test_bad_parameters_are_named() -> None:
         replace(MPRAGE_3T, pulses=0)
     with input_error("does not fit"):
         replace(MPRAGE_3T, pulses=300)
+
+
+def test_what_follows_the_echo_comes_later() -> None:
+    for wrong in ({"echo_spacing": MPRAGE_3T.echo_time}, {"echo_time": MPRAGE_3T.echo_spacing}):
+        with input_error("expected it to be longer"):
+            replace(MPRAGE_3T, **wrong)
+    for make in (lambda repetition: SpinEcho(repetition, 0.02), lambda repetition: SpoiledGradientEcho(repetition, 0.02, 10.0)):
+        assert make(0.021).repetition_time == 0.021
+        with input_error("repetition_time is 0.02 s with an echo_time of 0.02 s"):
+            make(0.02)

@@ -21,7 +21,7 @@ from dynamicdps.operators.estimator_training import (
     train_estimator,
     weigh_image,
 )
-from dynamicdps.operators.fit import BOUNDS, fit_operator
+from dynamicdps.operators.fit import BOUNDS, fit_operator, fit_profiles
 from dynamicdps.operators.parameter_estimator import NAMES, ContrastWeight, ParameterEstimator, load_estimator
 from dynamicdps.operators.scan_statistics import COUNT, ScanStatistics
 from dynamicdps.volumes import Volume, load, to_slices
@@ -265,3 +265,20 @@ def test_the_card_says_what_was_trained(scan_files: list[Path], tmp_path: Path) 
 
 def test_bounds_hold_every_estimate() -> None:
     assert set(BOUNDS) == set(NAMES) - {"top"}
+
+
+def test_profiles_are_lowest_near_the_truth(truth: Volume, measured: tuple[Volume, ScanOperator]) -> None:
+    """Given the true image, what a wrong blur leaves is more than the noise; the other parameters follow it."""
+    found = fit_operator(measured[0])
+    found.intervals["blur"] = (0.6, 1.4)
+    rows = fit_profiles(measured[0], truth, found, ["blur"], points=3)
+    assert [row["parameter"] for row in rows] == ["blur"] * 3
+    assert [row["value"] for row in rows] == pytest.approx([0.2, 1.0, 1.8])
+    assert [row["blur"] for row in rows] == pytest.approx([0.2, 1.0, 1.8])
+    low, true, high = (float(row["residual"]) for row in rows)
+    assert true == pytest.approx(1, rel=0.15)
+    assert min(low, high) > 1.05 * true
+    assert float(rows[1]["gamma"]) == pytest.approx(0.6, rel=0.1)
+    assert float(rows[1]["slice_thickness"]) == pytest.approx(4.0, rel=0.1)
+    with input_error("'noise_std' has no profile"):
+        fit_profiles(measured[0], truth, found, ["noise_std"])

@@ -222,3 +222,24 @@ def test_noise_of_an_interpolated_head_counts_as_stronger(tmp_path: Path) -> Non
     estimate = scan_noise(open_brain(noisy.save(tmp_path / "scan.nii.gz"), mask=str(mask)))
     assert float(estimate.std[0]) == pytest.approx(2**0.5 * noise.real.std(), rel=0.15)
     assert "interpolated or zero-filled" in estimate.warnings[-1]
+
+
+@pytest.mark.parametrize("lag", [1, 2, 5, 8])
+@pytest.mark.parametrize("axis", [-2, -1])
+def test_voxels_that_share_half_their_noise_with_another(axis: int, lag: int) -> None:
+    """A correlation of 1/2 with the voxels so far away on either side: 1 / (1 + 2 / 4) of them are independent."""
+    n = torch.view_as_complex(torch.randn(1, 6, 128, 128, 2, generator=torch.Generator().manual_seed(4)))
+    assert independent_share((n + n.roll(lag, axis)).abs()) == pytest.approx(2 / 3, rel=0.1)
+
+
+def test_white_noise_is_independent_to_the_last_voxel() -> None:
+    n = torch.view_as_complex(torch.randn(1, 6, 128, 128, 2, generator=torch.Generator().manual_seed(5)))
+    assert independent_share(n.abs()) == pytest.approx(1, abs=0.03)
+
+
+def test_a_message_numbers_images_only_where_there_are_several(volume: Tensor) -> None:
+    flat = torch.ones_like(volume)
+    with input_error("^the noise of the scan cannot"):
+        image_noise(flat)
+    with input_error("^the noise of image 0 cannot"):
+        image_noise(torch.cat([flat, flat]))

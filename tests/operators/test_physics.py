@@ -12,6 +12,7 @@ from dynamicdps.operators import (
     AffineResample,
     AnisotropicBlur,
     BiasField,
+    Identity,
     Inpainting,
     InPlaneResolution,
     KSpace,
@@ -386,3 +387,42 @@ def test_which_operators_need_whole_volumes() -> None:
     ]
     assert all(operator.couples_slices for operator in coupled)
     assert not any(operator.couples_slices for operator in single)
+
+
+@pytest.mark.parametrize("angle", [0.0, 30.0, 90.0])
+def test_a_blur_narrower_than_a_voxel_is_as_wide_as_one(angle: float) -> None:
+    x = random(1, 1, 15, 13)
+    torch.testing.assert_close(AnisotropicBlur(1.2, 0.0, angle=angle)(x), AnisotropicBlur(1.2, 0.29, angle=angle)(x))
+    torch.testing.assert_close(AnisotropicBlur(0.0, 0.1, angle=angle)(x), AnisotropicBlur(0.29, 0.29, angle=angle)(x))
+    torch.testing.assert_close(AnisotropicBlur(numbers(0.0), numbers(0.0), angle=angle)(x), x)
+
+
+def test_turned_slices_are_of_the_whole_volume() -> None:
+    assert Turned(Identity(), 0).couples_slices is True
+    assert Turned(Identity(), 0).straightens is True
+
+
+def test_what_is_linear_needs_no_search_along_curves() -> None:
+    assert Identity().straightens is True
+    assert MotionBlur(2.0).straightens is True
+
+
+def test_masks_without_wishes_hold_the_middle_eight_percent_and_thin_out_by_the_square() -> None:
+    for builder in (uniform_mask, variable_density_mask):
+        lines = [builder((100, 2), 4, generator=torch.Generator().manual_seed(s))[:, 0] for s in range(200)]
+        assert bool(torch.stack(lines)[:, 46:54].all())
+        assert not bool(torch.stack(lines)[:, 45].all())
+        assert not bool(torch.stack(lines)[:, 54].all())
+    seeds = [torch.Generator().manual_seed(3) for _ in range(3)]
+    usual, squared, even = (
+        variable_density_mask((200, 2), 5, generator=g, **p) for g, p in zip(seeds, ({}, {"power": 2.0}, {"power": 0.0}), strict=True)
+    )
+    assert torch.equal(usual, squared)
+    assert not torch.equal(usual, even)
+
+
+def test_a_turned_contrast_is_the_contrast() -> None:
+    inner = LowField(gamma=0.5)
+    for axis in (0, 1):
+        assert Turned(inner, axis).typical_value(0.25) == pytest.approx(0.5, abs=0.01)
+        assert Turned(inner, axis).is_linear is False

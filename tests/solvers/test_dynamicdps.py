@@ -213,3 +213,10 @@ def test_settings_that_are_no_such_number(name: str, value: Any) -> None:
         value = -1.0
     with input_error(name):
         make_config("dynamicdps", {name: value})
+
+
+def test_the_last_step_does_not_blend(problem: tuple[LowField, Tensor, Tensor]) -> None:
+    """The initial image's share ends at 0: of a single step it has none."""
+    initial = torch.full_like(problem[1], 0.9)
+    plain, blended = (run(problem, initial, blend=blend, samples=1, steps=1, start_sigma=0.5) for blend in (False, True))
+    assert torch.equal(plain, blended)

@@ -59,3 +59,22 @@ def test_the_initial_image_s_share_falls_with_the_steps() -> None:
     config = PaperConfig(start_sigma=0.02, blend=True)
     found = solve_tensors("dynamicdps-paper", y, OPERATOR, Flat(), initial, generator=torch.Generator().manual_seed(0), config=config)
     torch.testing.assert_close(found.image, torch.full_like(initial, 0.6), rtol=0, atol=0.4 / len(found.trace))
+
+
+def test_every_step_starts_at_its_own_noise_level() -> None:
+    """The ancestral step keeps what lies between the image and the estimate as noisy as the next level says."""
+    seen: list[tuple[float, float]] = []
+
+    class Watched(Flat):
+        def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
+            seen.append((float(sigma[0]), float((x.detach() - 0.5).square().mean().sqrt())))
+            return super().__call__(x, sigma)
+
+    initial = torch.full((1, 1, 96, 96), 0.5)
+    config = PaperConfig(start_sigma=0.1, search_every=1000)
+    solve_tensors(
+        "dynamicdps-paper", OPERATOR(initial), OPERATOR, Watched(), initial, generator=torch.Generator().manual_seed(0), config=config
+    )
+    levels = torch.tensor([sigma for sigma, _ in seen])
+    assert len(levels.unique()) > 10
+    torch.testing.assert_close(torch.tensor([rms for _, rms in seen]), levels, rtol=0.04, atol=0)

@@ -9,6 +9,7 @@ import torch
 from dynamicdps.diffusion import level_of_step
 from dynamicdps.errors import InputError
 from dynamicdps.solvers import BankRule, StartLevelRule, excess_misfit, fit_start_level, read_start_level
+from dynamicdps.solvers.dynamicdps_paper import read_bank
 from tests.properties import input_error
 
 
@@ -171,3 +172,64 @@ def test_no_start_is_below_what_the_noise_hides() -> None:
     assert rule.initial_share(residual, 0.001).item() == pytest.approx(0.7)
     assert rule(residual, 0.04).item() == pytest.approx(0.06)
     assert rule.initial_share(residual, 0.04).item() == 0
+
+
+def test_a_misfit_up_to_a_twentieth_above_the_calibrated_ones_is_inside() -> None:
+    residual = flat_residual(torch.tensor([0.05, 0.1, 0.104, 0.106]))
+    assert calibrated().outside(residual, 1e-9).tolist() == [False, False, False, True]
+
+
+def test_the_fitted_share_is_that_of_the_fitted_level() -> None:
+    """The lower level is the best; what the higher one would need is another share."""
+    base = np.full((20, 2), 0.2)
+    error = np.tile([0.2 * (3 / 2) ** 0.5, 0.5], (20, 1))
+    rule = fit_start_level([0.05] * 20, [0.1, 0.2], error, base=base, change=np.hypot(base, error), knots=1)
+    assert rule.sigma == (0.1,)
+    assert rule.initial_share(flat_residual(torch.tensor([0.05])), 1e-9).item() == pytest.approx(0.6, abs=1e-3)
+
+
+@pytest.mark.parametrize(("tau", "fits"), [(0.0, False), (1e-3, True), (2.0, True), (2.01, False)])
+def test_the_bank_s_exponent_has_a_range(tau: float, fits: bool) -> None:
+    means = tuple(1.0 + k for k in range(20))
+    if fits:
+        assert BankRule(means, tau).tau == tau
+    else:
+        with input_error("tau"):
+            BankRule(means, tau)
+
+
+def test_knots_without_noise_give_their_own_levels_and_the_ends_are_held() -> None:
+    rule = StartLevelRule((0.01, 0.1), (0.02, 0.2))
+    found = rule(flat_residual(torch.tensor([1e-4, 0.01, 0.1, 5.0])), 1e-9)
+    torch.testing.assert_close(found, torch.tensor([0.02, 0.02, 0.2, 0.2]))
+    # One and a half standard deviations of the noise at least.
+    torch.testing.assert_close(rule(flat_residual(torch.tensor([0.04])), 0.04), torch.tensor([0.06]))
+
+
+def test_the_bank_says_when_a_residual_is_worse_than_its_own_and_gives_no_share() -> None:
+    """Norms are of 256 x 256 pixels of range 2: a grey of 0.5 off has the norm 256, to the power 1/2 it is 16."""
+    residual = flat_residual(torch.tensor([0.4, 0.5, 0.6]))
+    bank = BankRule(tuple(np.linspace(1, 16, 20)), tau=0.5)
+    assert bank.outside(residual, 0.01).tolist() == [False, False, True]
+    assert bank.initial_share(residual, 0.01).tolist() == [0, 0, 0]
+    # The chunk whose mean is nearest, one lower where that mean is below: 5.1 lies above the fifth mean.
+    whole = BankRule(tuple(float(k) for k in range(1, 21)), tau=0.5)
+    values = torch.tensor([5.1, 4.9, 0.5, 30.0])
+    assert whole.steps(flat_residual(values**2 / 512)).tolist() == [200, 250, 50, 950]
+
+
+def test_the_bundled_bank_is_the_paper_s() -> None:
+    bank = read_bank()
+    assert bank.tau == 0.4
+    assert len(bank.means) == 20
+    assert list(bank.means) == sorted(bank.means)
+
+
+def test_groups_of_nearly_equal_misfit_are_one_knot() -> None:
+    """Misfits that agree to the four digits that are kept must not make a rule that does not rise."""
+    sigma = np.array([0.1, 0.2, 0.4])
+    misfit = np.array([0.2, 0.20000001, 0.20000002, 0.7])
+    error = 1 + np.abs(np.log(sigma)[None] - np.log([[0.1], [0.1], [0.1], [0.4]]))
+    rule = fit_start_level(misfit, sigma, error, knots=4)
+    assert rule.misfit == pytest.approx((0.2, 0.7))
+    assert rule.sigma == pytest.approx((0.1, 0.4))

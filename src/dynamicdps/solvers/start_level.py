@@ -223,7 +223,8 @@ def fit_start_level(
     log_sigma = np.log(np.asarray(sigma))
     centres = np.array([np.exp(np.log(np.maximum(m[g], 1e-6)).mean()) for g in groups])
     weights = np.array([len(g) for g in groups], dtype=float)
-    keep = np.concatenate([[True], np.diff(centres) > 1e-9])
+    # As they will be written: groups whose misfits agree to four digits are one knot.
+    keep = np.concatenate([[True], np.diff([float(f"{value:.4g}") for value in centres]) > 0])
 
     def rising(values: Any) -> NDArray[np.float64]:
         return np.asarray(isotonic_regression(np.asarray(values), weights=weights).x)
