@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from dynamicdps.errors import InputError
 from dynamicdps.solvers.memory import MOST_SLICES, chunk_within
 from tests.properties import input_error
 
@@ -33,6 +34,25 @@ def test_too_little_is_said_with_what_is_needed() -> None:
     with input_error("limited to 1 GB; expected at least 2.3 GB .* raise --memory"):
         chunk_within(1.0, HEAD, True, CARD, "float32")
     assert chunk_within(2.4, HEAD, True, CARD, "float32") >= 1
+
+
+@pytest.mark.parametrize("budget", [float("nan"), 0.0, -3.0])
+def test_a_budget_that_is_none(budget: float) -> None:
+    with input_error("memory is limited to"):
+        chunk_within(budget, HEAD, True, CARD, "float32")
+    assert chunk_within(float("inf"), HEAD, True, CARD, "float32") == MOST_SLICES
+
+
+def test_the_least_that_is_accepted_lets_one_slice_pass() -> None:
+    for size in range(100, 160):
+        refused, accepted = 0.0, 100.0
+        while (middle := (refused + accepted) / 2) not in (refused, accepted):
+            try:
+                chunk_within(middle, (size, 192, 192), True, CARD, "float32")
+                accepted = middle
+            except InputError:
+                refused = middle
+        assert chunk_within(accepted, (size, 192, 192), True, CARD, "float32") == 1
 
 
 PROGRAM = """

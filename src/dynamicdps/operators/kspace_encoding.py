@@ -131,7 +131,7 @@ class EncodedOperator(Operator):
         near = self.inner.linearise(x, spread)
         encoding = self.encoding
         return Linearisation(
-            encoding.to_kspace(near.value), lambda p: encoding.to_kspace(near.jvp(p)), lambda w: near.vjp(encoding.to_image(w))
+            lambda: encoding.to_kspace(near.value), lambda p: encoding.to_kspace(near.jvp(p)), lambda w: near.vjp(encoding.to_image(w))
         )
 
     def search_curve(self, x: Tensor, direction: Tensor, spread: Tensor | None = None) -> SearchCurve:

@@ -40,9 +40,10 @@ def chunk_within(budget: float, shape: tuple[int, int, int], whole: bool, card: 
     channels = card.get("network", {}).get("channels", [CHANNELS])[0]
     a_slice = x * y * OF_NETWORK[precision] * max(channels, 16) / CHANNELS / GIGABYTE
     held = FIXED + x * y * z * (OF_VOLUMES if whole else OF_SLICES) / GIGABYTE
-    if held + a_slice > budget:
+    if not held + a_slice <= budget:
         raise InputError(
             f"the memory is limited to {budget:g} GB; expected at least {held + a_slice:.1f} GB for an image of {x} x {y} x {z} voxels; "
             "raise --memory or cut the scan"
         )
-    return max(1, min(MOST_SLICES, int((budget - held) / a_slice)))
+    # Rounding may leave the quotient just below 1.
+    return max(1, int(min(MOST_SLICES, (budget - held) / a_slice)))
