@@ -10,11 +10,16 @@ from scipy import ndimage
 
 from dynamicdps.diffusion import NetworkConfig
 from dynamicdps.volumes import Volume
+from tests.golden import Golden
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 torch.set_num_threads(1)
 
 CSF, GREY, WHITE = 0.2, 0.6, 0.9
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--write-golden", action="store_true", help="write golden numbers instead of comparing with them (tests/golden.py)")
 
 
 def make_phantom(
@@ -57,6 +62,12 @@ def scan_files(tmp_path: Path) -> list[Path]:
     """Three phantoms on disk, of two sizes."""
     shapes = [(48, 56, 12), (40, 48, 10), (48, 56, 12)]
     return [make_phantom(shape, seed=i).save(tmp_path / f"scans/sub-{i}.nii.gz") for i, shape in enumerate(shapes)]
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Golden:
+    """The golden numbers beside the test's file."""
+    return Golden(request.path.with_name("golden.json"), bool(request.config.getoption("--write-golden")))
 
 
 @pytest.fixture(scope="session")
