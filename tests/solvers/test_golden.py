@@ -86,6 +86,10 @@ OURS: list[dict[str, Any]] = [
     {"samples": 2, "spread_scale": 2.0, "chunk": 1},
     {"samples": 2, "through_plane": 0.5},
     {"samples": 2, "through_plane": 0.0},
+    {"samples": 2, "spacing": "log", "steps": 3, "start_sigma": 0.2},
+    {"samples": 1, "spacing": "log", "steps": 1},
+    {"samples": 1, "spacing": "cosine", "steps": 1, "start_sigma": 0.1},
+    {"samples": 1, "steps": 1, "gradient": "network"},
 ]
 SETTINGS: dict[str, list[dict[str, Any]]] = {
     "conditional": [{}],
