@@ -73,9 +73,18 @@ def test_priors_pull(head: Tensor) -> None:
     assert loose.values["gamma"] == pytest.approx(free.values["gamma"], rel=1e-3)
 
 
+@pytest.mark.parametrize("bounds", [(0.3, 1.0), (1.0, 1.5), (1.2, 2.0), (0.1, 0.7)])
+def test_the_operators_own_value_may_lie_on_a_bound_or_beyond(bounds: tuple[float, float], head: Tensor) -> None:
+    fit = fit_least_squares(START, scan(head), head, {"gamma": bounds}, fixed={"blur": 1.2, "slice_thickness": 4.0}, starts=1)
+    assert bounds[0] <= fit.values["gamma"] <= bounds[1]
+    assert fit.values["gamma"] == pytest.approx(min(max(0.6, bounds[0]), bounds[1]), rel=0.03)
+
+
 def test_says_what_cannot_be_told(head: Tensor) -> None:
     bound = fit_least_squares(START, scan(head), head, {"gamma": (0.8, 2.0)}, fixed={"blur": 1.2, "slice_thickness": 4.0})
     assert any("stopped by its bound at 0.8" in w for w in bound.warnings)
+    upper = fit_least_squares(START, scan(head), head, {"gamma": (0.2, 0.4)}, fixed={"blur": 1.2, "slice_thickness": 4.0})
+    assert upper.warnings == ["gamma was stopped by its bound at 0.4"]
     flat = torch.full_like(head, 0.5)
     undetermined = fit_least_squares(START, scan(flat), flat, {"blur": (0.0, 4.0)}, starts=1, fixed={"gamma": 0.6})
     assert any("blur is not determined" in w or "bound" in w for w in undetermined.warnings)

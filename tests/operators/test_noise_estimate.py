@@ -243,3 +243,20 @@ def test_a_message_numbers_images_only_where_there_are_several(volume: Tensor) -
         image_noise(flat)
     with input_error("^the noise of image 0 cannot"):
         image_noise(torch.cat([flat, flat]))
+
+
+def test_how_small_an_image_may_be() -> None:
+    """Eight voxels each way and fifty places inside are enough."""
+    y = add_noise(torch.full((1, 1, 8, 9), 0.5), 0.02, own_generators(1))
+    everywhere = torch.ones_like(y, dtype=torch.bool)
+    assert float(image_noise(y, everywhere).std[0]) == pytest.approx(0.02, rel=0.5)
+    with input_error("fewer than 8 x 8"):
+        image_noise(y[..., :7, :], everywhere[..., :7, :])
+    # 50 places of four voxels in 8 x 9 voxels: a block of 6 x 11 has 5 x 10.
+    wide = add_noise(torch.full((1, 1, 8, 14), 0.5), 0.02, own_generators(1))
+    block = torch.zeros_like(wide, dtype=torch.bool)
+    block[..., 1:7, 1:12] = True
+    assert float(image_noise(wide, block).std[0]) == pytest.approx(0.02, rel=0.5)
+    block[..., 1, 1] = False
+    with input_error("only 49 places lie inside the brain, 50 are needed"):
+        image_noise(wide, block)
