@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, requires
+from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
@@ -87,3 +88,17 @@ def test_torchvision_is_not_installed_with_the_package() -> None:
 def test_a_requirement_of_an_extra_would_be_found() -> None:
     assert "pydicom" in needed("dynamicdps", "[dicom]")
     assert "deepinv" in needed("dynamicdps", "[peers]")
+
+
+def pinned() -> dict[str, str]:
+    """Name and version of every line of constraints.txt."""
+    lines = (Path(__file__).parents[1] / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    found = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    assert all(str(each.specifier).startswith("==") for each in found)
+    return {re.sub(r"[-_.]+", "-", each.name).lower(): str(each.specifier).removeprefix("==") for each in found}
+
+
+def test_the_lock_pins_everything_that_is_installed() -> None:
+    """What pip installs for the checks, and for them alone, has one version: an environment can be made again."""
+    names = {name.partition("[")[0] for name in needed("dynamicdps", "[dev]")} - {"dynamicdps"}
+    assert not sorted(names - pinned().keys())
