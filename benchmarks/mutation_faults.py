@@ -1,7 +1,7 @@
 """Small faults in Python code, and how to put one into a module that is already loaded.
 
-A fault changes one expression or one ``return`` of a function or method. Texts, annotations, decorators, ``raise`` and ``assert`` stay as
-they are: no result depends on them, or a test would only repeat them.
+A fault changes one expression or one ``return`` of a function or method. Texts, annotations, decorators, ``raise``, ``assert`` and the
+``strict`` of ``zip`` stay as they are: no result depends on them, or a test would only repeat them.
 """
 
 import ast
@@ -68,7 +68,7 @@ def places(node: ast.AST, lines: tuple[int, ...] = ()) -> Iterator[Place]:
         if field in LEFT_OUT_FIELDS:
             continue
         for index, child in enumerate(value if isinstance(value, list) else [value]):
-            if not isinstance(child, ast.AST) or isinstance(child, LEFT_OUT_NODES) or is_type_check(child):
+            if not isinstance(child, ast.AST) or isinstance(child, LEFT_OUT_NODES) or is_type_check(child) or is_length_check(child):
                 continue
             own = statement_lines(child) if isinstance(child, ast.stmt) else lines
             yield Place(node, field, index if isinstance(value, list) else None, child, own)
@@ -77,6 +77,11 @@ def places(node: ast.AST, lines: tuple[int, ...] = ()) -> Iterator[Place]:
 
 def is_type_check(node: ast.AST) -> bool:
     return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "isinstance"
+
+
+def is_length_check(node: ast.AST) -> bool:
+    """``zip(..., strict=True)`` asserts that lengths are equal."""
+    return isinstance(node, ast.keyword) and node.arg == "strict"
 
 
 def statement_lines(node: ast.stmt) -> tuple[int, ...]:

@@ -24,8 +24,8 @@ import torch
 from dynamicdps.cli.run_demo import CONDITIONAL, DEGRADATION, PRIOR, demo_scan
 from dynamicdps.conditional import load_unet
 from dynamicdps.diffusion import load_denoiser
-from dynamicdps.diffusion.model_file import write_json
 from dynamicdps.evaluation import evaluate_volume, segment
+from dynamicdps.json_file import write_json
 from dynamicdps.operators import preset, simulate
 from dynamicdps.solvers import DynamicDPSConfig, solve
 from dynamicdps.solvers.initial import initial_from_model

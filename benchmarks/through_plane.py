@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dynamicdps.atomic_file import atomic_write
 from dynamicdps.conditional import ConditionalUNet, load_unet
 from dynamicdps.diffusion import Denoiser, load_denoiser
 from dynamicdps.evaluation import psnr, ssim, through_plane_calibration, through_plane_roughness
@@ -119,12 +120,10 @@ def main() -> None:
             if any(row["subject"] == subject and row["scanner"] == scanner for row in rows):
                 continue
             rows += measure(truth, brain, subject, scanner, arguments.samples, unet, prior)
-            partial = table.with_name(f".partial-{table.name}")
-            with partial.open("w", newline="", encoding="utf-8") as file:
+            with atomic_write(table) as partial, partial.open("w", newline="", encoding="utf-8") as file:
                 writer = csv.DictWriter(file, fieldnames=list(rows[0]))
                 writer.writeheader()
                 writer.writerows(rows)
-            partial.replace(table)
     text = summary(rows)
     (arguments.out / "summary.md").write_text(text, encoding="utf-8")
     print(text)

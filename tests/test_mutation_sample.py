@@ -25,9 +25,14 @@ class Shape:
     @property
     def area(self) -> float:
         return self.side**2 if self.closed else 0
+
+
+def paired(a: list[int], b: list[int]) -> dict[int, int]:
+    return dict(zip(a, b, strict=True))
 '''
 FOUND = {
     "grown": ["1.5", "x is None and x < 2", "x is not None", "x <= 2", "3", "return None", "x * by >= -LIMIT", "x / by", "LIMIT"],
+    "paired": ["return None"],
     "Shape.area": ["return None", "self.side ** 2 if not self.closed else 0", "self.side * 2", "3", "1"],
 }
 

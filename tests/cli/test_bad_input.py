@@ -1,9 +1,9 @@
 """A user's mistake: exit code 2, one sentence on standard error, nothing left behind."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -133,10 +133,104 @@ def test_others(scan_files: list[Path], tmp_path: Path, capsys: pytest.CaptureFi
     refused(["calibrate", "start", scan, "--out", str(tmp_path / "c.json"), "--rule", "bank", "--tau", "0"], capsys)
 
 
-def test_failed_run_is_recorded(scan_files: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = tmp_path / "o"
-    refused(["evaluate", str(scan_files[0]), "--truth", str(scan_files[1]), "--out", str(out)], capsys)
-    assert json.loads((out / "run.json").read_text())["exit"] == 2
+def test_what_is_no_scan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    notes, folder, out = tmp_path / "notes.txt", tmp_path / "empty", str(tmp_path / "out")
+    notes.write_text("about")
+    said = refused(["enhance", str(notes), "--out", out, "--operator", "iqt-in"], capsys)
+    assert "no known type" in said
+    assert all(word in said for word in (".nii.gz", ".mgz", "DICOM", ".npz"))
+    folder.mkdir()
+    (folder / "scan.nii.gz").touch()
+    said = refused(["enhance", str(folder), "--out", out, "--operator", "iqt-in"], capsys)
+    assert "no DICOM image, looked for among all 1 files" in said
+    assert "name an image file" in said
+
+
+def test_a_record_that_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = refused(["rerun", str(tmp_path / "missing.json")], capsys)
+    assert "missing.json" in said
+    assert "Errno" not in said
+
+
+def test_a_wrong_number_of_an_operator_names_its_file(poor: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "scanner.json").write_text('{"type": "LowField", "gamma": -1}')
+    said = refused(["enhance", poor, "--out", str(tmp_path / "o"), "--operator", str(tmp_path / "scanner.json")], capsys)
+    assert f"{tmp_path / 'scanner.json'}: gamma" in said
+
+
+# Needed only at the end, or after the brain was found.
+LATE = [
+    (["--grid", "none-such"], "none-such"),
+    (["--grid", "notes.txt"], "notes.txt"),
+    (["--mask", "none-such"], "none-such"),
+    (["--initial", "missing.nii.gz"], "missing.nii.gz"),
+    (["--prior", "none-such"], "none-such"),
+    (["--conditional", "none-such"], "none-such"),
+    (["--device", "cpu:x"], "cpu:x"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "word"), LATE)
+def test_what_is_needed_late_is_refused_before_the_scan_is_opened(
+    arguments: list[str], word: str, poor: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def opened(*_: Any, **__: Any) -> None:
+        raise AssertionError("the work has begun")
+
+    monkeypatch.chdir(tmp_path)
+    Path("notes.txt").write_text("about")
+    monkeypatch.setattr("dynamicdps.cli.run_enhance.open_measurement", opened)
+    assert word in refused(["enhance", poor, "--out", str(tmp_path / "out"), *arguments], capsys)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["--fit", "colour"], "colour"),
+        (["--known", "colour=1"], "colour"),
+        (["--known", "gamma=much"], "much"),
+        (["--profile", "colour"], "colour"),
+        (["--profile", "noise_std"], "noise_std"),
+        (["--profile", "gamma", "--known", "gamma=1"], "gamma"),
+        (["--mask", "none-such"], "none-such"),
+        (["--initial", "missing.nii.gz"], "missing.nii.gz"),
+        (["--conditional", "none-such"], "none-such"),
+    ],
+)
+def test_calibrate_operator_before_the_scan_is_opened(
+    arguments: list[str], word: str, poor: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def opened(*_: Any, **__: Any) -> None:
+        raise AssertionError("the work has begun")
+
+    monkeypatch.setattr("dynamicdps.cli.run_fit.open_to_fit", opened)
+    assert word in refused(["calibrate", "operator", poor, "--out", str(tmp_path / "out" / "a.json"), *arguments], capsys)
+    assert not (tmp_path / "out").exists()
+
+
+def test_images_to_calibrate_on_are_counted_first(
+    scan_files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def begun(*_: Any, **__: Any) -> None:
+        raise AssertionError("the work has begun")
+
+    monkeypatch.setattr("dynamicdps.cli.run_calibrate.calibrate_start", begun)
+    command = ["calibrate", "start", str(scan_files[0]), "--out", str(tmp_path / "c" / "c.json"), "--slices-per-scan"]
+    assert "--slices-per-scan is 0" in refused([*command, "0"], capsys)
+    said = refused([*command, "1", "--conditional", "unet-range", "--degradations", "iqt-in"], capsys)
+    assert "1 calibration images are too few; expected at least 2" in said
+    assert not (tmp_path / "c").exists()
+
+
+def test_all_scans_of_a_benchmark_are_read_first(
+    scan_files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = tmp_path / "sub-9.nii.gz"
+    broken.write_bytes(scan_files[0].read_bytes()[:500])
+    said = refused(["benchmark", str(scan_files[0]), str(broken), "--out", str(tmp_path / "out")], capsys)
+    assert "sub-9.nii.gz" in said
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("arguments", [[], ["none-such"], ["enhance"], ["enhance", "x.nii.gz", "--out", "o", "--none-such"]])

@@ -7,6 +7,7 @@ import pytest
 
 from dynamicdps.cli.brain_volumes import brain_on, keeping_samples, measure_volumes, volumes_line
 from dynamicdps.evaluation import TISSUES, segment, tissue_intervals, tissue_volumes
+from dynamicdps.operators import LowField, simulate
 from dynamicdps.solvers import DynamicDPSConfig
 from dynamicdps.solvers.reconstruction import PlainConfig
 from dynamicdps.volumes import BrainScan, Volume, brain_mask
@@ -44,7 +45,7 @@ def test_the_scans_mask_on_the_grid_of_the_image() -> None:
     inside = np.zeros((4, 4, 4), dtype=bool)
     inside[:, :, 1:3] = True
     whole = Volume(np.ones((4, 4, 4), dtype=np.float32), np.diag([1.0, 1.0, 4.0, 1.0]))
-    head = BrainScan(whole, Acquisition(), BrainMask(inside, "none"), whole, None)
+    head = BrainScan(whole, Acquisition(), BrainMask(inside, "classical"), whole, None)
     fine = Volume(np.zeros((4, 4, 16), dtype=np.float32), np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, -1.5], [0, 0, 0, 1.0]]))
     along_z = brain_on(head, fine)[0, 0]
     # From 2 to 10 mm: voxels at 2.5 to 9.5 mm, of which the first lies at -1.5 mm.
@@ -66,3 +67,28 @@ def test_the_line_says_volumes_in_millilitres(slab: bool, of: str) -> None:
     line = volumes_line(volumes, {"gm": (690_000.0, 712_000.0)}, slab)
     assert line == f"tissue volumes of {of} in ml (95 % intervals): CSF 50.0, GM 700.2 (690.0 to 712.0), WM 500.0"
     assert volumes_line({}, {}, slab) == ""
+
+
+def test_half_filled_voxels_around_a_stripped_brain_are_no_fluid() -> None:
+    """A brain through voxels of 4 mm is measured larger than it is; its estimate says where it ends. Of a head the mask says it alone."""
+    truth = make_phantom((48, 56, 8))
+    measured, _ = simulate(truth, LowField(in_plane_factor=4.0, noise_std=0.001), seed=1)
+    size = int(brain_mask(truth).sum())
+    for method, low, high in (("none", 0.99, 1.01), ("classical", 1.1, 1.5)):
+        head = BrainScan(measured, Acquisition(), BrainMask(brain_mask(measured), method), measured, None)
+        assert low * size <= int(brain_on(head, truth).sum()) <= high * size
+
+
+def test_exact_zeros_around_a_brain_are_not_measured() -> None:
+    brain = make_phantom((24, 28, 6))
+    empty = Volume(np.concatenate([brain.data, np.zeros((24, 28, 2), np.float32)], axis=2), brain.affine)
+    inside = brain_mask(empty)
+    measured = BrainScan(empty, Acquisition(), BrainMask(inside, "none"), empty, None).measured
+    assert measured is not None
+    assert (measured[..., :6] == inside[..., :6]).all()
+    # A slice without any brain has nothing to be left out of.
+    assert (measured[..., 6:] == 1).all()
+    filled = noisy(empty, 0.01)
+    assert BrainScan(filled, Acquisition(), BrainMask(inside, "none"), filled, None).measured is None
+    weights = inside.astype(np.float32)
+    assert BrainScan(filled, Acquisition(), BrainMask(inside, "classical"), filled, weights).measured is weights

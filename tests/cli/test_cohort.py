@@ -111,6 +111,99 @@ def test_what_is_refused(
     assert not (tmp_path / "out").exists()
 
 
+WRONG = [
+    ["--samples", "0"],
+    ["--steps", "-1"],
+    ["--solver", "none-such"],
+    ["--solver", "tv", "--estimate", "sample"],
+    ["--set", "colour=red"],
+    ["--set", "steps=many"],
+    ["--start-quantile", "2"],
+    ["--start-calibration", "missing.json"],
+    ["--operator", "none-such"],
+    ["--operator", "notes.txt"],
+    ["--mask", "none-such"],
+    ["--mask", "notes.txt"],
+    ["--grid", "none-such"],
+    ["--grid", "notes.txt"],
+    ["--prior", "none-such"],
+    ["--conditional", "none-such"],
+    ["--device", "abacus"],
+    ["--device", "abacus", "--cluster", "slurm"],
+    ["--shading", "on", "--operator", "iqt-in"],
+    ["--seed", "-1"],
+]
+
+
+@pytest.mark.parametrize("arguments", WRONG, ids=" ".join)
+def test_a_wrong_option_leaves_finished_results_alone(
+    arguments: list[str], stub: None, study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("notes.txt").write_text("about")
+    out = tmp_path / "out"
+    assert main(["cohort", str(study), str(out), "--workers", "1"]) == 0
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    capsys.readouterr()
+    assert main(["cohort", str(study), str(out), "--workers", "1", *arguments]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+def test_a_device_of_the_nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where jobs are submitted there may be no GPU."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert make_enhancer(Cohort(tmp_path, tmp_path, device="cuda", cluster="slurm"))
+    with pytest.raises(InputError, match="not on this machine"):
+        make_enhancer(Cohort(tmp_path, tmp_path, device="cuda"))
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [("study", "is the dataset"), (".", "holds the dataset"), ("study/sub-01", "scans of the dataset"), ("other", "something else")],
+)
+def test_no_raw_data_are_written_over(
+    place: str, words: str, stub: None, study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_study(tmp_path / "other", 1)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert main(["cohort", str(study), str(tmp_path / place), "--workers", "1"]) == 2
+    said = capsys.readouterr().err
+    assert words in said
+    assert "derivatives" in said
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_results_beside_plain_scans(stub: None, study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder of scans is refused; one in the dataset that is the command's own is not, the second time neither."""
+    command = ["--pattern", "**/*.nii.gz", "--workers", "1"]
+    assert main(["cohort", str(study), str(study / "sub-02"), *command]) == 2
+    assert "sub-02/ses-1/anat/sub-02_ses-1_T1w.nii.gz" in capsys.readouterr().err
+    for unchanged in (0, 3):
+        assert main(["cohort", str(study), str(study / "derivatives"), *command]) == 0
+        assert f"{unchanged} unchanged" in capsys.readouterr().out
+
+
+def test_a_file_of_the_results_is_no_option(stub: None, study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    assert main(["cohort", str(study), str(out), "--workers", "1"]) == 0
+    assert main(["cohort", str(study), str(out), "--grid", str(out / f"{ENHANCED}_T1w.nii.gz")]) == 2
+    assert "written over" in capsys.readouterr().err
+
+
+def test_an_interrupted_study_is_recorded(
+    stub: None, study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    out = tmp_path / "out"
+    monkeypatch.setattr("dynamicdps.cli.run_cohort.on_cluster", interrupted)
+    assert main(["cohort", str(study), str(out), "--workers", "1"]) == 130
+    assert "what was finished is kept" in capsys.readouterr().err
+    assert json.loads((out / "run.json").read_text())["exit"] == 130
+
+
 def test_a_job_script(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Printed as it is, brackets and all."""
     command = ["cohort", "anywhere", str(tmp_path), "--cluster", "lsf", "--threads", "2", "--show-job-script"]

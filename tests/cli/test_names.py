@@ -12,9 +12,9 @@ import pytest
 from dynamicdps.cli import main
 from dynamicdps.cohort import find_scans, in_process
 from dynamicdps.cohort.derivatives import is_within, withdraw
-from dynamicdps.diffusion.model_file import write_json
 from dynamicdps.evaluation.benchmark.cut import subject_name
 from dynamicdps.evaluation.benchmark.folder import _slice_path
+from dynamicdps.json_file import write_json
 from tests.cohort.made import Stub, make_study
 from tests.conftest import make_phantom
 

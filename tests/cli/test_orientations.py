@@ -15,6 +15,7 @@ from dynamicdps.cli import main
 from tests.volumes.head import make_head, rotation
 
 EVERY = ["".join(codes) for axes in permutations(("RL", "AP", "SI")) for codes in product(*axes)]
+LOW_FIELD = {"type": "LowField", "gamma": 0.8, "noise_std": 0.05}
 QUICK = ("--samples", "1", "--steps", "1", "--start-sigma", "0.05", "--mask", "none")
 
 
@@ -41,7 +42,7 @@ def enhance(image: nib.Nifti1Image, folder: Path, tiny: tuple[str, str], **opera
     """Run the command on an image; the folder of its results."""
     folder.mkdir()
     nib.save(image, folder / "scan.nii.gz")
-    (folder / "scan.operator.json").write_text(json.dumps({"type": "LowField", "gamma": 0.8, "noise_std": 0.05} | operator))
+    (folder / "scan.operator.json").write_text(json.dumps(operator if "type" in operator else LOW_FIELD | operator))
     command = ["enhance", str(folder / "scan.nii.gz"), "--out", str(folder / "out"), "--prior", tiny[0], "--conditional", tiny[1], *QUICK]
     assert main(command) == 0
     return folder / "out"

@@ -42,6 +42,44 @@ def test_what_is_refused(
     assert not (tmp_path / "out").exists()
 
 
+# One process and one part of a batch, which an ESRGAN wants.
+SMALLEST = {
+    "prior": ["--channels", "16", "16", "--residual-blocks", "1", "1"],
+    "unet": ["--channels", "16", "16", "--residual-blocks", "1", "1"],
+    "esrgan": ["--channels", "8", "--growth", "4", "--blocks", "1", "--pretrain-steps", "1"],
+}
+
+
+@pytest.mark.parametrize("model", SMALLEST)
+def test_a_training_goes_on_with_its_own_settings(model: str, scans: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    command = ["train", model, *scans, "--out", str(out), *SMALLEST[model], "--learning-rate", "0.001", "--seed", "7"]
+    assert main([*command, "--steps", "2", "--cooldown", "1"]) == 0
+    before = (out / "checkpoint.safetensors").read_bytes()
+    for changes, words in (
+        (["--seed", "8"], "seed 7, now 8"),
+        (["--learning-rate", "0.002"], "learning_rate 0.001, now 0.002"),
+        (["--batches", "2"], "batches 1, now 2"),
+        (["--no-bfloat16"], "bfloat16 true, now false"),
+    ):
+        capsys.readouterr()
+        assert main([*command, "--steps", "3", "--resume", *changes]) == 2
+        assert words in capsys.readouterr().err
+    assert (out / "checkpoint.safetensors").read_bytes() == before
+    assert main([*command, "--steps", "3", "--cooldown", "2", "--checkpoint-every", "1", "--max-minutes", "60", "--resume"]) == 0
+    settings = json.loads((out / "training.json").read_text(encoding="utf-8"))
+    assert (settings["steps"], settings["cooldown"], settings["seed"]) == (3, 2, 7)
+
+
+@pytest.mark.parametrize("model", SMALLEST)
+def test_a_training_that_diverges_says_so(model: str, scans: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    command = ["train", model, *scans, "--out", str(out), *SMALLEST[model], "--steps", "9", "--learning-rate", "1e38"]
+    assert main(command) == 2
+    assert "--no-bfloat16" in capsys.readouterr().err
+    assert json.loads((out / "run.json").read_text(encoding="utf-8"))["exit"] == 2
+
+
 @pytest.mark.parametrize("rank", [0, 1])
 def test_the_first_process_alone_writes_and_speaks(
     rank: int, scans: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

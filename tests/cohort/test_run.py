@@ -131,6 +131,80 @@ def test_a_corrupt_scan_fails_alone(study: Path, tmp_path: Path) -> None:
     assert (summary.enhanced, summary.unchanged, summary.failures) == (1, 3, [])
 
 
+class Failing(Stub):
+    """Cannot enhance one scan; its settings are others than the stub's."""
+
+    def __call__(self, scan: Path, folder: Path, *, source: str, seed: int) -> Mapping[str, Any]:
+        if source == SCAN:
+            raise InputError("too much; expected less; change it")
+        return super().__call__(scan, folder, source=source, seed=seed)
+
+
+def test_a_failure_with_other_settings_keeps_what_was_finished(study: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(study, out)
+    before = contents(out)
+    for _ in range(2):
+        (failure,) = run(study, out, Failing(strength=0.02)).failures
+        assert failure.reason == "too much; expected less; change it; what an earlier run had made of it is kept"
+        after = contents(out)
+        kept = [name for name in before if name.startswith("sub-01")]
+        assert len(kept) == 4
+        assert all(after[name] == before[name] for name in kept)
+        # The table shows no number of the old settings beside those of the new ones, and the page neither report nor picture.
+        failed, *others = rows(out)
+        assert (failed["status"], failed["gm"], failed["data_misfit"]) == ("failed", "n/a", "n/a")
+        assert {row["parameters"] for row in others} == {failed["parameters"]}
+        page = (out / "index.html").read_text()
+        assert f"{NAME}_report.html" not in page
+        assert "sub-02_ses-1_rec-dynamicdps_report.html" in page
+        assert page.count("data:image") == 3
+    # With the old settings the scan is taken up again as it was.
+    assert [each.reason for each in plan(find_scans(study), out, Stub(), seed=0)] == ["changed"] * 4
+    times = {name: (out / name).stat().st_mtime_ns for name in kept}
+    assert run(study, out).unchanged == 1
+    assert {name: (out / name).stat().st_mtime_ns for name in kept} == times
+    assert contents(out) == before
+
+
+def test_what_a_failure_has_kept_is_replaced_by_new_results(study: Path, tmp_path: Path) -> None:
+    out, whole = tmp_path / "out", tmp_path / "whole"
+    run(study, whole, Stub(strength=0.02))
+    run(study, out, Stub(samples=2))
+    run(study, out, Failing(strength=0.02))
+    run(study, out, Stub(strength=0.02))
+    assert contents(out) == contents(whole)
+
+
+def test_what_a_failure_has_kept_goes_with_other_contents(study: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(study, out)
+    run(study, out, Failing(strength=0.02))
+    scan = load(study / SCAN)
+    scan.with_data(scan.data * 2).save(study / SCAN)
+    (failure,) = run(study, out, Failing(strength=0.02)).failures
+    assert "kept" not in failure.reason
+    assert not list((out / "sub-01").rglob("*.*"))
+
+
+def test_a_scan_that_cannot_be_read_now_keeps_its_results(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that is away changes no contents."""
+
+    def away(path: Path) -> str:
+        raise InputError(f"{path.name} cannot be read (Input/output error); expected a file of yours; check it")
+
+    out = tmp_path / "out"
+    run(study, out)
+    before = contents(out)
+    os.utime(study / SCAN)
+    with monkeypatch.context() as patch:
+        patch.setattr("dynamicdps.cohort.work.input_hash", away)
+        (failure,) = run(study, out).failures
+    assert "Input/output error" in failure.reason
+    assert run(study, out).unchanged == 4
+    assert contents(out) == before
+
+
 def test_a_fault_of_the_program_fails_one_scan_and_keeps_its_trace(study: Path, tmp_path: Path) -> None:
     class Faulty(Stub):
         def __call__(self, scan: Path, folder: Path, *, source: str, seed: int) -> Mapping[str, Any]:

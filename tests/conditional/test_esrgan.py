@@ -255,6 +255,8 @@ def test_training_reduces_the_error(tmp_path: Path, adversaries: Adversaries, pa
     train(adversaries, first, tmp_path, config)
     assert error() < 0.9 * before
     second = ESRGANLoss(pairs, 0.02)
+    # Another learning rate would be refused.
+    (tmp_path / "training.json").unlink()
     train(adversaries, second, tmp_path, replace(config, steps=100, learning_rate=2e-3), resume=True)
     assert [row[2] for row in second.recent[:1]] == pytest.approx([math.log(2)], abs=0.1)
     assert sum(row[2] for row in second.recent[-10:]) < 5 * math.log(2)

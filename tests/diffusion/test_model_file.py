@@ -1,6 +1,7 @@
 """Models on disk: what is written is read, and what is damaged is refused."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,41 @@ def test_damaged_models_are_refused(model: Path, damage: Callable[[Path], None],
     damage(model)
     with input_error(message):
         load_denoiser(model)
+
+
+@pytest.mark.parametrize(
+    "error", [0, -1, math.nan, math.inf, -0.0, 10**400, None, True, "0.02", "small", [0.02], {}], ids=lambda each: repr(each)[:9]
+)
+def test_errors_that_are_none_are_refused(model: Path, error: Any) -> None:
+    """The interpolation of such numbers is NaN or 0, with which solvers would take no data step."""
+    edit_card(lambda card: card.update(denoising_rmse={"0.01": 0.006, "0.1": error, "1": 0.1}))(model)
+    with input_error("denoising_rmse in the model card .*tiny.json"):
+        load_denoiser(model)
+
+
+@pytest.mark.parametrize("level", ["0", "-0.1", "nan", "inf", "low", "", "0.010"])
+def test_levels_that_are_none_are_refused(model: Path, level: str) -> None:
+    edit_card(lambda card: card.update(denoising_rmse={"0.01": 0.006, level: 0.02}))(model)
+    with input_error("denoising_rmse in the model card .*tiny.json"):
+        load_denoiser(model)
+
+
+@pytest.mark.parametrize("table", [[], None, "none", 3, [[0.1, 0.02]]], ids=str)
+def test_a_table_of_errors_that_is_none_is_refused(model: Path, table: Any) -> None:
+    edit_card(lambda card: card.update(denoising_rmse=table))(model)
+    with input_error("denoising_rmse in the model card .*tiny.json"):
+        load_denoiser(model)
+
+
+@pytest.mark.parametrize("change", [lambda card: card.pop("denoising_rmse"), lambda card: card.update(denoising_rmse={})])
+def test_a_card_may_hold_no_errors(model: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    edit_card(change)(model)
+    assert load_denoiser(model).errors == {}
+
+
+def test_errors_may_come_in_any_order(model: Path) -> None:
+    edit_card(lambda card: card.update(denoising_rmse={"1": 0.1, "0.01": 6e-3, "0.1": 1}))(model)
+    assert load_denoiser(model).errors == {1.0: 0.1, 0.01: 0.006, 0.1: 1.0}
 
 
 @pytest.mark.parametrize("kind", ["prior", "unet"])

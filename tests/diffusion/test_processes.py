@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, distributed, nn
 
@@ -148,6 +150,62 @@ def test_the_clock_of_the_first_counts(rank: int, steps: int, tmp_path: Path, mo
     config = replace(settings(3), max_minutes=1e-9)
     assert train(nn.Linear(3, 1), Numbers(), tmp_path / "out", config, processes=Processes(rank, 2)).step == steps
     assert (tmp_path / "out").exists() == (rank == 0)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_what_is_not_finite_in_one_process_stops_all(rank: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This one's own numbers are finite, and the sums are not."""
+    monkeypatch.setattr("torch.distributed.all_reduce", lambda tensor: tensor.add_(torch.nan))
+    monkeypatch.setattr("torch.distributed.broadcast", lambda tensor, source: None)
+    with input_error("step 1 has a loss of nan"):
+        train(nn.Linear(3, 1), Numbers(), tmp_path / "out", settings(3), processes=Processes(rank, 2))
+    assert not (tmp_path / "out" / "checkpoint.safetensors").exists()
+
+
+ONE_BAD_PROCESS = """
+import os, sys
+from pathlib import Path
+from torch import nan, nn
+from dynamicdps.diffusion.processes import join
+from dynamicdps.diffusion.training import train
+from dynamicdps.errors import InputError
+from tests.diffusion.test_processes import Numbers, settings
+
+class Bad(Numbers):
+    calls = 0
+
+    def __call__(self, network, batch):
+        self.calls += 1
+        return super().__call__(network, batch) * (nan if self.calls == 4 and os.environ["RANK"] == "1" else 1)
+
+with join() as processes:
+    try:
+        train(nn.Linear(3, 1), Bad((4,)), Path(sys.argv[1]), settings(6), processes=processes)
+    except InputError as error:
+        sys.exit(str(error))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_leave_together(tmp_path: Path) -> None:
+    """The fourth loss of the second one is NaN: both say so, and none waits for the other."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        meet = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    command = [sys.executable, "-c", ONE_BAD_PROCESS, str(tmp_path / "out")]
+    both = [
+        subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=os.environ | meet | {"RANK": rank, "LOCAL_RANK": rank})
+        for rank in ("0", "1")
+    ]
+    try:
+        said = [process.communicate(timeout=120)[1] for process in both]
+    finally:
+        for process in both:
+            process.kill()
+    assert [process.returncode for process in both] == [1, 1]
+    assert all("step 4 has a loss of nan" in words for words in said), said
+    with safe_open(tmp_path / "out" / "checkpoint.safetensors", framework="pt") as file:
+        assert file.metadata()["step"] == "2"
 
 
 def run(launcher: list[str], scans: list[Path], out: Path, *options: str) -> None:

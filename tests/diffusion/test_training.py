@@ -3,15 +3,19 @@
 import csv
 import json
 import math
+from collections.abc import Callable
+from dataclasses import asdict, fields, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from dynamicdps.diffusion import NetworkConfig, Patches, SliceUNet, TrainingConfig, TrainingState, load_denoiser, train_prior
 from dynamicdps.diffusion.prior import ScoreMatching
-from dynamicdps.diffusion.training import train
+from dynamicdps.diffusion.training import FREE_SETTINGS, train
 from tests.conftest import make_phantom
 from tests.properties import input_error
 
@@ -33,6 +37,23 @@ class SumOfThree:
 
 
 small_loss = SumOfThree()
+
+
+class Spoiled(SumOfThree):
+    """The same until a step (counted from 0) in which something happens to the loss."""
+
+    def __init__(self, step: int, spoil: Callable[[Tensor], Tensor]) -> None:
+        self.step = step
+        self.spoil = spoil
+
+    def draw(self, generator: torch.Generator) -> tuple[Tensor, ...]:
+        (x,) = super().draw(generator)
+        return x, torch.full((len(x),), generator.initial_seed() == self.step)
+
+    def __call__(self, network: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
+        x, spoiled = batch
+        loss = super().__call__(network, (x,))
+        return self.spoil(loss) if spoiled.any() else loss
 
 
 def linear(width: int = 3) -> nn.Module:
@@ -137,6 +158,168 @@ def test_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.safetensors"
     path.write_bytes(path.read_bytes()[:40])
     with input_error("cannot be read"):
+        train(linear(), small_loss, tmp_path, settings(4), resume=True)
+
+
+@pytest.mark.parametrize(
+    "metadata", [None, {"format": "pt"}, {"step": "two"}, {"step": "-2"}, {"step": "9" * 5000}], ids=lambda each: repr(each)[:20]
+)
+def test_checkpoint_without_its_step_is_refused(tmp_path: Path, metadata: dict[str, str] | None) -> None:
+    train(linear(), small_loss, tmp_path, settings(2))
+    path = tmp_path / "checkpoint.safetensors"
+    save_file(load_file(path), path, metadata)
+    with input_error("checkpoint.safetensors cannot be read"):
+        train(linear(), small_loss, tmp_path, settings(4), resume=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"average.weight": None}, "average does not fit"),
+        ({"average.bias": torch.zeros(2)}, "average does not fit"),
+        ({"average.bias": torch.zeros(1, dtype=torch.int32)}, "average does not fit"),
+        ({"average.more": torch.zeros(1)}, "average does not fit"),
+        ({"network.bias": torch.tensor([torch.nan])}, "'network.bias' holds values that are not finite"),
+        ({"optimiser.0.exp_avg": torch.full((1, 3), torch.inf)}, "'optimiser.0.exp_avg' holds values that are not finite"),
+        ({"optimiser.0.exp_avg": torch.zeros(3)}, "'optimiser.0.exp_avg' fits no parameter"),
+        ({"optimiser.0.step": torch.zeros(1, 3)}, "'optimiser.0.step' fits no parameter"),
+        ({"optimiser.2.exp_avg": torch.zeros(1)}, "'optimiser.2.exp_avg' fits no parameter"),
+        ({"optimiser.-1.exp_avg": torch.zeros(1)}, "'optimiser.-1.exp_avg' fits no parameter"),
+        ({"optimiser.one.exp_avg": torch.zeros(1)}, "'optimiser.one.exp_avg' fits no parameter"),
+        ({"optimiser.1.momentum": torch.zeros(1)}, "'optimiser.1.momentum' fits no parameter"),
+        ({"optimiser.1": torch.zeros(1)}, "'optimiser.1' fits no parameter"),
+        ({"optimiser.1.exp_avg_sq": None}, "only exp_avg, step of parameter 1"),
+    ],
+    ids=str,
+)
+def test_checkpoint_of_damaged_tensors_is_refused(tmp_path: Path, changes: dict[str, Tensor | None], message: str) -> None:
+    train(linear(), small_loss, tmp_path, settings(2))
+    path = tmp_path / "checkpoint.safetensors"
+    tensors = load_file(path)
+    for name, value in changes.items():
+        if value is None:
+            del tensors[name]
+        else:
+            tensors[name] = value
+    save_file(tensors, path, {"step": "2"})
+    with input_error(message):
+        train(linear(), small_loss, tmp_path, settings(4), resume=True)
+
+
+@pytest.mark.parametrize("bad", [4, 5], ids=["before a checkpoint's step", "at it"])
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda loss: loss * torch.nan, "a loss of nan and a gradient of length nan"),
+        (lambda loss: loss * torch.inf, "a loss of inf"),
+        (lambda loss: loss + (0 * loss).sqrt(), "a gradient of length nan"),
+    ],
+    ids=["nan", "infinite", "gradient alone"],
+)
+def test_nothing_is_learned_from_what_is_not_finite(tmp_path: Path, bad: int, spoil: Callable[[Tensor], Tensor], message: str) -> None:
+    """The weights stay those of the last good step; the checkpoint, the model and the log those of the last checkpoint."""
+    network, weights, kept = linear(), [], {}
+
+    def remember_files(state: TrainingState) -> dict[str, float]:
+        (tmp_path / "model").write_text(str(state.step), encoding="utf-8")
+        kept["checkpoint"] = (tmp_path / "checkpoint.safetensors").read_bytes()
+        return {}
+
+    with input_error(f"step {bad + 1} has .*{message}.*--learning-rate or --no-bfloat16"):
+        train(
+            network,
+            Spoiled(bad, spoil),
+            tmp_path,
+            settings(8),
+            on_step=lambda step, loss: weights.append({name: value.clone() for name, value in network.state_dict().items()}),
+            on_checkpoint=remember_files,
+        )
+    assert len(weights) == bad
+    assert all(torch.equal(value, weights[-1][name]) for name, value in network.state_dict().items())
+    assert (tmp_path / "checkpoint.safetensors").read_bytes() == kept["checkpoint"]
+    assert (tmp_path / "model").read_text(encoding="utf-8") == "4"
+    assert [row["step"] for row in log_of(tmp_path)] == ["2", "4"]
+    # Where the fault was no part of the data, the training goes on.
+    whole = train(linear(), small_loss, tmp_path / "whole", settings(8))
+    assert_same(train(linear(), small_loss, tmp_path, settings(8), resume=True), whole)
+
+
+@pytest.mark.parametrize("part", ["weight", "bias"])
+def test_every_part_that_is_clipped_is_looked_at(tmp_path: Path, part: str) -> None:
+    """The loss stays finite, and of two networks one has a gradient that is not."""
+    networks = nn.ModuleDict({"weight": linear(), "bias": linear()})
+
+    class Both(SumOfThree):
+        def __call__(self, network: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
+            losses = {name: super(Both, self).__call__(each, batch) for name, each in networks.items()}
+            total: Tensor = losses["weight"] + losses["bias"] + (0 * losses[part]).sqrt()
+            return total
+
+    with input_error("of length (nan and [0-9.]+|[0-9.]+ and nan);"):
+        train(networks, Both(), tmp_path, settings(2), clipped=tuple(networks.values()))
+
+
+OTHER_SETTINGS: dict[str, Any] = {
+    "learning_rate": 1e-3,
+    "warmup": 3,
+    "decay_from": 4,
+    "averaging": 0.05,
+    "weight_decay": 0.0,
+    "seed": 7,
+    "bfloat16": False,
+    "batches": 2,
+}
+
+
+def test_every_setting_is_free_or_not() -> None:
+    assert {field.name for field in fields(TrainingConfig)} == {*OTHER_SETTINGS, *FREE_SETTINGS}
+
+
+@pytest.mark.parametrize("name", OTHER_SETTINGS)
+def test_resuming_with_another_setting_is_refused(tmp_path: Path, name: str) -> None:
+    config = settings(2)
+    train(linear(), small_loss, tmp_path, config)
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    new = OTHER_SETTINGS[name]
+    with input_error(f"began with {name} {json.dumps(getattr(config, name))}, now {json.dumps(new)};"):
+        train(linear(), small_loss, tmp_path, replace(config, steps=4, **{name: new}), resume=True)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+def test_all_settings_that_changed_are_named(tmp_path: Path) -> None:
+    train(linear(), small_loss, tmp_path, settings(2))
+    with input_error("learning_rate 0.0004, now 0.001; seed 0, now 7;"):
+        train(linear(), small_loss, tmp_path, settings(4, seed=7, learning_rate=1e-3), resume=True)
+
+
+def test_the_end_of_a_training_may_be_moved(tmp_path: Path) -> None:
+    train(linear(), small_loss, tmp_path, settings(4, cooldown=2, max_minutes=60.0))
+    config = TrainingConfig(steps=9, warmup=2, decay_from=3, cooldown=3, checkpoint_every=5, accumulate=2, max_minutes=30.0)
+    assert train(linear(), small_loss, tmp_path, config, resume=True).step == 9
+    assert json.loads((tmp_path / "training.json").read_text(encoding="utf-8")) == asdict(config)
+
+
+@pytest.mark.parametrize("lacking", ["seed", "batches", None])
+def test_a_setting_that_was_not_written_may_be_any(tmp_path: Path, lacking: str | None) -> None:
+    """Trainings of older versions, which had fewer settings; `None` for a folder without the file."""
+    train(linear(), small_loss, tmp_path, settings(2))
+    path = tmp_path / "training.json"
+    values = json.loads(path.read_text(encoding="utf-8"))
+    if lacking is None:
+        path.unlink()
+    else:
+        del values[lacking]
+        path.write_text(json.dumps(values | {"of_old": 3}), encoding="utf-8")
+    config = settings(4, **{lacking or "seed": 2})
+    assert train(linear(), small_loss, tmp_path, config, resume=True).step == 4
+    assert json.loads(path.read_text(encoding="utf-8")) == asdict(config)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "3", "\ud800"], ids=repr)
+def test_damaged_settings_are_refused(tmp_path: Path, content: str) -> None:
+    train(linear(), small_loss, tmp_path, settings(2))
+    (tmp_path / "training.json").write_bytes(content.encode("utf-8", "surrogatepass"))
+    with input_error("training.json cannot be read"):
         train(linear(), small_loss, tmp_path, settings(4), resume=True)
 
 

@@ -5,6 +5,7 @@ import json
 import pickle
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
@@ -27,6 +28,7 @@ from dynamicdps.volumes import read_kspace
 from tests.fuzz.harness import bounded_memory, cases, many, only_input_errors
 from tests.fuzz.mutation import damaged, damaged_json, damaged_json_text
 from tests.properties import input_error
+from tests.volumes.ismrmrd_files import write_ismrmrd
 
 TINY = NetworkConfig(channels=(16, 16), residual_blocks=(1, 1), attention=(False, False), norm_groups=8)
 SMALL = RRDBConfig(channels=8, growth=4, blocks=1)
@@ -241,6 +243,130 @@ def test_kspace_in_hdf5(count: int, place: Path) -> None:
 
     @cases(count)
     @given(damaged(content, most=3, header=2048))
+    def check(data: bytes) -> None:
+        path.write_bytes(data)
+        only_input_errors(lambda: read_kspace(path).magnitude())
+
+    with bounded_memory():
+        check()
+
+
+def test_arrays_of_an_archive_that_are_not_named_as_such(place: Path) -> None:
+    """numpy reads a member of the plain name too: it must not pass by what is checked of the others."""
+    with zipfile.ZipFile(place / "raw.npz", "w", zipfile.ZIP_LZMA) as file:
+        file.writestr("kspace", npy_header((1024, 1024, 8)) + bytes(2**26))
+    with bounded_memory(32), input_error("no array 'kspace'"):
+        read_kspace(place / "raw.npz")
+
+
+def test_arrays_of_one_name(place: Path) -> None:
+    data = kspace().astype("<c8").tobytes()
+    with zipfile.ZipFile(place / "raw.npz", "w") as file:
+        file.writestr("kspace.npy", npy_header((8, 6, 2)) + data)
+        with pytest.warns(UserWarning, match="Duplicate"):
+            file.writestr("kspace.npy", npy_header((6, 8, 2)) + data)
+    with input_error("2 arrays 'kspace'"):
+        read_kspace(place / "raw.npz", voxel_size_mm=(1, 1, 5))
+
+
+def point_to(path: Path, places: list[int], descriptor: bytes) -> None:
+    """Overwrite what stands where values of varying length are: their length, and where in the file they lie."""
+    with path.open("r+b") as file:
+        for at in places:
+            file.seek(at)
+            file.write(descriptor)
+
+
+def test_many_values_that_are_one(place: Path) -> None:
+    """Half a gigabyte of rows that all point to the same megabyte."""
+    path = place / "raw.h5"
+    with h5py.File(path, "w") as file:
+        rows = file.create_dataset("kspace", (512,), h5py.vlen_dtype(np.float32))
+        rows[0] = np.ones(2**18, np.float32)
+        begin = rows.id.get_offset()
+    point_to(path, [begin + 16 * n for n in range(1, 512)], path.read_bytes()[begin : begin + 16])
+    with bounded_memory(32), input_error("varying length"):
+        read_kspace(path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        (h5py.string_dtype(), "text"),
+        (h5py.ref_dtype, "file"),
+        (np.dtype([("real", "f4"), ("imag", h5py.vlen_dtype("f4"))]), (1.0, np.ones(2, "f4"))),
+    ],
+    ids=["strings", "references", "inside another type"],
+)
+def test_values_that_point_elsewhere_are_not_read(kind: Any, value: Any, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with h5py.File(place / "raw.h5", "w") as file:
+        row = np.empty(1, kind)
+        row[0] = file.ref if value == "file" else value
+        file.create_dataset("kspace", (1, 1, 1), kind)[0, 0] = row
+    monkeypatch.setattr(h5py.Dataset, "__array__", lambda *_, **__: pytest.fail("it was read"))
+    with input_error("varying length, or references"):
+        read_kspace(place / "raw.h5")
+
+
+def test_chunks_that_are_larger_than_their_array(place: Path) -> None:
+    with h5py.File(place / "raw.h5", "w") as file:
+        rows = file.create_dataset("kspace", (4, 4, 4), "c8", chunks=(1024, 1024, 128), maxshape=(None,) * 3, compression="gzip")
+        rows.id.write_direct_chunk((0, 0, 0), zlib.compress(bytes(1000)))
+        file["voxel_size_mm"] = [1.0, 1.0, 5.0]
+    with bounded_memory(64), input_error("promises"):
+        read_kspace(place / "raw.h5")
+
+
+def ismrmrd_file(path: Path, depth: int = 2) -> Path:
+    pytest.importorskip("ismrmrd", reason="needs ismrmrd: pip install 'dynamicdps[ismrmrd]'")
+    image = np.random.default_rng(0).standard_normal((1, depth, 8, 6)) + 0j
+    return write_ismrmrd(path, image)
+
+
+def places_of_lines(path: Path, part: str = "data") -> list[int]:
+    """Where in an ISMRMRD file the lengths of the lines lie."""
+    with h5py.File(path) as file:
+        rows = file["dataset/data"]
+        offset = rows.dtype.fields[part][1]
+        return [rows.id.get_chunk_info(n).byte_offset + offset for n in range(len(rows))]
+
+
+@pytest.mark.parametrize("part", ["data", "traj"])
+def test_many_lines_that_are_one(part: str, place: Path) -> None:
+    path = ismrmrd_file(place / "raw.h5", 32)
+    ismrmrd = pytest.importorskip("ismrmrd")
+    with ismrmrd.Dataset(str(path)) as file:
+        long = ismrmrd.Acquisition.from_array(np.ones((4, 2**15), np.complex64))
+        long.setFlag(ismrmrd.ACQ_IS_NOISE_MEASUREMENT)
+        file.append_acquisition(long)
+    at = places_of_lines(path)[-1]
+    point_to(path, places_of_lines(path, part)[:-1], path.read_bytes()[at : at + 16])
+    with bounded_memory(32), input_error("promises"):
+        read_kspace(path)
+
+
+@pytest.mark.parametrize("part", ["data", "traj", "xml"])
+def test_lengths_that_are_not_those_of_the_values(part: str, place: Path) -> None:
+    """HDF5 takes and clears the memory before it looks."""
+    path = ismrmrd_file(place / "raw.h5")
+    if part == "xml":
+        with h5py.File(path) as file:
+            at = file["dataset/xml"].id.get_offset()
+    else:
+        at = places_of_lines(path, part)[3]
+    point_to(path, [at], np.array(2**28, "<u4").tobytes())
+    with bounded_memory(32), input_error("promises|header"):
+        read_kspace(path)
+
+
+@many(1_500)
+def test_ismrmrd(count: int, place: Path) -> None:
+    path = ismrmrd_file(place / "raw.h5")
+    content = path.read_bytes()
+    read_kspace(path)
+
+    @cases(count)
+    @given(damaged(content, most=3, header=len(content)))
     def check(data: bytes) -> None:
         path.write_bytes(data)
         only_input_errors(lambda: read_kspace(path).magnitude())

@@ -218,3 +218,23 @@ def test_printable_forms() -> None:
     assert str(LowField(gamma=torch.tensor([0.5, 0.6]))).startswith("LowField(gamma=[0.5, 0.6], in_plane_factor=1, ")
     assert str(Inpainting(torch.ones(3, 4))) == "Inpainting(mask=tensor(3, 4), noise_std=0.01)"
     assert str(AffineResample(torch.eye(4), (2, 3, 4))) == "AffineResample(matrix=tensor(4, 4), measured=(2, 3, 4), noise_std=0.01)"
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"type": "LowField", "gama": 0.5}, "has 'gama'; expected of LowField only blur, gamma.*did you mean 'gamma'"),
+        ({"type": "LowField", "gamma": 0.5, "gama": 0.5}, "has 'gama'"),
+        ({"type": "Composition", "operators": [{"type": "MotionBlur", "length": 2.0, "angel": 3.0}]}, "did you mean 'angle'"),
+        ({"type": "Turned", "axis": 1, "inner": {"type": "LowField", "blurr": 1.0}}, "did you mean 'blur'"),
+        ({"type": "Contrast", "gamma": 0.5, "zzz": 1}, "has 'zzz'; .* correct it"),
+    ],
+)
+def test_a_misspelt_parameter_is_no_other_scanner(values: dict[str, Any], said: str) -> None:
+    with input_error(said):
+        operator_from_json(values)
+
+
+def test_what_files_hold_beside_parameters_is_read_past() -> None:
+    beside = {"about": "mine", "intervals": {"gamma": [0.4, 0.6]}, "warnings": [], "known": {}, "correlations": {}, "intensity_scale": 2.0}
+    assert str(operator_from_json({"type": "LowField", "gamma": 0.5, **beside})) == str(LowField(gamma=0.5))

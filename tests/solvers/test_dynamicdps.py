@@ -7,6 +7,7 @@ from torch import Tensor
 
 from dynamicdps.operators import LowField, Operator, add_noise
 from dynamicdps.solvers import DynamicDPSConfig, StartLevelRule, make_config, solve_dynamicdps, solve_tensors
+from dynamicdps.solvers.reconstruction import with_doubts
 from tests.properties import input_error
 
 MEAN, STD, NOISE = 0.5, 0.2, 0.05
@@ -145,8 +146,10 @@ def test_start_level_is_chosen_per_image() -> None:
     found = solve_dynamicdps(operator(truth), operator, GaussianDenoiser(), initial, generator=torch.Generator(), config=config)
     expected = 0.02 * 10 ** (torch.tensor(0.05**2 - 0.01**2).sqrt().div(0.01).log10())
     torch.testing.assert_close(found.start_sigma, torch.tensor([0.02, float(expected), 0.2]))
-    assert len(found.warnings) == 1
-    assert "1 of 3" in found.warnings[0]
+    assert found.beyond is not None
+    assert found.beyond.tolist() == [False, False, True]
+    (warning,) = with_doubts(found).warnings
+    assert warning.startswith("1 of 3 images")
 
 
 def test_known_solvers_and_their_ablation() -> None:

@@ -1,12 +1,18 @@
 """The paper's own configuration: what it does beside what all solvers do."""
 
+import pytest
 import torch
 from torch import Tensor
 
-from dynamicdps.operators import Identity, Inpainting, LowField
+from dynamicdps.operators import Identity, Inpainting, LowField, Operator
+from dynamicdps.solvers import dynamicdps_paper as module
 from dynamicdps.solvers import solve_tensors
+from dynamicdps.solvers.composite_loss import composite_loss
 from dynamicdps.solvers.dynamicdps_paper import PaperConfig
+from dynamicdps.solvers.line_search import Outcome
+from dynamicdps.solvers.sampler import Run
 from dynamicdps.solvers.start_level import BankRule
+from tests.solvers.known_posteriors import CorrelatedGaussian
 
 OPERATOR = LowField(in_plane_factor=2.0, noise_std=0.01)
 
@@ -78,3 +84,46 @@ def test_every_step_starts_at_its_own_noise_level() -> None:
     levels = torch.tensor([sigma for sigma, _ in seen])
     assert len(levels.unique()) > 10
     torch.testing.assert_close(torch.tensor([rms for _, rms in seen]), levels, rtol=0.04, atol=0)
+
+
+@pytest.mark.parametrize("blend", [False, True])
+def test_gradient_and_search_are_of_the_loss_that_is_searched(blend: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the initial image blended in too: by automatic differentiation, and at the accepted steps."""
+    prior, operator = CorrelatedGaussian(12, 10), LowField(in_plane_factor=2.0, noise_std=0.05)
+    generator = torch.Generator().manual_seed(0)
+    truth = 0.5 + 0.2 * torch.randn(2, 1, 12, 10, generator=generator, dtype=torch.float64)
+    y = operator(truth)
+    initial = truth + 0.3 * torch.randn(truth.shape, generator=generator, dtype=torch.float64)
+    searches = 0
+
+    def loss(x: Tensor, sigma: Tensor, share: Tensor, start: Tensor) -> Tensor:
+        wide = share.view(-1, 1, 1, 1)
+        return composite_loss(operator, y[: len(x)], (1 - wide) * prior(x, sigma) + wide * start)[0]
+
+    def checked(
+        run: Run, x: Tensor, direction: Tensor, gradient: Tensor, value: Tensor, sigma: Tensor, here: Tensor, part: Operator, *rest: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        nonlocal searches
+        _, start, share = rest
+        assert bool((share > 0).all()) == blend
+        variable = x.clone().requires_grad_()
+        with torch.enable_grad():
+            wide = share.view(-1, 1, 1, 1)
+            image = (1 - wide) * prior(variable, sigma) + wide * start
+        own, slope_of = composite_loss(part, here, image.detach())
+        torch.testing.assert_close(own, value)
+        (wanted,) = torch.autograd.grad(image, variable, slope_of)
+        torch.testing.assert_close(gradient, wanted)
+        length, outcome = search(run, x, direction, gradient, value, sigma, here, part, *rest)
+        slope = -(gradient * direction).flatten(1).sum(1)
+        reached = loss(x - length.view(-1, 1, 1, 1) * direction, sigma, share, start)
+        satisfied = outcome == int(Outcome.SATISFIED)
+        searches += int(satisfied.sum())
+        assert (reached <= value + module.C1 * length * slope + 1e-9)[satisfied].all()
+        return length, outcome
+
+    search = module._search
+    monkeypatch.setattr(module, "_search", checked)
+    config = PaperConfig(samples=1, start_sigma=0.05, blend=blend, search_every=1)
+    solve_tensors("dynamicdps-paper", y, operator, prior, initial, generator=torch.Generator().manual_seed(1), config=config)
+    assert searches > 0

@@ -27,6 +27,8 @@ def test_what_takes_less_leaves_more() -> None:
     plain = chunk_within(2.6, HEAD, True, CARD, "float32")
     assert chunk_within(2.6, HEAD, True, CARD, "bfloat16") > plain
     assert chunk_within(2.6, HEAD, False, CARD, "float32") > plain
+    assert chunk_within(2.6, HEAD, True, CARD, "float32", kept=1) < plain
+    assert chunk_within(2.6, HEAD, True, CARD, "float32", backward=True) < plain
     assert chunk_within(2.6, HEAD, True, {"network": {"channels": [128]}}, "float32") < plain
 
 
@@ -64,12 +66,13 @@ from dynamicdps.solvers import DynamicDPSConfig, solve
 from dynamicdps.solvers.memory import chunk_within
 from dynamicdps.volumes import Volume
 
-budget, depth, thick = float(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "thick"
+budget, depth, thick, samples = float(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "thick", int(sys.argv[4])
 operator = LowField(gamma=0.7, in_plane_factor=1.5, slice_thickness=5.0 if thick else None, noise_std=0.03)
 image = Volume(np.random.default_rng(0).random((144, 176, depth)).astype(np.float32), np.eye(4))
 scan, tied = simulate(image, operator)
-chunk = chunk_within(budget, image.shape, thick, read_model("brain-t1w", "prior").card, "float32")
-config = DynamicDPSConfig(samples=1, steps=1, chunk=chunk)
+card = read_model("brain-t1w", "prior").card
+chunk = chunk_within(budget, image.shape, thick, card, "float32", samples if samples > 1 else 0)
+config = DynamicDPSConfig(samples=samples, steps=1, chunk=chunk, keep_samples=samples > 1)
 solve("dynamicdps", scan, tied, load_denoiser("brain-t1w"), initial=image, config=config)
 print(json.dumps({"chunk": chunk, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9}))
 """
@@ -77,11 +80,23 @@ print(json.dumps({"chunk": chunk, "peak": resource.getrusage(resource.RUSAGE_SEL
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is counted in kilobytes on Linux only")
-@pytest.mark.parametrize(("budget", "depth", "kind"), [(1.1, 20, "thick"), (1.5, 20, "thick"), (1.7, 90, "thick"), (1.2, 64, "thin")])
-def test_the_budget_is_kept(budget: float, depth: int, kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("budget", "depth", "kind", "samples"),
+    [
+        (1.1, 20, "thick", 1),
+        (1.5, 20, "thick", 1),
+        (1.7, 90, "thick", 1),
+        (1.2, 64, "thin", 1),
+        (2.0, 90, "thick", 8),
+        (1.7, 128, "thin", 16),
+    ],
+)
+def test_the_budget_is_kept(budget: float, depth: int, kind: str, samples: int, tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
-    ran = subprocess.run([sys.executable, str(program), str(budget), str(depth), kind], capture_output=True, text=True, check=True)
+    ran = subprocess.run(
+        [sys.executable, str(program), str(budget), str(depth), kind, str(samples)], capture_output=True, text=True, check=True
+    )
     found = json.loads(ran.stdout)
     assert found["chunk"] >= 1
     assert found["peak"] <= budget

@@ -1,11 +1,13 @@
 """The brain is found in heads of any kind, and the way it was found is told."""
 
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from dynamicdps.volumes import Volume, deepbet, extract_brain
+from dynamicdps.operators import PRESETS, simulate
+from dynamicdps.volumes import Volume, crop, deepbet, extract_brain, load
 from dynamicdps.volumes.brain_extraction import covers_head, is_skull_stripped
 from dynamicdps.volumes.head import random_walk
 from dynamicdps.volumes.morphology import block_mean, depth, soft_edge
@@ -124,3 +126,13 @@ def test_block_mean_repeats_the_border() -> None:
 @pytest.mark.parametrize(("field_of_view", "whole"), [((200.0, 230.0, 200.0), True), ((200.0, 230.0, 20.0), False)])
 def test_whole_head(field_of_view: tuple[float, float, float], whole: bool) -> None:
     assert covers_head(make_head(field_of_view=field_of_view).volume) is whole
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("part", [slice(0, 32), slice(0, 8), slice(24, 32), slice(10, 14)])
+def test_a_degraded_stripped_brain_has_no_skull(name: str, part: slice) -> None:
+    """The bundled scan through every bundled scanner, whole and in thin slabs, with the scanner's values and with a magnitude's."""
+    slab = crop(load(Path(str(files("dynamicdps.models"))) / "demo" / "colin27_slab_T1w.nii.gz"), (slice(None), slice(None), part))
+    poor, _ = simulate(slab, PRESETS[name], seed=1)
+    assert is_skull_stripped(poor)
+    assert is_skull_stripped(poor.with_data(np.maximum(poor.data, 0)))

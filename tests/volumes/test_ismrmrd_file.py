@@ -124,6 +124,139 @@ def test_damage_is_refused(tmp_path: Path) -> None:
         read_kspace(path)
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le"])
+def test_entities_in_letters_of_two_bytes_are_refused(tmp_path: Path, encoding: str) -> None:
+    path = write_ismrmrd(tmp_path / "raw.h5", image(1))
+    with h5py.File(path, "a") as file:
+        text = file["dataset/xml"][0].decode()
+        del file["dataset/xml"]
+        body = text[text.index("?>") + 2 :]
+        content = f'<?xml version="1.0" encoding="UTF-16"?><!DOCTYPE x [<!ENTITY y "z">]>{body}'.encode(encoding) + b"."
+        file["dataset"].create_dataset("xml", data=np.array([content]))
+    with input_error("no plain header"):
+        read_kspace(path)
+
+
+def test_a_header_that_is_too_long_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_ismrmrd(tmp_path / "raw.h5", image(1))
+    monkeypatch.setattr("dynamicdps.volumes.ismrmrd_file._MOST_HEADER_BYTES", 100)
+    monkeypatch.setattr(h5py.Dataset, "__getitem__", lambda *_: pytest.fail("it was read"))
+    with input_error("no plain header"):
+        read_kspace(path)
+
+
+def rewritten(path: Path, rows: np.ndarray, **settings: Any) -> Path:
+    """The file with other lines, stored otherwise."""
+    with h5py.File(path, "a") as file:
+        del file["dataset/data"]
+        file["dataset"].create_dataset("data", data=rows, **settings)
+    return path
+
+
+def lines_of(path: Path) -> np.ndarray:
+    with h5py.File(path) as file:
+        return np.asarray(file["dataset/data"][:])
+
+
+@pytest.mark.parametrize("settings", [{}, {"chunks": (7,)}, {"chunks": (64,), "maxshape": (None,)}], ids=["whole", "chunks", "one chunk"])
+def test_lines_may_be_stored_otherwise(tmp_path: Path, settings: dict[str, Any]) -> None:
+    path = write_ismrmrd(tmp_path / "raw.h5", image(1))
+    expected = read_kspace(path).kspace
+    np.testing.assert_array_equal(read_kspace(rewritten(path, lines_of(path), **settings)).kspace, expected)
+
+
+def test_lines_may_have_gaps_between_their_parts(tmp_path: Path) -> None:
+    """So compilers lay them out, and ISMRMRD's C library writes what it has in memory."""
+    path = write_ismrmrd(tmp_path / "raw.h5", image(1))
+    expected, old = read_kspace(path).kspace, lines_of(path)
+    kinds = [old.dtype[name] for name in ("head", "traj", "data")]
+    rows = np.zeros(len(old), {"names": ["head", "traj", "data"], "formats": kinds, "offsets": [0, 344, 360], "itemsize": 376})
+    for name in rows.dtype.names or ():
+        rows[name] = old[name]
+    rewritten(path, rows)
+    assert lines_of(path).dtype.itemsize == 376
+    np.testing.assert_array_equal(read_kspace(path).kspace, expected)
+
+
+def test_packed_lines_are_refused(tmp_path: Path) -> None:
+    """What their lengths are cannot be seen from outside."""
+    path = write_ismrmrd(tmp_path / "raw.h5", image(1))
+    with input_error("packed"):
+        read_kspace(rewritten(path, lines_of(path), chunks=(8,), compression="gzip"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"data": h5py.vlen_dtype(np.float64)}, "another type"),
+        ({"more": h5py.vlen_dtype(np.float32)}, "another type"),
+        ({"head": np.dtype([("flags", "u8"), ("name", h5py.string_dtype())])}, "another type"),
+        ({"head": np.dtype([("flags", "u8"), ("more", "u1", (2000,))])}, "heads of 2040 bytes"),
+    ],
+)
+def test_lines_of_another_type_are_refused(tmp_path: Path, change: dict[str, np.dtype[Any]], message: str) -> None:
+    path = write_ismrmrd(tmp_path / "raw.h5", image(1))
+    old = lines_of(path)
+    kinds = {name: old.dtype[name] for name in old.dtype.names or ()} | change
+    rows = np.zeros(3, list(kinds.items()))
+    for row in rows:
+        for name in set(kinds) - {"head"}:
+            row[name] = np.zeros(2, h5py.check_vlen_dtype(kinds[name]))
+        if kinds["head"].hasobject:
+            row["head"]["name"] = "a"
+    with input_error(message):
+        read_kspace(rewritten(path, rows))
+
+
+def test_lines_are_read_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_ismrmrd(tmp_path / "raw.h5", image(2))
+    expected = read_kspace(path).kspace
+    sizes = []
+    read = h5py.Dataset.__getitem__
+
+    def noted(self: h5py.Dataset, *arguments: Any) -> Any:
+        found = read(self, *arguments)
+        sizes.append(sum(each.nbytes for each in found["data"]) if self.name.endswith("data") else 0)
+        return found
+
+    monkeypatch.setattr(h5py.Dataset, "__getitem__", noted)
+    # Two coils of 24 samples take 384 bytes.
+    monkeypatch.setattr("dynamicdps.volumes.ismrmrd_file._BLOCK_BYTES", 1600)
+    np.testing.assert_array_equal(read_kspace(path).kspace, expected)
+    assert max(sizes) == 4 * 384
+
+
+def test_a_matrix_that_the_lines_do_not_fill_is_refused(tmp_path: Path) -> None:
+    path = write_ismrmrd(tmp_path / "raw.h5", image(1))
+    with h5py.File(path, "a") as file:
+        file["dataset/xml"][0] = file["dataset/xml"][0].replace(b"<y>15</y>", b"<y>400000</y>")
+    with input_error("promises"):
+        read_kspace(path)
+
+
+def test_lines_of_other_lengths_than_their_heads_say_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_ismrmrd(tmp_path / "raw.h5", image(1))
+    rows = lines_of(path)
+    rows["head"]["number_of_samples"] = 4
+    rewritten(path, rows)
+    read = h5py.Dataset.__getitem__
+    monkeypatch.setattr(
+        h5py.Dataset, "__getitem__", lambda self, *a: pytest.fail("it was read") if self.name.endswith("data") else read(self, *a)
+    )
+    with input_error("a line of 48 numbers"):
+        read_kspace(path)
+
+
+def test_values_that_no_receiver_gives_are_refused(tmp_path: Path) -> None:
+    for value, message in ((1e30, "up to"), (3e38, "up to|not finite"), (np.inf, "not finite"), (np.nan, "not finite")):
+        made = image(1)
+        made[0, 1] *= value
+        with np.errstate(all="ignore"):
+            path = write_ismrmrd(tmp_path / "raw.h5", made)
+        with input_error(message):
+            read_kspace(path)
+
+
 def test_nothing_of_the_person_is_kept(tmp_path: Path) -> None:
     raw = read_kspace(write_ismrmrd(tmp_path / "raw.h5", image(1)))
     kept = repr(raw.acquisition) + str(raw.acquisition.to_json())

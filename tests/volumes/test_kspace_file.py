@@ -96,6 +96,7 @@ def test_name_of_the_array(tmp_path: Path) -> None:
         ({"kspace": np.ones((4, 4, 4))}, "complex"),
         ({"kspace": np.full((4, 4, 4), np.nan, complex)}, "not finite"),
         ({"kspace": np.zeros((4, 4, 4), complex)}, "constant"),
+        ({"kspace": np.arange(64).reshape(4, 4, 4) * 1e20j}, "up to 6.3e"),
         ({"kspace": transform(image())}, "how large"),
         ({"kspace": transform(image()), "voxel_size_mm": [1, 1]}, "three numbers"),
         ({"kspace": transform(image()), "voxel_size_mm": [1, 1, -5]}, "voxel size"),

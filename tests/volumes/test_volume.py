@@ -252,7 +252,7 @@ def as_colours(path: Path) -> Path:
         (as_missing, "does not exist"),
         (as_folder, "is a folder"),
         (as_text, "cannot be read"),
-        (as_other_suffix, "cannot be read"),
+        (as_other_suffix, "no known type"),
         (as_empty_file, "cannot be read"),
         (as_truncated_gzip, "cannot be read"),
         (as_truncated_nifti, "promises 32352 bytes but holds 16176"),

@@ -12,7 +12,7 @@ from dynamicdps.evaluation import StageMetrics, segment, tissue_intervals, tissu
 from dynamicdps.evaluation.tissue import is_cut_off
 from dynamicdps.solvers import Result
 from dynamicdps.solvers.sampler import SamplerConfig
-from dynamicdps.volumes import BrainScan, Volume
+from dynamicdps.volumes import BrainScan, Volume, brain_mask
 from dynamicdps.volumes.grids import native_grid, sample
 
 Intervals = dict[str, tuple[float, float]]
@@ -46,9 +46,14 @@ def keeping_samples(config: Any) -> Any:
 
 
 def brain_on(head: BrainScan, image: Volume) -> NDArray[np.bool_]:
-    """The scan's brain mask on the grid of an image: where more than half of a voxel is brain."""
+    """The scan's brain mask on the grid of an image: where more than half of a voxel is brain.
+
+    A stripped scan of coarse voxels shows a brain that is larger than it is, by the half-filled voxels around it, mostly in fluid: there
+    the estimate's own edge counts too.
+    """
     inside = Volume(head.mask.inside.astype(np.float32), head.whole.affine, head.whole.native)
-    return sample(inside, native_grid(image)).data > 0.5
+    found = sample(inside, native_grid(image)).data > 0.5
+    return found & brain_mask(image) if head.mask.method == "none" and (image.data > 0).any() else found
 
 
 def measure_volumes(images: Mapping[str, Volume], samples: tuple[Volume, ...], mask: NDArray[np.bool_]) -> BrainVolumes:

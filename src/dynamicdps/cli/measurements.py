@@ -104,7 +104,8 @@ class ImageOfScan:
         return {}
 
     def _weighted(self, operator: ScanOperator) -> ScanOperator:
-        return operator if self.head.weights is None else operator.weighted(self.head.weights)
+        measured = self.head.measured
+        return operator if measured is None else operator.weighted(measured)
 
 
 class KSpaceOfScan:

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dynamicdps.diffusion.model_file import ModelFile, write_json
+from dynamicdps.diffusion.model_file import ModelFile
 from dynamicdps.evaluation import StageMetrics, nrmse, psnr, residual_map, ssim, unsupported_map
 from dynamicdps.evaluation.evaluate import MIN_BRAIN_SHARE
+from dynamicdps.json_file import write_json
 from dynamicdps.operators import ScanOperator
 from dynamicdps.report import read_report, write_report
 from dynamicdps.report.run_folder import START_RULE

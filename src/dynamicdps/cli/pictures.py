@@ -5,6 +5,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from dynamicdps.atomic_file import atomic_write
+
 
 def write_sheet(path: Path, slices: Tensor, title: str, columns: int = 4) -> None:
     """Write slices ``(count, 1, height, width)`` in [0, 1] as one PNG, front up."""
@@ -20,6 +22,5 @@ def write_sheet(path: Path, slices: Tensor, title: str, columns: int = 4) -> Non
     axes.imshow(sheet.numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axes.set_axis_off()
     figure.suptitle(title, color="white", y=0.99, fontsize=11)
-    partial = path.with_name(f".partial-{path.name}")
-    figure.savefig(partial, format="png", dpi=110)
-    partial.replace(path)
+    with atomic_write(path) as partial:
+        figure.savefig(partial, format="png", dpi=110)

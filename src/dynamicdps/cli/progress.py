@@ -38,12 +38,18 @@ def progress_bar(label: str, unit: str = "") -> Iterator[Bar]:
     bars = Progress(*columns, console=console)
     task = bars.add_task(label, total=None, note="")
 
+    shown = False
+
     def update(done: int, planned: int, note: str = "") -> None:
+        nonlocal shown
         # Shown from the first update on: whoever gets an error instead sees only its sentence.
+        shown = True
         bars.start()
         bars.update(task, completed=done, total=planned, note=note)
 
     try:
         yield update
     finally:
-        bars.stop()
+        # Where nothing was shown, stopping prints an empty line.
+        if shown:
+            bars.stop()

@@ -3,19 +3,23 @@
 import hashlib
 import platform
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from dynamicdps import __version__
 from dynamicdps.cli.command_line import command_line
-from dynamicdps.diffusion.model_file import file_hash, write_json
+from dynamicdps.diffusion.model_file import file_hash
 from dynamicdps.diffusion.model_names import known_models
 from dynamicdps.errors import InputError
+from dynamicdps.json_file import write_json
 
+# Exit code, as shells have it.
+INTERRUPTED = 130
 PACKAGES = ("torch", "numpy", "nibabel", "monai", "nilearn", "dipy", "safetensors")
 
 
@@ -42,7 +46,10 @@ class Record:
 
 @contextmanager
 def recorded(folder: Path, command: str, arguments: Any, name: str = "run.json") -> Iterator[Record]:
-    """Write run.json into a folder when the work inside is done or has failed.
+    """Write run.json into a folder when the work inside is done, has failed or was interrupted.
+
+    Input that is refused leaves no trace: neither another run.json than there was, nor an empty folder. It is recorded only in a folder of
+    its own in which it has made something already.
 
     Args:
         folder: made if it is missing.
@@ -53,37 +60,51 @@ def recorded(folder: Path, command: str, arguments: Any, name: str = "run.json")
     Raises:
         InputError: the folder cannot be made or written.
     """
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".partial-{name}"
-        probe.touch()
-        probe.unlink()
+        with TemporaryFile(dir=folder):
+            pass
     except OSError as error:
+        _take_away(made)
         raise InputError(f"cannot write into {folder} ({error.strerror}); expected a folder of yours; choose another --out") from error
     record = Record()
     began = time.monotonic()
-    inputs = input_hashes(arguments)
     code = 1
+    inputs: dict[str, str] = {}
     try:
+        inputs = input_hashes(arguments)
         yield record
         code = 0
     except InputError:
         code = 2
         raise
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+        raise
     finally:
-        facts = {
-            "command": command,
-            "arguments": {f.name: _plain(getattr(arguments, f.name)) for f in fields(arguments)},
-            "argv": list(command_line.get()),
-            "version": __version__,
-            "versions": versions(),
-            "machine": machine(),
-            "inputs": inputs,
-            **record.facts,
-            "durations": record.durations | {"total": round(time.monotonic() - began, 3)},
-            "exit": code,
-        }
-        write_json(folder / name, facts)
+        _take_away(made if code == 2 else [])
+        if code != 2 or (folder in made and folder.exists()):
+            facts = {
+                "command": command,
+                "arguments": {f.name: _plain(getattr(arguments, f.name)) for f in fields(arguments)},
+                "argv": list(command_line.get()),
+                "version": __version__,
+                "versions": versions(),
+                "machine": machine(),
+                "inputs": inputs,
+                **record.facts,
+                "durations": record.durations | {"total": round(time.monotonic() - began, 3)},
+                "exit": code,
+            }
+            write_json(folder / name, facts)
+
+
+def _take_away(made: Iterable[Path]) -> None:
+    """Delete folders, the innermost first, that hold nothing."""
+    with suppress(OSError):
+        for folder in made:
+            folder.rmdir()
 
 
 def versions() -> dict[str, str]:
@@ -111,21 +132,26 @@ def input_hashes(arguments: Any) -> dict[str, str]:
     """
     models = known_models()
     found: dict[str, str] = {}
+    for name, each in named_inputs(arguments):
+        if each in models:
+            found[each] = file_hash(models[each])
+        elif name in ("scan", "scans"):
+            found |= _scan_hashes(Path(each))
+        elif is_file(Path(each)):
+            with suppress(OSError):  # whoever reads it says so
+                found[each] = file_hash(Path(each))
+    return found
+
+
+def named_inputs(arguments: Any) -> Iterator[tuple[str, str]]:
+    """Name and value of every argument that may be a file or a model to read."""
     for known in fields(arguments):
         value = getattr(arguments, known.name)
         if known.name in ("out", "data_name", "name"):
             continue
         for each in value if isinstance(value, list | tuple) else (value,):
-            if not isinstance(each, str | Path) or not str(each):
-                continue
-            place = Path(each)
-            if str(each) in models:
-                found[str(each)] = file_hash(models[str(each)])
-            elif known.name in ("scan", "scans"):
-                found |= _scan_hashes(place)
-            elif _is_file(place):
-                found[str(each)] = file_hash(place)
-    return found
+            if isinstance(each, str | Path) and str(each):
+                yield known.name, str(each)
 
 
 def _scan_hashes(scan: Path) -> dict[str, str]:
@@ -140,7 +166,7 @@ def _scan_hashes(scan: Path) -> dict[str, str]:
         return {}
 
 
-def _is_file(path: Path) -> bool:
+def is_file(path: Path) -> bool:
     try:
         return path.is_file()
     except (OSError, ValueError):  # words too long for a name, or with a zero byte

@@ -12,7 +12,6 @@ from dynamicdps.cli.record import recorded
 from dynamicdps.cli.run_enhance import open_prior
 from dynamicdps.cli.table import benchmark_table
 from dynamicdps.diffusion import read_model
-from dynamicdps.diffusion.model_file import write_json
 from dynamicdps.errors import InputError
 from dynamicdps.evaluation.benchmark import (
     REFERENCES,
@@ -31,10 +30,11 @@ from dynamicdps.evaluation.benchmark import (
     write_results,
     write_slices,
 )
-from dynamicdps.json_file import read_json
+from dynamicdps.json_file import read_json, write_json
 from dynamicdps.operators import PRESETS, Operator
 from dynamicdps.operators.presets import read_degradations
 from dynamicdps.report.benchmark_index import write_benchmark_index
+from dynamicdps.volumes import load
 
 if TYPE_CHECKING:
     from dynamicdps.cli.commands import Benchmark
@@ -95,11 +95,13 @@ def check(arguments: "Benchmark") -> None:
     """Refuse what no benchmark can be made of.
 
     Raises:
-        InputError: there is no scan, two scans have one subject's name, or a number is out of its range.
+        InputError: there is no scan, one cannot be read, two scans have one subject's name, or a number is out of its range.
     """
     if not arguments.scans:
         raise InputError("there is no scan to test on; expected at least one SCAN; name skull-stripped T1w files")
     check_subjects(arguments.scans)
+    for scan in arguments.scans:
+        load(scan)
     for name, least in (("slices_per_scan", 1), ("slab", 1), ("lesions", 0)):
         if getattr(arguments, name) < least:
             raise InputError(f"--{name.replace('_', '-')} is {getattr(arguments, name)}; expected at least {least}; change it")
@@ -114,6 +116,7 @@ def run(arguments: "Benchmark") -> None:
     own = read_degradations(arguments.degradations) if arguments.degradations else {}
     conditions = read_conditions(arguments.conditions, {**PRESETS, **own})
     prior_hash = read_model(arguments.prior, "prior").card["sha256"]
+    prior = open_prior(arguments.prior, "cpu", arguments.precision)
     finished = resume(arguments, prior_hash, settings)
     known = write_conditions(arguments.out, conditions)
     with recorded(arguments.out, "benchmark", arguments) as record:
@@ -131,7 +134,7 @@ def run(arguments: "Benchmark") -> None:
                 arguments.scans,
                 conditions,
                 solvers,
-                open_prior(arguments.prior, "cpu", arguments.precision),
+                prior,
                 sampling=Sampling(arguments.slices_per_scan, arguments.slab, arguments.neighbours),
                 lesions=arguments.lesions,
                 settings=settings,

@@ -7,8 +7,8 @@ from dynamicdps.cli.record import recorded
 from dynamicdps.cli.run_enhance import open_prior
 from dynamicdps.conditional import load_conditional
 from dynamicdps.diffusion import read_model
-from dynamicdps.diffusion.model_file import write_json
 from dynamicdps.errors import InputError
+from dynamicdps.json_file import write_json
 from dynamicdps.operators import preset
 from dynamicdps.solvers import DynamicDPSConfig
 from dynamicdps.solvers.calibrate import build_bank, calibrate_start, spread_slices
@@ -24,16 +24,21 @@ def run(arguments: "CalibrateStart") -> None:
         raise InputError(f"cannot write {arguments.out.name!r}; expected a name that ends in .json; change --out")
     if not arguments.scans:
         raise InputError("there is no scan to calibrate on; expected at least one SCAN; name skull-stripped T1w files")
-    for name, lowest, highest in (("steps", 1, 1000), ("samples", 1, 1000), ("tau", 0.01, 2.0)):
+    for name, lowest, highest in (("steps", 1, 1000), ("samples", 1, 1000), ("tau", 0.01, 2.0), ("slices_per_scan", 1, 1000)):
         value = getattr(arguments, name)
         if value is not None and not lowest <= value <= highest:
-            raise InputError(f"--{name} is {value}; expected {lowest:g} to {highest:g}; change it")
+            raise InputError(f"--{name.replace('_', '-')} is {value}; expected {lowest:g} to {highest:g}; change it")
     degradations = {name: preset(name) for name in arguments.degradations}
     coupled = [name for name, operator in degradations.items() if operator.couples_slices]
     if coupled:
         raise InputError(f"{coupled[0]} couples slices; expected degradations of single slices; leave it out")
     with recorded(arguments.out.parent, "calibrate start", arguments, f"{arguments.out.stem}.run.json") as record:
         truth = spread_slices(arguments.scans, arguments.slices_per_scan)
+        least, kinds = (2, len(set(arguments.conditional))) if arguments.rule == "misfit" else (1, 1)
+        if (images := len(truth) * len(degradations) * kinds) < least:
+            raise InputError(
+                f"{images} calibration images are too few; expected at least {least}; give more scans, slices, models or degradations"
+            )
         models = {name: load_conditional(name) for name in arguments.conditional} if arguments.rule == "misfit" else {}
         record.facts["models"] = {"prior": read_model(arguments.prior, "prior").card["sha256"]}
         source = f"{len(truth)} slices of {len(arguments.scans)} scans; {', '.join(models)}; {', '.join(degradations)}"

@@ -4,7 +4,6 @@ import json
 import os
 import shlex
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -32,12 +31,13 @@ from dynamicdps.cohort import (
     run_cohort,
 )
 from dynamicdps.cohort.clusters import QUEUES, require_dask
+from dynamicdps.cohort.derivatives import DESCRIPTION, is_own
 from dynamicdps.conditional import CONDITIONAL_KINDS
-from dynamicdps.diffusion import read_model
+from dynamicdps.diffusion import load_denoiser, read_model
 from dynamicdps.diffusion.held_models import holding_models
-from dynamicdps.diffusion.model_file import file_hash, write_json
+from dynamicdps.diffusion.model_file import file_hash
 from dynamicdps.errors import InputError
-from dynamicdps.solvers import available
+from dynamicdps.json_file import write_json
 
 if TYPE_CHECKING:
     from dynamicdps.cli.commands import Cohort, Enhance
@@ -99,18 +99,23 @@ class ScanEnhancer:
 
 
 def make_enhancer(arguments: "Cohort") -> ScanEnhancer:
-    """The enhancer that the arguments ask for.
+    """The enhancer that the arguments ask for; whatever no scan could be enhanced with is refused here, before any scan is touched.
 
     Raises:
-        InputError: there is no such solver, model or file.
+        InputError: there is no such solver, model or file, or an option is wrong.
     """
-    if arguments.solver not in available():
-        raise InputError(f"there is no solver {arguments.solver!r}; expected one of {', '.join(available())}; change --solver")
+    from dynamicdps.cli.commands import Enhance
+    from dynamicdps.cli.run_enhance import check_device, check_options, device_kind
+
+    # Those who submit jobs may have another machine than those who do them.
+    (check_device if arguments.cluster == "local" else device_kind)(arguments.device)
+    options: dict[str, Any] = {name: getattr(arguments, name) for name in SHARED}
+    check_options(Enhance(Path(), Path(), **options | {"operator": arguments.operator or "fit"}))
+    load_denoiser(arguments.prior)
     models = {
         "prior": str(read_model(arguments.prior, "prior").card["sha256"]),
         "conditional": str(read_model(arguments.conditional, CONDITIONAL_KINDS).card["sha256"]),
     }
-    options: dict[str, Any] = {name: getattr(arguments, name) for name in SHARED}
     for name in ("mask", "grid", "prior", "conditional", "operator", "start_calibration"):
         if options[name] is not None and Path(options[name]).is_file():
             # Workers may run in other folders.
@@ -126,6 +131,7 @@ def run(arguments: "Cohort") -> None:
         _say(job_script(config).rstrip())
         return
     folder, dataset = arguments.out.resolve(), arguments.bids_dir.resolve()
+    check_folder(folder, dataset, arguments.pattern)
     scans = find_scans(
         dataset,
         subjects=arguments.subject,
@@ -142,36 +148,56 @@ def run(arguments: "Cohort") -> None:
         _say(f"{sum(each.reason != 'unchanged' for each in planned)} of {len(planned)} scans to do; nothing was written")
         return
     require_dask()
-    began = time.monotonic()
-    with open_client(config) as client, progress_bar("cohort", "scans") as bar:
-        _announce(config, client.dashboard_link)
-        try:
-            summary = run_cohort(
-                scans,
-                dataset,
-                folder,
-                enhancer,
-                partial(on_cluster, client),
-                seed=arguments.seed,
-                threads=arguments.threads,
-                progress=bar,
-            )
-        except ClusterLostError as error:
-            sys.stderr.write(f"dynamicdps: {error}; what was finished is kept; run the same command again to go on\n")
-            raise SystemExit(1) from None
-    # After the work: whoever is refused because another run is at it leaves that run's record alone.
+    # Whoever is refused because another run is at it leaves that run's record alone.
     with recorded(folder, "cohort", arguments) as record:
-        record.durations["cohort"] = round(time.monotonic() - began, 3)
+        record.facts["models"] = dict(enhancer.models)
+        with open_client(config) as client, progress_bar("cohort", "scans") as bar, record.timed("cohort"):
+            _announce(config, client.dashboard_link)
+            try:
+                summary = run_cohort(
+                    scans,
+                    dataset,
+                    folder,
+                    enhancer,
+                    partial(on_cluster, client),
+                    seed=arguments.seed,
+                    threads=arguments.threads,
+                    progress=bar,
+                )
+            except ClusterLostError as error:
+                sys.stderr.write(f"dynamicdps: {error}; what was finished is kept; run the same command again to go on\n")
+                raise SystemExit(1) from None
         record.facts |= {
             "scans": summary.scans,
             "unchanged": summary.unchanged,
             "enhanced": summary.enhanced,
             "failures": {state.name: state.reason for state in summary.failures},
-            "models": dict(enhancer.models),
         }
         _tell(summary, folder)
         if summary.failures:
             raise SystemExit(1)
+
+
+def check_folder(folder: Path, dataset: Path, pattern: str | None = None) -> None:
+    """Refuse a folder for the derivatives in which a dataset would be written over, or whose scans would be taken for derivatives.
+
+    Args:
+        folder: of the derivatives.
+        dataset: the raw data.
+        pattern: as `find_scans`.
+
+    Raises:
+        InputError: the folder is or holds the dataset, holds some of its scans, or holds another dataset.
+    """
+    advice = f"expected a folder of its own; choose another, such as {dataset / 'derivatives' / 'dynamicdps'}"
+    if dataset.is_relative_to(folder):
+        raise InputError(f"{folder} {'is' if folder == dataset else 'holds'} the dataset, whose files would be written over; {advice}")
+    if folder.is_relative_to(dataset) and folder.exists() and not is_own(folder):
+        inside = [scan.source for scan in find_scans(dataset, pattern=pattern) if scan.path.is_relative_to(folder)]
+        if inside:
+            raise InputError(f"{folder} holds scans of the dataset such as {inside[0]}, which would be left out; {advice}")
+    if any((folder / name).exists() for name in DESCRIPTION) and not is_own(folder):
+        raise InputError(f"{folder} holds something else than results of this command, which would be written over; {advice}")
 
 
 def _say(text: str) -> None:

@@ -13,13 +13,14 @@ from dynamicdps.cli.model_fit import card_doubts, check_contrast
 from dynamicdps.cli.outputs import run_facts, write_head, write_metrics, write_page, write_steps, write_volumes
 from dynamicdps.cli.progress import console, out, progress_bar, say
 from dynamicdps.cli.record import recorded
-from dynamicdps.cli.run_fit import fit_scan, fit_table, header_values
+from dynamicdps.cli.run_fit import FittedScan, fit_scan, fit_table, header_values
+from dynamicdps.cli.scan_options import check_initial, check_mask
 from dynamicdps.conditional import CONDITIONAL_KINDS, load_conditional
 from dynamicdps.diffusion import NetworkDenoiser, level_of_step, load_denoiser, read_model
-from dynamicdps.diffusion.model_file import write_json
 from dynamicdps.errors import InputError
 from dynamicdps.evaluation import StageMetrics
 from dynamicdps.evaluation.slice_doubts import slice_doubts
+from dynamicdps.json_file import write_json
 from dynamicdps.operators import ScanOperator, read_operator
 from dynamicdps.operators.fit import FITTED
 from dynamicdps.operators.shading import without_shading
@@ -29,6 +30,7 @@ from dynamicdps.solvers.memory import chunk_within
 from dynamicdps.solvers.sampler import SamplerConfig
 from dynamicdps.volumes import Volume, load
 from dynamicdps.volumes.contrast_check import contrast_doubts
+from dynamicdps.volumes.grids import check_grid
 from dynamicdps.volumes.preparation import brain_step, in_words, intensity_step, orientation_step
 
 if TYPE_CHECKING:
@@ -42,11 +44,26 @@ def check_device(name: str) -> str:
         InputError: it has not.
     """
     here = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not here.get(name.split(":")[0], False):
+    if not here.get(device_kind(name), False):
         raise InputError(
             f"the device {name!r} is not on this machine; expected one of {', '.join(d for d, ok in here.items() if ok)}; change --device"
         )
     return name
+
+
+def device_kind(name: str) -> str:
+    """The kind of a device, which may be on another machine: cpu, cuda or mps.
+
+    Raises:
+        InputError: it is no device.
+    """
+    try:
+        kind = torch.device(name).type
+    except RuntimeError:
+        kind = ""
+    if kind not in ("cpu", "cuda", "mps"):
+        raise InputError(f"there is no device {name!r}; expected cpu, cuda or mps, or one of several such as cuda:1; change --device")
+    return kind
 
 
 def open_prior(name: str, device: str, precision: str) -> NetworkDenoiser:
@@ -119,24 +136,43 @@ def solver_config(arguments: "Enhance") -> Any:
     return make_config(arguments.solver, {name: value for name, value in given.items() if value is not None} | values)
 
 
-def run(arguments: "Enhance") -> None:
+def check_options(arguments: "Enhance") -> Any:
+    """Refuse what no scan can be enhanced with, also what is needed only after long work.
+
+    Returns:
+        The solver's configuration.
+
+    Raises:
+        InputError: an option is wrong, or a file that it names cannot be used.
+    """
     if arguments.solver not in available():
         raise InputError(f"there is no solver {arguments.solver!r}; expected one of {', '.join(available())}; change --solver")
     if arguments.shading == "on" and arguments.operator != "fit":
         raise InputError("--shading on is given without --operator fit; expected both, or an operator with its BiasField; change one")
+    config = solver_config(arguments)
+    if arguments.operator not in (None, "fit"):
+        read_operator(arguments.operator)
+    check_mask(arguments.mask)
+    check_grid(arguments.grid)
+    check_initial(arguments.initial, arguments.conditional)
+    return config
+
+
+def run(arguments: "Enhance") -> None:
     refuse_raw_options(arguments)
     device = check_device(arguments.device)
-    config = solver_config(arguments)
+    config = check_options(arguments)
     operator = None if arguments.operator == "fit" else find_operator(arguments.scan, arguments.operator)
+    prior = open_prior(arguments.prior, device, arguments.precision)
+    models = {"prior": read_model(arguments.prior, "prior")}
+    if arguments.initial is None:
+        models["conditional"] = read_model(arguments.conditional, CONDITIONAL_KINDS)
+    for model in models.values():
+        check_contrast(arguments.scan, model)
     measurement = open_measurement(arguments, cropped=operator is None or operator.image_shape is None)
     head = measurement.head
+    fitted: FittedScan | None = None
     with recorded(arguments.out, "enhance", arguments) as record:
-        prior = open_prior(arguments.prior, device, arguments.precision)
-        models = {"prior": read_model(arguments.prior, "prior")}
-        if arguments.initial is None:
-            models["conditional"] = read_model(arguments.conditional, CONDITIONAL_KINDS)
-        for model in models.values():
-            check_contrast(arguments.scan, model)
         doubts = [*head.mask.warnings, *contrast_doubts(head.whole, head.mask.inside, head.acquisition.slice_axis), *prior_doubts(prior)]
         steps = [orientation_step(head.whole), brain_step(head, arguments.mask)]
         with record.timed("prepare"):
@@ -148,7 +184,6 @@ def run(arguments: "Enhance") -> None:
                 operator, initial = fitted.fit.scan_operator, fitted.initial
                 steps.append(fitted.shading.step())
                 doubts += [*steps[-1].warnings, *fitted.fit.warnings]
-                write_json(arguments.out / "operator.json", fitted.fit.to_json())
                 out.print(fit_table(fitted.fit))
             else:
                 initial = find_initial(arguments, head.brain, operator)
@@ -163,6 +198,8 @@ def run(arguments: "Enhance") -> None:
                 config=keeping_samples(config),
                 progress=bar,
             )
+        if result.reconstruction.stopped == "diverged":
+            raise InputError(f"{result.reconstruction.warnings[0]}; expected a solver that converges; change its settings, or --solver")
         images = {"conditional": result.initial, arguments.solver: result.volume}
         with record.timed("volumes"), console.status("tissue volumes ..."):
             volumes = measure_volumes(images, result.samples, brain_on(head, result.volume))
@@ -184,6 +221,8 @@ def run(arguments: "Enhance") -> None:
             "slab": volumes.slab,
             **measurement.facts(),
         }
+        if fitted is not None:
+            write_json(arguments.out / "operator.json", fitted.fit.to_json())
         write_volumes(arguments.out, measurement.shown, operator, result, head=head)
         write_head(arguments.out, head, result, arguments.grid)
         write_steps(arguments.out, measurement.starts(operator, result), result, config)
@@ -224,7 +263,9 @@ def within_memory(arguments: "Enhance", config: Any, scan: Volume, operator: Sca
     if arguments.memory is None or not isinstance(config, SamplerConfig):
         return config
     shape, whole = operator.grid_for(scan)[0], operator.operator.couples_slices
-    return replace(config, chunk=chunk_within(arguments.memory, shape, whole, card, arguments.precision))
+    kept = config.samples if config.samples > 1 else 0
+    chunk = chunk_within(arguments.memory, shape, whole, card, arguments.precision, kept, config.differentiates)
+    return replace(config, chunk=chunk)
 
 
 def with_cost(metrics: StageMetrics, result: Result) -> StageMetrics:

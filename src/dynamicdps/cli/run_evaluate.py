@@ -26,4 +26,7 @@ def run(arguments: "Evaluate") -> None:
         stages = {arguments.name: evaluate_volume(reconstruction, truth, scale, measurement, operator)}
         write_metrics(arguments.out, stages)
     out.print(metrics_table(stages))
+    alone = arguments.reconstruction.with_name("enhanced_brain.nii.gz")
+    if arguments.reconstruction.name == "enhanced.nii.gz" and alone.is_file():
+        say(f"warning: {arguments.reconstruction} shows the scan around the brain; evaluate {alone.name}, which is the estimate alone")
     say(f"{arguments.out / 'metrics.json'}")

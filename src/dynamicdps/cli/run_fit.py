@@ -10,10 +10,12 @@ from rich.table import Table
 from dynamicdps.cli.kspace_scan import is_kspace, open_kspace, refuse_raw_options
 from dynamicdps.cli.progress import out, progress_bar, say
 from dynamicdps.cli.record import recorded
+from dynamicdps.cli.scan_options import check_initial, check_mask
 from dynamicdps.conditional import load_conditional
-from dynamicdps.diffusion.model_file import file_hash, write_json
+from dynamicdps.diffusion.model_file import file_hash
 from dynamicdps.errors import InputError
-from dynamicdps.operators.fit import OperatorFit, fit_operator, fit_profiles
+from dynamicdps.json_file import write_json
+from dynamicdps.operators.fit import BOUNDS, FITTED, OperatorFit, fit_operator, fit_profiles
 from dynamicdps.operators.noise_estimate import NoiseEstimate, scan_noise
 from dynamicdps.operators.parameter_estimator import load_estimator
 from dynamicdps.operators.shading import Shading, find_shading
@@ -59,6 +61,19 @@ def parse_known(texts: Sequence[str]) -> dict[str, float]:
         except ValueError:
             raise InputError(f"--known {text!r} has no number; expected NAME=VALUE such as slice_thickness=5; change it") from None
     return known
+
+
+def check_names(fit: Sequence[str], known: Mapping[str, float], profiled: Sequence[str]) -> None:
+    """Refuse parameters that there are not, and profiles of those that are not to be found.
+
+    Raises:
+        InputError: there is one.
+    """
+    if unknown := [name for name in (*fit, *known, *profiled) if name not in FITTED]:
+        raise InputError(f"there is no parameter {unknown[0]!r} to fit or to know; expected some of {', '.join(FITTED)}; change it")
+    found = [name for name in fit if name in BOUNDS and name not in known]
+    if lost := [name for name in profiled if name not in found]:
+        raise InputError(f"{lost[0]} has no profile, for it is not fitted; expected some of {', '.join(found) or 'none'}; change --profile")
 
 
 def fit_scan(
@@ -128,13 +143,17 @@ def fit_table(fit: OperatorFit) -> Table:
 def run(arguments: "CalibrateOperator") -> None:
     if arguments.out.suffix != ".json":
         raise InputError(f"cannot write {arguments.out.name!r}; expected a name that ends in .json; change --out")
-    wanted = [name for name in arguments.fit.split(",") if name]
+    wanted, profiled = ([name for name in names.split(",") if name] for names in (arguments.fit, arguments.profile))
+    given = parse_known(arguments.known)
+    check_names(wanted, given, profiled)
+    check_mask(arguments.mask)
+    check_initial(arguments.initial, arguments.conditional)
     with recorded(arguments.out.parent, "calibrate operator", arguments, f"{arguments.out.stem}.run.json") as record, record.timed("fit"):
         brain, noise = open_to_fit(arguments)
-        known = header_values(brain.acquisition) | parse_known(arguments.known)
+        known = header_values(brain.acquisition) | given
+        check_names(wanted, known, profiled)
         found = fit_scan(brain, arguments.initial, arguments.conditional, wanted, known, noise, arguments.shading)
-        names = [name for name in arguments.profile.split(",") if name]
-        profiles = fit_profiles(brain.brain, found.initial.volume, found.fit, names)
+        profiles = fit_profiles(brain.brain, found.initial.volume, found.fit, profiled)
         write_json(arguments.out, found.fit.to_json())
         write_rows(arguments.out.with_suffix(".profile.csv"), profiles)
         record.facts["initial"] = found.initial.source

@@ -12,6 +12,7 @@ import torch
 
 from dynamicdps import __version__
 from dynamicdps.cli import commands
+from dynamicdps.cli.guard import check
 from dynamicdps.cli.progress import say
 from dynamicdps.cli.record import input_hashes, machine, versions
 from dynamicdps.diffusion.model_file import file_hash
@@ -53,6 +54,7 @@ def run(arguments: "Rerun") -> None:
     kept = Path(str(options.get("out", "out"))).name
     options["out"] = str(folder / kept) if name in TO_FILE else str(folder)
     repeated = restore(REPEATED[name], options)
+    check(repeated)
     doubts = differences(record, input_hashes(repeated))
     for doubt in doubts:
         say(f"differs: {doubt}")
@@ -68,7 +70,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         record = read_json(path)
     except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:100]
+        reason = " ".join(str(getattr(error, "strerror", None) or error).split())[:100]
         raise InputError(f"{path} cannot be read ({reason}); expected a run.json that a command wrote; check the path") from error
     if not isinstance(record, dict) or not isinstance(record.get("arguments"), dict) or record.get("command") not in REPEATED:
         raise InputError(f"{path} is no record of a run that can be repeated; expected one of {', '.join(REPEATED)}; name its run.json")

@@ -24,6 +24,7 @@ def run(arguments: "Sample") -> None:
     with recorded(arguments.out, "sample", arguments) as record:
         denoiser = open_prior(arguments.prior, device, arguments.precision)
         card = read_model(arguments.prior, "prior").card
+        affine = np.diag([*card["spacing_mm"], 1.0])
         record.facts["models"] = {"prior": card["sha256"]}
         with progress_bar("sample", "images") as bar, record.timed("sample"):
             samples = draw_samples(
@@ -36,7 +37,6 @@ def run(arguments: "Sample") -> None:
                 ancestral=arguments.sampler == "ancestral",
                 progress=bar,
             )
-        affine = np.diag([*card["spacing_mm"], 1.0])
         Volume(from_slices(samples), affine).save(arguments.out / "samples.nii.gz")
         write_sheet(arguments.out / "samples.png", samples[:32], f"{arguments.n} random slices of {arguments.prior}")
     say(f"{arguments.out / 'samples.png'}\n{arguments.out / 'samples.nii.gz'}")

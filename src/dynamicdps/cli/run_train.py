@@ -1,6 +1,7 @@
 """`dynamicdps train prior`, `dynamicdps train unet` and `dynamicdps train esrgan`."""
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -63,19 +64,23 @@ def network_config(arguments: "_UNetTraining") -> NetworkConfig:
     return NetworkConfig(channels=channels, residual_blocks=blocks, attention=(False,) * len(channels))
 
 
+RATE_STEPS = 20
+
+
 @contextmanager
 def training_bar(label: str, steps: int) -> Iterator[Callable[[int, float], None]]:
     """A bar with the smoothed loss and the seconds a step."""
     with progress_bar(label, "steps") as bar:
-        last, smooth, rate = time.monotonic(), float("nan"), float("nan")
+        # Of the steps since the first, which has the start-up in it; at most as many as say how fast it is now.
+        ends: deque[float] = deque(maxlen=RATE_STEPS + 1)
+        smooth = float("nan")
 
         def update(step: int, loss: float) -> None:
-            nonlocal last, smooth, rate
-            now = time.monotonic()
+            nonlocal smooth
+            ends.append(time.monotonic())
             smooth = loss if smooth != smooth else 0.98 * smooth + 0.02 * loss
-            rate = now - last if rate != rate else 0.9 * rate + 0.1 * (now - last)
-            last = now
-            bar(step, steps, f"loss {smooth:.4f}, {rate:.2f} s a step")
+            rate = f", {(ends[-1] - ends[0]) / (len(ends) - 1):.2f} s a step" if len(ends) > 1 else ""
+            bar(step, steps, f"loss {smooth:.4f}{rate}")
 
         yield update
 

@@ -6,12 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from dynamicdps import __version__
+from dynamicdps.atomic_file import atomic_write
 from dynamicdps.cohort.bids import BidsScan
 from dynamicdps.cohort.state import ScanState
-from dynamicdps.diffusion.model_file import write_json
 from dynamicdps.errors import InputError
+from dynamicdps.json_file import read_json, write_json
 
 BIDS_VERSION = "1.10.0"
+# What says whose a folder is, and what is in it.
+DESCRIPTION = ("dataset_description.json", "README", ".bidsignore")
+PROGRAM = "DynamicDPS"
 SUFFIX = "T1w"
 REPORT = "report.html"
 # What an enhancer may leave in its folder, and what BIDS calls it. The measurement is the source itself and is not kept twice.
@@ -100,6 +104,15 @@ def is_within(path: Path, folder: Path) -> bool:
     return path.name not in ("", "..") and path.parent.resolve().is_relative_to(folder.resolve())
 
 
+def is_own(out: Path) -> bool:
+    """Whether a folder says that it holds derivatives of this program."""
+    try:
+        made_by = read_json(out / DESCRIPTION[0])["GeneratedBy"]
+        return any(each["Name"] == PROGRAM for each in made_by)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 def write_description(out: Path, dataset: Path) -> None:
     """dataset_description.json, README and .bidsignore of the derivatives.
 
@@ -112,20 +125,17 @@ def write_description(out: Path, dataset: Path) -> None:
         "Name": "DynamicDPS: enhanced T1-weighted scans",
         "BIDSVersion": BIDS_VERSION,
         "DatasetType": "derivative",
-        "GeneratedBy": [{"Name": "DynamicDPS", "Version": __version__, "Description": "Enhancement of low-field and other poor MRI scans"}],
+        "GeneratedBy": [{"Name": PROGRAM, "Version": __version__, "Description": "Enhancement of low-field and other poor MRI scans"}],
         "SourceDatasets": [{"URL": link}],
         "DatasetLinks": {"raw": link},
     }
-    write_json(out / "dataset_description.json", values)
-    write_text(out / "README", README)
-    write_text(out / ".bidsignore", "".join(f"{name}\n" for name in NOT_BIDS))
+    description, readme, ignored = (out / name for name in DESCRIPTION)
+    write_json(description, values)
+    write_text(readme, README)
+    write_text(ignored, "".join(f"{name}\n" for name in NOT_BIDS))
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write beside and move."""
-    partial = path.with_name(f".partial-{path.name}")
-    try:
+    """Write a text; see `atomic_write`. What is no valid text is replaced."""
+    with atomic_write(path) as partial:
         partial.write_text(text, encoding="utf-8", errors="replace")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

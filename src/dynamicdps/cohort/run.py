@@ -85,7 +85,9 @@ def _reason(task: Task) -> Literal["new", "changed", "failed before", "unchanged
     state = read_state(state_path(task.out, task.scan.name))
     if state is None or state.status == "publishing":
         return "new"
-    return "failed before" if state.status == "failed" else "changed"
+    # What is kept of these settings need only be taken up again.
+    again = state.status == "failed" and state.kept.get("parameters") != task.parameters
+    return "failed before" if again else "changed"
 
 
 def run_cohort(
@@ -170,5 +172,6 @@ def write_overview(out: Path, failures: Sequence[ScanState] = ()) -> None:
     states |= {state.name: state for state in failures}
     known = list(states.values())
     rows = write_table(out, known)
-    reports = {state.name: place for state in known for place in state.outputs if place.endswith(f"_{REPORT}")}
+    # Of a failure nothing is shown: what it has kept is of other settings than its row.
+    reports = {state.name: place for state in known if state.status == "done" for place in state.outputs if place.endswith(f"_{REPORT}")}
     write_index(out, rows, reports, out / HIDDEN / "thumbnails")

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from dynamicdps.diffusion.model_file import write_json
+from dynamicdps.json_file import write_json
 
 HIDDEN = ".cohort"
 Status = Literal["done", "failed", "publishing"]
@@ -28,6 +28,7 @@ class ScanState:
         warnings: sentences.
         reason: of a failure, one sentence.
         seconds: that it took.
+        kept: of a failure, the state of the results that other settings had given for the same contents, as plain values; empty without.
     """
 
     name: str
@@ -41,10 +42,23 @@ class ScanState:
     warnings: list[str] = field(default_factory=list)
     reason: str = ""
     seconds: float = 0.0
+    kept: dict[str, Any] = field(default_factory=dict)
 
     def complete(self, out: Path) -> bool:
         """Whether it is done and all its files are there, whole."""
         return self.status == "done" and all(_size(out / place) == size for place, size in self.outputs.items())
+
+    def finished(self, out: Path) -> "ScanState | None":
+        """The state whose results are in the folder, whole: this one, or what it has kept; `None` where there is none."""
+        if self.complete(out):
+            return self
+        if self.status != "failed" or not self.kept:
+            return None
+        try:
+            before = ScanState(**self.kept)
+            return before if before.complete(out) else None
+        except (TypeError, AttributeError):
+            return None
 
     def save(self, out: Path) -> None:
         write_json(state_path(out, self.name), asdict(self))

@@ -8,8 +8,8 @@ import numpy as np
 
 from dynamicdps.cohort.derivatives import write_text
 from dynamicdps.cohort.state import ScanState
-from dynamicdps.diffusion.model_file import write_json
 from dynamicdps.evaluation import TISSUES
+from dynamicdps.json_file import write_json
 from dynamicdps.report.run_folder import HIGH_MISFIT
 
 MISSING = "n/a"

@@ -6,17 +6,17 @@ import time
 import traceback
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from dynamicdps.cohort.bids import BidsScan
-from dynamicdps.cohort.derivatives import publish, sidecar, withdraw
+from dynamicdps.cohort.derivatives import publish, sidecar, withdraw, write_text
 from dynamicdps.cohort.fingerprint import hash_of, input_hash, input_stamp
 from dynamicdps.cohort.measures import measure, volumes_of
 from dynamicdps.cohort.state import HIDDEN, ScanState, read_state, state_path
-from dynamicdps.diffusion.model_file import write_json
 from dynamicdps.errors import InputError
+from dynamicdps.json_file import write_json
 
 # In the folder of a run's unfinished work while it lasts. The folder itself is no sign: whoever saves a volume makes its folder again.
 ALIVE = "alive"
@@ -107,7 +107,8 @@ def attempts(task: Task) -> int:
 def process_scan(task: Task, enhancer: Enhancer) -> Outcome:
     """Enhance, measure and file one scan; whatever goes wrong with it is an outcome, not an error.
 
-    A scan that fails leaves no files: those of an older content would be taken for it.
+    A scan that fails leaves the files that other settings had given for the same contents, but none of an older content, which would be
+    taken for it; see `fail`.
     """
     began = time.monotonic()
     scan, out = task.scan, task.out
@@ -116,8 +117,9 @@ def process_scan(task: Task, enhancer: Enhancer) -> Outcome:
     stamp, digest = input_stamp(scan.path), ""
     try:
         digest = input_hash(scan.path)
-        if previous is not None and (previous.input, previous.parameters) == (digest, task.parameters) and previous.complete(out):
-            touched = ScanState(**{**vars(previous), "stamp": stamp, "source": scan.source})
+        finished = None if previous is None else previous.finished(out)
+        if finished is not None and (finished.input, finished.parameters) == (digest, task.parameters):
+            touched = ScanState(**{**vars(finished), "stamp": stamp, "source": scan.source})
             touched.save(out)
             return Outcome(touched, again=False)
         # Never with parents: this run's folder has gone when another run has taken over.
@@ -149,7 +151,11 @@ def process_scan(task: Task, enhancer: Enhancer) -> Outcome:
 
 
 def fail(task: Task, reason: str, digest: str = "", trace: str = "", began: float | None = None) -> ScanState:
-    """Write down that a scan failed, and take away what an older content of it had given."""
+    """Write down that a scan failed, and take away what an older content of it had given.
+
+    What other settings had given for the same contents stays, whole and out of the table, and so does everything where the contents cannot
+    be read now: a network that is down changes no scan.
+    """
     scan, out = task.scan, task.out
     seconds = 0.0 if began is None else round(time.monotonic() - began, 2)
     state = ScanState(scan.name, scan.source, "failed", digest, [], task.parameters, reason=reason, seconds=seconds)
@@ -158,16 +164,28 @@ def fail(task: Task, reason: str, digest: str = "", trace: str = "", began: floa
         return state
     try:
         previous = read_state(state_path(out, scan.name))
-        withdraw({} if previous is None else previous.outputs, out)
-        (out / HIDDEN / "thumbnails" / f"{scan.name}.jpg").unlink(missing_ok=True)
+        finished = None if previous is None else previous.finished(out)
+        digest = digest or _digest(scan)
+        if finished is not None and digest in ("", finished.input):
+            told = f"{reason}; what an earlier run had made of it is kept"
+            state = replace(state, reason=told, input=digest, outputs=finished.outputs, kept=vars(finished))
+        else:
+            withdraw({} if previous is None else previous.outputs, out)
+            (out / HIDDEN / "thumbnails" / f"{scan.name}.jpg").unlink(missing_ok=True)
         if trace:
-            (out / HIDDEN / "errors").mkdir(exist_ok=True)
-            (out / HIDDEN / "errors" / f"{scan.name}.txt").write_text(trace, encoding="utf-8")
+            write_text(out / HIDDEN / "errors" / f"{scan.name}.txt", trace)
         state.save(out)
     except OSError:
         # A full disk: the client still hears of it, and a scan without a state is done again.
         return state
     return state
+
+
+def _digest(scan: BidsScan) -> str:
+    try:
+        return input_hash(scan.path)
+    except InputError:
+        return ""
 
 
 def _alive(task: Task) -> bool:

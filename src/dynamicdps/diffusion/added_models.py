@@ -4,9 +4,11 @@ import re
 import shutil
 from pathlib import Path
 
-from dynamicdps.diffusion.model_file import ModelFile, check_size, file_hash, read_model, write_json
+from dynamicdps.atomic_file import atomic_write
+from dynamicdps.diffusion.model_file import ModelFile, check_size, file_hash, read_model
 from dynamicdps.diffusion.model_names import KINDS, bundled_folder, user_folder
 from dynamicdps.errors import InputError
+from dynamicdps.json_file import write_json
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -55,14 +57,10 @@ def add_model(model: ModelFile) -> Path:
     try:
         if place.is_file() and file_hash(place) != model.card["sha256"]:
             raise InputError(f"there is another model {model.name!r} in {folder}; expected a new name; rename the file or remove that one")
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / f".partial-{place.name}"
-        partial.unlink(missing_ok=True)
-        shutil.copyfile(model.path, partial)
-        if file_hash(partial) != model.card["sha256"]:
-            partial.unlink()
-            raise InputError(f"{model.path} changed while it was copied; expected a file at rest; add it again")
-        partial.replace(place)
+        with atomic_write(place) as partial:
+            shutil.copyfile(model.path, partial)
+            if file_hash(partial) != model.card["sha256"]:
+                raise InputError(f"{model.path} changed while it was copied; expected a file at rest; add it again")
         # The card last: without it there is no model.
         write_json(place.with_suffix(".json"), model.card)
     except OSError as error:

@@ -1,7 +1,6 @@
 """Models are data: safetensors weights with a JSON model card beside them. Nothing is ever unpickled."""
 
 import hashlib
-import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,12 +12,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from dynamicdps.atomic_file import atomic_write
 from dynamicdps.diffusion.denoiser import NetworkDenoiser
 from dynamicdps.diffusion.held_models import held
 from dynamicdps.diffusion.model_names import known_models
 from dynamicdps.diffusion.network import NetworkConfig, SliceUNet
 from dynamicdps.errors import InputError
-from dynamicdps.json_file import read_json
+from dynamicdps.json_file import read_json, write_json
 
 MAX_BYTES = 2 * 1024**3
 
@@ -152,25 +152,14 @@ def real_numbers(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def write_model(path: Path, weights: dict[str, Tensor], card: dict[str, Any]) -> ModelFile:
     """Write weights (as float16: half the size, under 0.001 of the error) and the card with their hash."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     halves = {name: value.detach().cpu().half().contiguous() for name, value in weights.items()}
-    partial = path.with_name(f".partial-{path.name}")
-    save_file(halves, partial)
-    # safetensors makes files that only their owner can read.
-    partial.chmod(0o644)
-    card = card | {"sha256": file_hash(partial), "parameters": sum(v.numel() for v in halves.values())}
-    partial.replace(path)
+    with atomic_write(path) as partial:
+        save_file(halves, partial)
+        # safetensors makes files that only their owner can read.
+        partial.chmod(0o644)
+        card = card | {"sha256": file_hash(partial), "parameters": sum(v.numel() for v in halves.values())}
     write_json(path.with_suffix(".json"), card)
     return ModelFile(halves, card, path)
-
-
-def write_json(path: Path, values: Any) -> None:
-    """Write JSON beside its place and move it there, so that it is never half-written."""
-    partial = path.with_name(f".partial-{path.name}")
-    # A link that lies there would be followed.
-    partial.unlink(missing_ok=True)
-    partial.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-    partial.replace(path)
 
 
 def file_hash(path: Path) -> str:
@@ -184,15 +173,35 @@ def load_denoiser(name: str | Path = "brain-t1w", device: str = "cpu", precision
     """The prior by its bundled name or file, ready to denoise.
 
     Raises:
-        InputError: as `read_model`.
+        InputError: as `read_model`; or the card's intensities or denoising errors are damaged.
     """
     model = read_model(name, "prior")
     network = model.network()
     try:
         data_mean, data_std = float(model.card["data_mean"]), float(model.card["data_std"])
-        errors = {float(level): float(error) for level, error in model.card.get("denoising_rmse", {}).items()}
         if not (math.isfinite(data_mean) and 0 < data_std < math.inf):
             raise ValueError(f"data_mean {data_mean}, data_std {data_std}")
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InputError(f"the model card of {model.path} is not a prior's; expected that of its training; copy both again") from error
-    return NetworkDenoiser(network, data_mean, data_std, precision, errors).to(device).eval()
+    return NetworkDenoiser(network, data_mean, data_std, precision, _denoising_errors(model)).to(device).eval()
+
+
+def _denoising_errors(model: ModelFile) -> dict[float, float]:
+    """The card's error at each noise level; none where it has no table.
+
+    Raises:
+        InputError: a level or an error is no positive finite number, or a level is there twice.
+    """
+    table = model.card.get("denoising_rmse", {})
+    try:
+        errors = {float(level): float(error) for level, error in table.items()}
+        if len(errors) < len(table) or any(isinstance(error, bool | str) for error in table.values()):
+            raise ValueError("a level twice, or an error that is no number")
+        if not all(0 < number < math.inf for pair in errors.items() for number in pair):
+            raise ValueError("a number that is not positive")
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise InputError(
+            f"denoising_rmse in the model card {model.path.with_suffix('.json')} is {repr(table)[:100]}; expected a positive error at each "
+            "positive noise level; copy both again"
+        ) from error
+    return errors

@@ -3,8 +3,9 @@
 import csv
 import hashlib
 import json
+import math
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -17,10 +18,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from dynamicdps.atomic_file import atomic_write
+from dynamicdps.diffusion.model_file import real_numbers
 from dynamicdps.diffusion.processes import Processes
 from dynamicdps.errors import InputError
+from dynamicdps.json_file import read_json, write_json
 
 Batch = tuple[Tensor, ...]
+# What a resumed training may change: its planned end, and what its steps do not depend on.
+FREE_SETTINGS = ("steps", "max_minutes", "cooldown", "checkpoint_every", "accumulate")
+# What AdamW remembers of a parameter.
+SLOTS = ("step", "exp_avg", "exp_avg_sq")
 
 
 class Objective(Protocol):
@@ -138,9 +146,8 @@ class TrainingState:
         tensors |= {f"average.{name}": value for name, value in self.average.items()}
         for index, slots in self.optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser.{index}.{name}": value for name, value in slots.items()}
-        partial = path.with_name(f".partial-{path.name}")
-        save_file({name: value.detach().contiguous() for name, value in tensors.items()}, partial, {"step": str(self.step)})
-        partial.replace(path)
+        with atomic_write(path) as partial:
+            save_file({name: value.detach().contiguous() for name, value in tensors.items()}, partial, {"step": str(self.step)})
 
     def restore(self, path: Path) -> None:
         """Continue from a checkpoint.
@@ -150,26 +157,49 @@ class TrainingState:
         """
         try:
             with safe_open(path, framework="pt") as file:
-                self.step = int(file.metadata()["step"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
-        except (OSError, SafetensorError) as error:
-            raise InputError(f"{path} cannot be read; expected the checkpoint of a training; choose another folder") from error
+                step = (file.metadata() or {}).get("step", "")
+                if not step.isdecimal():
+                    raise ValueError(f"its step is {step[:40]!r}")
+                self.step = int(step)
+                tensors = real_numbers({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 (not a dictionary)
+        except (OSError, SafetensorError, TypeError, KeyError, ValueError) as error:
+            reason = " ".join(str(error).split())[:100]
+            raise InputError(f"{path} cannot be read ({reason}); expected the checkpoint of a training; choose another folder") from error
         try:
             self.network.load_state_dict({n.removeprefix("network."): v for n, v in tensors.items() if n.startswith("network.")})
         except RuntimeError as error:
             raise InputError(f"{path} is of another network; expected the one that is trained; choose another folder") from error
         device = next(self.network.parameters()).device
         self.average = {n.removeprefix("average."): v.to(device) for n, v in tensors.items() if n.startswith("average.")}
-        parameters = list(self.network.parameters())
+        try:
+            if _kinds(self.average) != _kinds(self.network.state_dict()):
+                raise ValueError("its average does not fit its network")
+            slots = self._slots(tensors)
+        except ValueError as error:
+            raise InputError(f"{path} is damaged ({error}); expected the checkpoint of a training; choose another folder") from error
+        state = self.optimiser.state_dict()
+        self.optimiser.load_state_dict(state | {"state": slots})
+
+    def _slots(self, tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
+        """The optimiser's moments of each parameter that a checkpoint holds some for.
+
+        Raises:
+            ValueError: they are not those of the network's parameters.
+        """
+        parameters = {str(index): parameter for index, parameter in enumerate(self.network.parameters())}
         slots: dict[int, dict[str, Tensor]] = {}
         for name, value in tensors.items():
             if name.startswith("optimiser."):
-                _, index, slot = name.split(".")
-                like = parameters[int(index)]
+                _, index, slot = name.split(".") if name.count(".") == 2 else ("", "", "")
+                like = parameters.get(index)
+                if like is None or slot not in SLOTS or value.shape != (() if slot == "step" else like.shape):
+                    raise ValueError(f"{name[:40]!r} fits no parameter")
                 # The fused AdamW walks through memory: moments must lie there in the order of their parameter (channels last).
                 slots.setdefault(int(index), {})[slot] = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
-        state = self.optimiser.state_dict()
-        self.optimiser.load_state_dict(state | {"state": slots})
+        for number, found in slots.items():
+            if len(found) < len(SLOTS):
+                raise ValueError(f"the optimiser holds only {', '.join(found)} of parameter {number}")
+        return slots
 
 
 def train(
@@ -196,13 +226,15 @@ def train(
         out: folder of ``checkpoint.safetensors``, ``training.json`` and ``log.csv``; several machines must see the same.
         config: how to train.
         clipped: parts of the network whose gradients are clipped each by their own norm; without them the whole.
-        resume: continue from the folder's checkpoint, whatever number of processes wrote it.
+        resume: continue from the folder's checkpoint, whatever number of processes wrote it; of the settings only `FREE_SETTINGS` may
+            differ from those in ``training.json``.
         processes: that train together; the first alone writes and calls `on_checkpoint`.
         on_step: called with the step and its loss.
         on_checkpoint: called at every checkpoint; its numbers are logged.
 
     Raises:
-        InputError: `resume` without a checkpoint, or a checkpoint there without `resume`.
+        InputError: `resume` without a checkpoint or with other settings, or a checkpoint there without `resume`; or the loss or a
+            gradient is not finite: in all processes alike, before the step is taken, so that the last checkpoint stays.
     """
     checkpoint = out / "checkpoint.safetensors"
     network.to(processes.device)
@@ -210,12 +242,14 @@ def train(
     if resume:
         if not checkpoint.exists():
             raise InputError(f"{out} has no checkpoint; expected the folder of an earlier training; leave --resume out to start one")
+        _check_settings(out / "training.json", config)
         state.restore(checkpoint)
     elif checkpoint.exists():
         raise InputError(f"{out} holds a training already; expected an empty folder; add --resume to continue it")
     if processes.first:
         out.mkdir(parents=True, exist_ok=True)
-        (out / "training.json").write_text(json.dumps(asdict(config), indent=2) + "\n", encoding="utf-8")
+        # In one move: the others may be reading the one before.
+        write_json(out / "training.json", asdict(config))
     processes.take_from_first([*network.state_dict().values(), *state.average.values()])
     started = time.monotonic()
     recent: list[float] = []
@@ -235,9 +269,15 @@ def train(
             # The clock of the first counts: all must stop at the same step.
             over = torch.full_like(value, float(processes.first and time.monotonic() - started >= 60 * config.max_minutes))
             processes.add_up([value, over, *(p.grad for p in network.parameters() if p.grad is not None)])
-            late = bool(over)
-            for each in clipped or (network,):
-                nn.utils.clip_grad_norm_(each.parameters(), 1.0)
+            norms = [nn.utils.clip_grad_norm_(each.parameters(), 1.0).to(value) for each in clipped or (network,)]
+            # Read together: each reading waits for the device. Sums over all processes, so that all leave here or none.
+            loss, late, *lengths = torch.stack([value, over, *norms]).tolist()
+            if not all(map(math.isfinite, (loss, *lengths))):
+                raise InputError(
+                    f"step {state.step + 1} has a loss of {loss:g} and a gradient of length {' and '.join(f'{x:g}' for x in lengths)}; "
+                    "expected finite numbers; check the scans, or start anew in another folder with a lower --learning-rate or "
+                    f"--no-bfloat16 ({out} keeps its last checkpoint and model)"
+                )
             state.optimiser.step()
             state.optimiser.zero_grad(set_to_none=True)
             state.step += 1
@@ -245,7 +285,7 @@ def train(
             with torch.no_grad():
                 for name, new in network.state_dict().items():
                     state.average[name].lerp_(new, 1 - decay)
-            recent.append(value.item())
+            recent.append(loss)
             if on_step is not None:
                 on_step(state.step, recent[-1])
             if state.step % config.checkpoint_every == 0 or state.step >= config.steps or late:
@@ -253,6 +293,39 @@ def train(
                     _checkpoint(state, out, recent, on_checkpoint)
                 recent = []
     return state
+
+
+def _check_settings(path: Path, config: TrainingConfig) -> None:
+    """See that a resumed training goes on as it began; a setting that the file lacks is free, and so are all without a file.
+
+    Args:
+        path: ``training.json``.
+        config: of the resumed training.
+
+    Raises:
+        InputError: the file is damaged, or a setting other than `FREE_SETTINGS` has changed.
+    """
+    try:
+        before = read_json(path) if path.exists() else {}
+        if not isinstance(before, dict):
+            raise ValueError("it is no object")
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:100]
+        raise InputError(f"{path} cannot be read ({reason}); expected the settings of a training; copy it again or remove it") from error
+    changes = [
+        f"{name} {json.dumps(before[name])[:40]}, now {json.dumps(value)}"
+        for name, value in asdict(config).items()
+        if name not in FREE_SETTINGS and name in before and before[name] != value
+    ]
+    if changes:
+        raise InputError(
+            f"the training in {path.parent} began with {'; '.join(changes)}; expected the same, since a resumed training is the "
+            f"uninterrupted one but for {', '.join(FREE_SETTINGS)}; give the old settings, or start anew in another folder"
+        )
+
+
+def _kinds(tensors: Mapping[str, Tensor]) -> dict[str, tuple[torch.Size, torch.dtype]]:
+    return {name: (value.shape, value.dtype) for name, value in tensors.items()}
 
 
 def _shares_of_steps(

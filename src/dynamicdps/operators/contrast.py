@@ -95,7 +95,7 @@ class PowerLaw:
 
     def select(self, index: Tensor) -> "PowerLaw":
         """The curves of some images, by their indices; itself where it is shared."""
-        return PowerLaw(self.gamma[index]) if isinstance(self.gamma, Tensor) and self.gamma.ndim else self
+        return PowerLaw(self.gamma[index.to(self.gamma.device)]) if isinstance(self.gamma, Tensor) and self.gamma.ndim else self
 
     @property
     def is_identity(self) -> bool:
@@ -164,7 +164,7 @@ class MonotoneCurve:
 
     def select(self, index: Tensor) -> "MonotoneCurve":
         """The curves of some images, by their indices; itself where it is shared."""
-        return self if self.values.ndim == 1 else MonotoneCurve(self.positions, self.values[index])
+        return self if self.values.ndim == 1 else MonotoneCurve(self.positions, self.values[index.to(self.values.device)])
 
     @property
     def is_identity(self) -> bool:

@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor
 
+from dynamicdps.atomic_file import atomic_write
 from dynamicdps.errors import InputError
+from dynamicdps.json_file import write_json
 from dynamicdps.operators.fit import contrast_from_image, low_field
 from dynamicdps.operators.low_field import LowField
 from dynamicdps.operators.noise import add_noise
@@ -185,9 +187,11 @@ def train_estimator(
             plain, chosen, enhance, lambda k: progress and progress(simulations + k, planned)
         )
     path = out / f"{KIND}.safetensors"
-    partial = out / f".partial-{path.name}"
-    save_file({name: value.contiguous() for name, value in network.state_dict().items()}, partial)
-    partial.chmod(0o644)
+    with atomic_write(path) as partial:
+        save_file({name: value.contiguous() for name, value in network.state_dict().items()}, partial)
+        # safetensors makes files that only their owner can read.
+        partial.chmod(0o644)
+        digest = hashlib.sha256(partial.read_bytes()).hexdigest()
     card: dict[str, Any] = {
         "kind": KIND,
         "members": members,
@@ -201,11 +205,9 @@ def train_estimator(
         "subjects": len(scans),
         "data": data_name,
         "seed": seed,
-        "sha256": hashlib.sha256(partial.read_bytes()).hexdigest(),
+        "sha256": digest,
     }
-    partial.replace(path)
-    partial.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-    partial.replace(path.with_suffix(".json"))
+    write_json(path.with_suffix(".json"), card)
     return path
 
 
@@ -242,9 +244,8 @@ def _simulate(
         rows.append((which, scan.statistics.values, scan.targets, scan.noise / scan.scanner.noise_std))
         if len(rows) % _KEEP_EVERY == 0 or len(rows) == count:
             whose, x, t, noise = columns()
-            partial = path.with_name(f".partial-{path.name}")
-            np.savez(partial, whose=whose, x=x, t=t, noise=noise, note=np.array(note))
-            partial.replace(path)
+            with atomic_write(path) as partial:
+                np.savez(partial, whose=whose, x=x, t=t, noise=noise, note=np.array(note))
         if progress is not None:
             progress(len(rows), planned)
     return columns()

@@ -28,6 +28,8 @@ SCALE_BOUNDS = (0.2, 5.0)
 IMAGE_MM = 1.0
 # Slices no further apart than this are those of the image: nothing is said about their profile.
 _THIN_MM = 1.25
+# In-plane voxels of the scans whose fits were compared with the truth (docs/operators.md).
+_MEASURED_MM = 2.0
 _SQUARE = 0.02
 _ENOUGH = 1_000_000
 _UNDETERMINED = 0.5  # of the range that the estimator covers
@@ -282,6 +284,11 @@ def _doubts(estimate: ParameterEstimate, fit: Sequence[str], spacing: tuple[floa
         low, high = min(read.ranges[name]), max(read.ranges[name])
         if not 0.8 * low <= value <= 1.2 * high:
             doubts.append(f"voxels of {value:.3g} mm lie outside the {low:g} to {high:g} mm that the fit was calibrated on")
+    if _side(spacing) > _MEASURED_MM:
+        doubts.append(
+            f"voxels of {_side(spacing):.3g} mm in the plane are coarser than the {_MEASURED_MM:g} mm up to which the fit was measured: "
+            "blur and contrast may lie outside their intervals; give what you know of the scanner"
+        )
     thin = spacing[2] <= _THIN_MM
     for name in (n for n in BOUNDS if n in fit and not (thin and n == "slice_thickness")):
         low, high = read.ranges[name]

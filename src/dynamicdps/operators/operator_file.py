@@ -1,6 +1,5 @@
 """Operators on disk: JSON with the type, its parameters and the grids they refer to."""
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynamicdps.errors import InputError
-from dynamicdps.json_file import read_json
+from dynamicdps.json_file import read_json, write_json
 from dynamicdps.operators.composition import Composition
 from dynamicdps.operators.operator import Operator
 from dynamicdps.operators.presets import PRESETS
@@ -74,9 +73,7 @@ class ScanOperator:
         return values
 
     def save(self, path: Path) -> None:
-        partial = path.with_name(f".partial-{path.name}")
-        partial.write_text(json.dumps(self.to_json(), indent=2) + "\n", encoding="utf-8")
-        partial.replace(path)
+        write_json(path, self.to_json())
 
 
 def read_operator(name: str | Path) -> ScanOperator:
@@ -108,8 +105,11 @@ def read_operator(name: str | Path) -> ScanOperator:
         if scale is not None and not (np.isfinite(float(scale)) and float(scale) > 0):
             raise ValueError(f"intensity_scale {scale}")
         return ScanOperator(operator, shape, affine, None if scale is None else float(scale))
-    except InputError:
-        raise
+    except InputError as error:
+        if str(path) in str(error):
+            raise
+        # A parameter out of its range does not know where it comes from.
+        raise InputError(f"{path}: {error}") from error
     except (OSError, ValueError, TypeError, OverflowError) as error:
         reason = " ".join(str(error).split())[:100]
         raise InputError(

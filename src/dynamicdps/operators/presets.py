@@ -14,9 +14,6 @@ from dynamicdps.operators.registry import operator_from_json
 
 Kind = TypeVar("Kind", bound=Operator)
 
-# What an entry may hold beside its operator's parameters: a remark, and what the operator file of a scan adds.
-_BESIDE = {"about", "image_shape", "image_affine", "intensity_scale", "intervals", "warnings"}
-
 
 def _bundled() -> dict[str, LowField]:
     values = json.loads((files("dynamicdps.operators") / "degradations.json").read_text(encoding="utf-8"))
@@ -71,14 +68,4 @@ def read_degradations(path: Path) -> dict[str, Operator]:
         if not name.strip() or set(name) & {"/", ","}:
             raise InputError(f"{path} names a degradation {name!r}; expected a name without slash and comma; change it")
         found[name] = operator_from_json(each, f"{name} in {path}")
-        unknown = sorted(_unknown(each))
-        if unknown:
-            raise InputError(f"{name} in {path} has {', '.join(unknown)}; expected only parameters of {found[name]}; correct it")
     return found
-
-
-def _unknown(values: Mapping[str, Any]) -> set[str]:
-    """Entries of an operator's JSON, and of the parts of a composition, that nothing reads."""
-    if values["type"] == "Composition":
-        return (set(values) - {"type", "operators"} - _BESIDE).union(*(_unknown(part) for part in values["operators"]))
-    return set(values) - set(operator_from_json(values).to_json()) - _BESIDE

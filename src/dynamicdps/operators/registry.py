@@ -1,6 +1,7 @@
 """Operators by the name of their type, as files have them."""
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import Any
 
 from dynamicdps.errors import InputError
@@ -18,6 +19,9 @@ from dynamicdps.operators.slice_motion import SliceMotion
 from dynamicdps.operators.slice_profile import SliceProfile
 from dynamicdps.operators.turned import Turned
 from dynamicdps.operators.weighting import Weighting
+
+# What files hold beside an operator's parameters: a remark, what ties it to a scan, and what a fit says of it.
+BESIDE = {"about", "image_shape", "image_affine", "intensity_scale", "intervals", "warnings", "known", "correlations"}
 
 _OPERATORS: dict[str, type[Operator]] = {
     kind.__name__: kind
@@ -62,7 +66,8 @@ def operator_from_json(values: Any, source: str = "the JSON") -> Operator:
     """An operator from what its `to_json` gives.
 
     Args:
-        values: an object with ``"type"`` and the parameters; other entries are left alone.
+        values: an object with ``"type"`` and the parameters; of other entries only those of `BESIDE`: a misspelt parameter would be
+            another scanner.
         source: where it comes from, for messages.
 
     Raises:
@@ -79,8 +84,10 @@ def operator_from_json(values: Any, source: str = "the JSON") -> Operator:
             parts = values["operators"]
             if not isinstance(parts, list):
                 raise TypeError("operators is not a list")
-            return Composition(tuple(operator_from_json(part, source) for part in parts))
-        return _OPERATORS[kind].from_json(values)
+            found: Operator = Composition(tuple(operator_from_json(part, source) for part in parts))
+        else:
+            found = _OPERATORS[kind].from_json(values)
+        known = sorted(set(found.to_json()) - {"type"})
     except InputError:
         raise
     except (KeyError, ValueError, TypeError, AttributeError, ArithmeticError, RuntimeError) as error:
@@ -88,3 +95,11 @@ def operator_from_json(values: Any, source: str = "the JSON") -> Operator:
         raise InputError(
             f"{source} cannot be read as an operator ({reason}); expected JSON as `simulate` writes it; see docs/operators.md"
         ) from error
+    unknown = sorted(set(values) - {"type", *known} - BESIDE)
+    if unknown:
+        near = get_close_matches(unknown[0], known, 1)
+        raise InputError(
+            f"{source} has {', '.join(map(repr, unknown))}; expected of {kind} only {', '.join(known)}; "
+            + (f"did you mean {near[0]!r}?" if near else "correct it")
+        )
+    return found

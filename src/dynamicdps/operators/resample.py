@@ -55,7 +55,9 @@ class AffineResample(LinearOperator):
 
     @property
     def couples_slices(self) -> bool:
-        # Slice k of the measurement is slice k of the image and nothing else.
+        # Single slices suffice where slice k of the measurement is slice k of the image and nothing else, and there is one.
+        if self.measured[2] > 1:
+            return True
         own = torch.tensor([0.0, 0.0, 1.0, 0.0]).to(self.matrix)
         return bool((self.matrix[..., 2, :] != own).any() or (self.matrix[..., :2, 2] != 0).any())
 

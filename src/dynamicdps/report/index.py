@@ -121,7 +121,7 @@ def _urgency(row: Mapping[str, Any]) -> tuple[bool, bool, float, str]:
 def _row(row: Mapping[str, Any], reports: Mapping[str, str], thumbnails: Path | None) -> IndexRow:
     name = str(row["scan"])
     picture = b""
-    if thumbnails is not None and (thumbnails / f"{name}.jpg").is_file():
+    if thumbnails is not None and row["status"] == "done" and (thumbnails / f"{name}.jpg").is_file():
         picture = (thumbnails / f"{name}.jpg").read_bytes()
     return IndexRow(
         name=name,

@@ -12,6 +12,7 @@ from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 
 from dynamicdps import __version__
+from dynamicdps.atomic_file import atomic_write
 from dynamicdps.report.contents import Report
 from dynamicdps.report.curves import residual_charts, run_charts
 from dynamicdps.report.numbers import metrics_table, volumes_chart, volumes_table
@@ -48,19 +49,14 @@ def write_report(folder: Path, report: Report) -> Path:
     Raises:
         ValueError: no stage has a volume.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     return write_html(folder / NAME, render(report))
 
 
 def write_html(path: Path, page: str) -> Path:
-    """Write a page beside its place and move it there, so that an interrupted run leaves the one before."""
-    partial = path.with_name(f".partial-{path.name}")
-    try:
+    """Write a page; see `atomic_write`."""
+    with atomic_write(path) as partial:
         # "replace": a file name that is no valid text must not stop the page.
         partial.write_text(page, encoding="utf-8", errors="replace")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
     return path
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dynamicdps.atomic_file import atomic_write
 from dynamicdps.errors import InputError
 from dynamicdps.evaluation import residual_map
 from dynamicdps.operators import ScanOperator
@@ -50,7 +51,7 @@ def start_rows(result: Result, scan: Volume, operator: ScanOperator) -> Rows:
     found = result.reconstruction
     noise_std = operator.operator.noise_std
     residual = to_slices(residual_map(result.initial, scan, operator, result.scale).data) * noise_std
-    if len(found.start_sigma) == 1:
+    if operator.operator.couples_slices:
         residual = residual.movedim(0, 1)[None]
     excess = excess_misfit(residual / operator.operator.counted(residual).sqrt().view(-1, *[1] * (residual.ndim - 1)), noise_std)
     columns: dict[str, Tensor] = {"excess_misfit": excess, "start_sigma": found.start_sigma, "misfit": found.misfit, "nfe": found.nfe}
@@ -59,16 +60,14 @@ def start_rows(result: Result, scan: Volume, operator: ScanOperator) -> Rows:
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, float | str]]) -> None:
-    """Write rows of the same keys, numbers or words, as a CSV file, beside its place and moved there; without rows remove it."""
+    """Write rows of the same keys, numbers or words, as a CSV file; without rows remove it."""
     if not rows:
         path.unlink(missing_ok=True)
         return
-    partial = path.with_name(f".partial-{path.name}")
-    with partial.open("w", newline="", encoding="utf-8") as file:
+    with atomic_write(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows({name: value if isinstance(value, str) else f"{value:.6g}" for name, value in row.items()} for row in rows)
-    partial.replace(path)
 
 
 def read_rows(path: Path) -> Rows:

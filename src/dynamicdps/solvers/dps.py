@@ -23,6 +23,10 @@ class DPSConfig(SamplerConfig):
     spacing: str = "cosine"
     step: float = 1.0
 
+    @property
+    def differentiates(self) -> bool:
+        return True
+
 
 def solve_dps(
     measurement: Tensor,

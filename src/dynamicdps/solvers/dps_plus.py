@@ -19,7 +19,8 @@ class DPSPlusConfig(DPSConfig):
 
     Attributes:
         evaluations: noisy copies.
-        jitter: standard deviation of their noise, image intensities (0.05 of a range of 2 in the original).
+        jitter: standard deviation of their normal noise, image intensities. The authors' program adds uniform noise from 0 to 0.05 to
+            images of range 2, which is narrower and has a mean that shifts the image; this noise has none.
     """
 
     evaluations: int = 5

@@ -23,8 +23,9 @@ KEPT = ("last", "best")
 LOOP_TOLERANCE = 5e-2
 # Of the last data step, where what is left stays; the first keeps the data step's own, for all samples start from it.
 LAST_TOLERANCE = 1e-2
-# Gauss-Newton directions of the first and the last data step.
+# Directions of the first and the last data step: of Gauss-Newton, and of methods that know a gradient only.
 OUTER_ITERATIONS = 2
+OUTER_ITERATIONS_OF_GRADIENTS = 4
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ class DynamicDPSConfig(SamplerConfig):
         estimate: ``"mean"`` of the samples; ``"sample"``: posterior samples as they are, drawn and not only most probable in the
             data step (of several the mean is still returned); ``"deterministic"``: no noise anywhere.
         gradient: ``"image"``: data steps on the denoised image (operator calls only); ``"network"``: gradient steps through the
-            denoiser, the paper's form.
+            denoiser, the paper's form; levels fall by DDIM steps with `eta` there, and `noise`, `blend`, `discrepancy` and
+            `data_iterations`, which are of the other form, are refused or have no part in it.
         data_method: of the data step: ``"gauss-newton"``, ``"l-bfgs"`` or ``"gradient"``.
         line_search: ``"wolfe"``, ``"armijo"`` or ``"constant"``.
         data_iterations: most steps along a direction in each data step; 0 is 1, and 2 for ``estimate="sample"``, where what one
@@ -85,10 +87,20 @@ class DynamicDPSConfig(SamplerConfig):
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(allowed)}")
+        if self.gradient == "network":
+            given = [name for name in ("blend", "discrepancy", "data_iterations") if getattr(self, name)]
+            if given:
+                raise ValueError(
+                    f"{given[0]} is {getattr(self, given[0])} with gradient 'network'; expected none: it is of gradient 'image'"
+                )
         if self.start_quantile is not None and not 0 <= self.start_quantile <= 1:
             raise ValueError(f"start_quantile is {self.start_quantile}; expected 0 to 1")
         if self.through_plane > 1:
             raise ValueError(f"through_plane is {self.through_plane}; expected 0 to 1")
+
+    @property
+    def differentiates(self) -> bool:
+        return self.gradient == "network"
 
 
 def solve_dynamicdps(
@@ -118,7 +130,7 @@ def solve_dynamicdps(
         config: see `DynamicDPSConfig`.
         progress: called with steps done and planned.
     """
-    start, share, warnings = choose_start(measurement, operator, initial, config)
+    start, share, beyond = choose_start(measurement, operator, initial, config)
     # A draw is exact with independent noise only.
     correlation = 0.0 if config.estimate == "sample" else config.through_plane
     # Where slices are measured one by one each is corrected by its own measurement.
@@ -142,7 +154,18 @@ def solve_dynamicdps(
         nonlocal last_calls
         mean = mean + per_image(share, mean) * (first.x - mean)
         spread = config.spread_scale * denoising_error(denoiser, last_level)
-        last = data_step(operator, measurement, mean, spread, iterations=OUTER_ITERATIONS, cg_tolerance=LAST_TOLERANCE, errors=errors)
+        last = data_step(
+            operator,
+            measurement,
+            mean,
+            spread,
+            method=config.data_method,
+            line_search=config.line_search,
+            iterations=outer_iterations(config),
+            cg_tolerance=LAST_TOLERANCE,
+            discrepancy=config.discrepancy,
+            errors=errors,
+        )
         last_calls = last.operator_calls
         return last.x
 
@@ -156,11 +179,10 @@ def solve_dynamicdps(
         generator=generator,
         progress=progress,
         start=start,
-        warnings=warnings,
         finish=finish if config.estimate == "mean" else None,
         correlation=correlation,
     )
-    return replace(found, operator_calls=found.operator_calls + first.operator_calls + last_calls)
+    return replace(found, operator_calls=found.operator_calls + first.operator_calls + last_calls, beyond=beyond)
 
 
 def initial_step(
@@ -180,26 +202,27 @@ def initial_step(
         errors=errors,
         method=config.data_method,
         line_search=config.line_search,
-        iterations=OUTER_ITERATIONS if config.data_method == "gauss-newton" else 4,
+        iterations=outer_iterations(config),
+        discrepancy=config.discrepancy,
     )
 
 
-def choose_start(measurement: Tensor, operator: Operator, initial: Tensor, config: DynamicDPSConfig) -> tuple[Tensor, Tensor, list[str]]:
-    """Start level of each image and share of the initial one, ``(batch,)``, and warnings where the calibration does not reach."""
+def outer_iterations(config: DynamicDPSConfig) -> int:
+    """Directions of the first and the last data step."""
+    return OUTER_ITERATIONS if config.data_method == "gauss-newton" else OUTER_ITERATIONS_OF_GRADIENTS
+
+
+def choose_start(measurement: Tensor, operator: Operator, initial: Tensor, config: DynamicDPSConfig) -> tuple[Tensor, Tensor, Tensor]:
+    """Start level of each image, share of the initial one, and whether it lies beyond the calibration, ``(batch,)`` each."""
     if config.start_sigma is not None:
         start = torch.full((len(initial),), config.start_sigma, device=initial.device)
-        return start, torch.zeros_like(start), []
+        return start, torch.zeros_like(start), torch.zeros_like(start, dtype=torch.bool)
     rule = config.start_rule or read_start_level()
     # Over what counts: a head's mask must not make a poor initial image look like a good one.
     residual = (measurement - operator(initial)) / per_image(operator.counted(measurement).sqrt(), measurement)
     start = rule(residual, operator.noise_std, config.start_quantile)
     share = rule.initial_share(residual, operator.noise_std) if config.start_quantile is None else torch.zeros_like(start)
-    outside = int(rule.outside(residual, operator.noise_std).sum())
-    warnings = [
-        f"{outside} of {len(initial)} images explain the measurement worse than any calibration image; their start level is the "
-        f"highest calibrated one, {float(start.max()):.3g}"
-    ]
-    return start, share, warnings if outside else []
+    return start, share, rule.outside(residual, operator.noise_std)
 
 
 def _sample_image(run: Run, y: Tensor, operator: Operator, x0: Tensor, config: DynamicDPSConfig, errors: ErrorCorrelation | None) -> Tensor:
@@ -255,7 +278,7 @@ def _sample_network(run: Run, y: Tensor, operator: Operator, x0: Tensor, config:
     x, out = run.x, x0
     best = torch.full((len(y),), torch.inf, dtype=torch.float64, device=y.device)
     first = torch.ones(len(y), dtype=torch.float64, device=y.device)
-    size = y[0].numel() ** 0.5
+    size = (y[0].numel() * operator.counted(y)).sqrt()
     for i, sigma in enumerate(run.levels):
         denoised, pullback = run.denoise_with_pullback(x, sigma)
         near = operator.linearise(denoised)

@@ -43,6 +43,10 @@ class PaperConfig(SamplerConfig):
     search_every: int = 5
     blend: bool = False
 
+    @property
+    def differentiates(self) -> bool:
+        return True
+
 
 def solve_dynamicdps_paper(
     measurement: Tensor,
@@ -61,14 +65,12 @@ def solve_dynamicdps_paper(
     Arguments as `dynamicdps.solvers.dynamicdps.solve_dynamicdps`.
     """
     table = cosine_levels().to(initial)
-    warnings: list[str] = []
+    beyond = torch.zeros(len(initial), dtype=torch.bool, device=initial.device)
     if config.start_sigma is None:
         rule = config.bank or read_bank()
         residual = (measurement - operator(initial)) / per_image(operator.counted(measurement).sqrt(), measurement)
         first = rule.steps(residual)
-        outside = int(rule.outside(residual, operator.noise_std).sum())
-        if outside:
-            warnings.append(f"{outside} of {len(initial)} images explain the measurement worse than pure noise in the memory bank")
+        beyond = rule.outside(residual, operator.noise_std)
     else:
         first = (torch.searchsorted(table, torch.tensor(config.start_sigma).to(table)) + 1).expand(len(initial))
 
@@ -92,11 +94,10 @@ def solve_dynamicdps_paper(
             scale = float(vp_factor(table[t - 1], down)) / 2
             y, part, here = measurement[running], operator.select(running), x[running]
             denoised, pullback = run.denoise_with_pullback(here, sigma, running)
-            if config.blend:
-                share = per_image((t / first[running]).to(here), here)
-                denoised = (1 - share) * denoised + share * initial[running]
+            share = (t / first[running]).to(here) * config.blend
+            denoised = _blended(denoised, initial[running], share)
             value, slope = composite_loss(part, y, denoised)
-            gradient = pullback(slope)
+            gradient = pullback(per_image(1 - share, slope) * slope)
             run.operator_calls += 2
             outcome = torch.full_like(running, int(Outcome.UNCHECKED))
             if t <= 5:
@@ -107,7 +108,17 @@ def solve_dynamicdps_paper(
                 if len(due):
                     one = part.select(due)
                     found, why = _search(
-                        run, here[due], scale * gradient[due], gradient[due], value[due], sigma[due], y[due], one, running[due]
+                        run,
+                        here[due],
+                        scale * gradient[due],
+                        gradient[due],
+                        value[due],
+                        sigma[due],
+                        y[due],
+                        one,
+                        running[due],
+                        initial[running[due]],
+                        share[due],
                     )
                     length[running[due]], outcome[due] = found, why
             better = value < best[running]
@@ -125,7 +136,7 @@ def solve_dynamicdps_paper(
 
     start = table[first - 1]
     shown = replace(config, steps=most)
-    return run_samples(
+    found = run_samples(
         sample,
         measurement,
         operator,
@@ -135,8 +146,8 @@ def solve_dynamicdps_paper(
         generator=generator,
         progress=progress,
         start=start,
-        warnings=warnings,
     )
+    return replace(found, beyond=beyond)
 
 
 def read_bank() -> BankRule:
@@ -145,6 +156,11 @@ def read_bank() -> BankRule:
     if not isinstance(rule, BankRule):
         raise TypeError("the bundled memory bank is of another rule")
     return rule
+
+
+def _blended(denoised: Tensor, initial: Tensor, share: Tensor) -> Tensor:
+    """The denoised image with a share of the initial one, ``(batch,)``; itself where the share is 0."""
+    return denoised + per_image(share, denoised) * (initial - denoised)
 
 
 def _search(
@@ -157,8 +173,13 @@ def _search(
     y: Tensor,
     operator: Operator,
     index: Tensor,
+    initial: Tensor,
+    share: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """The reference implementation's search, image by image: Armijo fails, shrink; curvature fails, grow; within its bounds."""
+    """The reference implementation's search, image by image: Armijo fails, shrink; curvature fails, grow; within its bounds.
+
+    The loss is of the denoised image with its share of the initial one, as its gradient is.
+    """
     length = torch.ones_like(value0)
     outcome = torch.full_like(index, int(Outcome.TRIAL_LIMIT))
     slope0 = -inner(gradient, direction)
@@ -169,8 +190,9 @@ def _search(
             break
         trial = x[chosen] - per_image(length[chosen], x) * direction[chosen]
         denoised, pullback = run.denoise_with_pullback(trial, sigma[chosen], index[chosen])
-        value, slope = composite_loss(operator.select(chosen), y[chosen], denoised)
-        along = -inner(pullback(slope), direction[chosen])
+        kept = share[chosen]
+        value, slope = composite_loss(operator.select(chosen), y[chosen], _blended(denoised, initial[chosen], kept))
+        along = -inner(pullback(per_image(1 - kept, slope) * slope), direction[chosen])
         run.operator_calls += 2
         short = value > value0[chosen] + C1 * length[chosen] * slope0[chosen]
         flat = along.abs() <= -C2 * slope0[chosen]

@@ -13,14 +13,20 @@ FIXED = 0.8
 # For each voxel of the image grid, bytes: a volume of thick slices is solved whole, single slices a batch at a time.
 OF_VOLUMES = 260.0
 OF_SLICES = 70.0
+# For each voxel and posterior sample that is kept for the intervals of volumes: the samples as they come, joined, and as volumes.
+OF_SAMPLES = 12.0
 # For each pixel of a slice in the network, bytes, with 64 channels at full resolution.
 OF_NETWORK = {"float32": 1500.0, "bfloat16": 1100.0}
+# The same with the graph that a gradient needs, in either precision.
+OF_GRAPH = 5200.0
 CHANNELS = 64
 # More slices at once are not faster.
 MOST_SLICES = 16
 
 
-def chunk_within(budget: float, shape: tuple[int, int, int], whole: bool, card: dict[str, Any], precision: str) -> int:
+def chunk_within(
+    budget: float, shape: tuple[int, int, int], whole: bool, card: dict[str, Any], precision: str, kept: int = 0, backward: bool = False
+) -> int:
     """Slices a denoiser pass so that the process stays within a budget.
 
     Args:
@@ -29,6 +35,8 @@ def chunk_within(budget: float, shape: tuple[int, int, int], whole: bool, card: 
         whole: the volume is solved at once, because its measured slices are thick.
         card: of the prior; its network's channels count.
         precision: ``"float32"`` or ``"bfloat16"``.
+        kept: posterior samples that are kept.
+        backward: the solver differentiates through the network, whose graph takes more than its passes.
 
     Returns:
         From 1 to 16.
@@ -38,8 +46,8 @@ def chunk_within(budget: float, shape: tuple[int, int, int], whole: bool, card: 
     """
     x, y, z = shape
     channels = card.get("network", {}).get("channels", [CHANNELS])[0]
-    a_slice = x * y * OF_NETWORK[precision] * max(channels, 16) / CHANNELS / GIGABYTE
-    held = FIXED + x * y * z * (OF_VOLUMES if whole else OF_SLICES) / GIGABYTE
+    a_slice = x * y * (OF_GRAPH if backward else OF_NETWORK[precision]) * max(channels, 16) / CHANNELS / GIGABYTE
+    held = FIXED + x * y * z * ((OF_VOLUMES if whole else OF_SLICES) + OF_SAMPLES * kept) / GIGABYTE
     if not held + a_slice <= budget:
         raise InputError(
             f"the memory is limited to {budget:g} GB; expected at least {held + a_slice:.1f} GB for an image of {x} x {y} x {z} voxels; "

@@ -33,6 +33,10 @@ class PiGDMConfig(SamplerConfig):
         if self.spread not in SPREADS:
             raise ValueError(f"spread is {self.spread!r}; expected one of {', '.join(SPREADS)}")
 
+    @property
+    def differentiates(self) -> bool:
+        return True
+
 
 def solve_pigdm(
     measurement: Tensor,
@@ -46,8 +50,9 @@ def solve_pigdm(
 ) -> Reconstruction:
     """``p(x0 | x_t)`` taken as a Gaussian around the denoised image with variance r^2, so that ``p(y | x_t)`` is known.
 
-    Algorithm 1 of the paper in noise-level form: ``x0 = D + sigma^2 (dD/dx)^T H^T (r^2 H H^T + sigma_y^2)^-1 (y - H D)``, then a DDIM
-    step. The paper's r^2 is ``sigma^2 / (1 + sigma^2)``, for data of unit variance.
+    The paper's guidance in noise-level form: the posterior mean is ``x0 = D + sigma^2 (dD/dx)^T H^T (r^2 H H^T + sigma_y^2)^-1 (y - H D)``,
+    from which a DDIM step follows; the authors' program also has adaptive weights, which scale the correction by the step's own
+    coefficient instead. The paper's r^2 is ``sigma^2 / (1 + sigma^2)``, for data of unit variance.
     Arguments as `dynamicdps.solvers.dynamicdps.solve_dynamicdps`.
 
     Raises:

@@ -1,7 +1,7 @@
 """What every solver returns."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
@@ -45,6 +45,7 @@ class Reconstruction:
         trace: the steps.
         warnings: what the user should know, one sentence each.
         stopped: why the solver ended.
+        beyond: images that explain the measurement worse than any of the start's calibration, ``(batch,)``; `None` without one.
     """
 
     image: Tensor
@@ -58,6 +59,22 @@ class Reconstruction:
     trace: list[TraceStep] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     stopped: str = "all steps done"
+    beyond: Tensor | None = None
+
+
+def with_doubts(found: Reconstruction) -> Reconstruction:
+    """The reconstruction with a sentence on images beyond the calibration, and on those that diverged, in front of its warnings."""
+    doubts = []
+    broken = ~torch.isfinite(found.image).flatten(1).all(1)
+    if bool(broken.any()):
+        doubts.append(f"{int(broken.sum())} of {len(broken)} images diverged: they have values that are not finite")
+    if found.beyond is not None and bool(found.beyond.any()):
+        highest = float(found.start_sigma[found.beyond].max())
+        doubts.append(
+            f"{int(found.beyond.sum())} of {len(found.beyond)} images explain the measurement worse than any calibration image; their "
+            f"start level is the highest calibrated one, {highest:.3g}"
+        )
+    return replace(found, warnings=[*doubts, *found.warnings], stopped="diverged" if bool(broken.any()) else found.stopped)
 
 
 @dataclass(frozen=True)
@@ -88,11 +105,32 @@ def denoise_images(denoiser: Denoiser, x: Tensor, sigma: Tensor, chunk: int = 8)
 
     The prior sees single slices, at most `chunk` at a time, so that memory does not grow with the volume.
     """
-    if x.ndim == 4:
-        slices, levels = x, sigma
-    else:
-        depth = x.shape[2]
-        slices, levels = x.movedim(1, 2).flatten(0, 1), sigma.repeat_interleave(depth)
-    parts = [denoiser(part, level) for part, level in zip(torch.split(slices, chunk), torch.split(levels, chunk), strict=True)]
-    out = torch.cat(parts)
-    return out if x.ndim == 4 else out.view(x.shape[0], x.shape[2], *out.shape[1:]).movedim(1, 2)
+    return from_single_slices(torch.cat([denoiser(part, level) for part, level in slice_chunks(x, sigma, chunk)]), x.shape)
+
+
+def image_pullback(denoiser: Denoiser, x: Tensor, sigma: Tensor, w: Tensor, chunk: int) -> Tensor:
+    """The product of `w`, image shape, with the transpose of the denoiser's Jacobian at `x`: a graph of `chunk` slices at a time."""
+    found = []
+    for (part, level), along in zip(slice_chunks(x, sigma, chunk), torch.split(single_slices(w), chunk), strict=True):
+        with torch.enable_grad():
+            variable = part.detach().clone().requires_grad_()
+            denoised = denoiser(variable, level)
+        found.append(torch.autograd.grad(denoised, variable, along.to(denoised))[0])
+    return from_single_slices(torch.cat(found), x.shape)
+
+
+def single_slices(x: Tensor) -> Tensor:
+    """Images or volumes as ``(slices, 1, height, width)``."""
+    return x if x.ndim == 4 else x.movedim(1, 2).flatten(0, 1)
+
+
+def from_single_slices(slices: Tensor, shape: Sequence[int]) -> Tensor:
+    """The inverse of `single_slices`, for images of a shape."""
+    return slices if len(shape) == 4 else slices.view(shape[0], shape[2], *slices.shape[1:]).movedim(1, 2)
+
+
+def slice_chunks(x: Tensor, sigma: Tensor, chunk: int) -> list[tuple[Tensor, Tensor]]:
+    """Slices of images or volumes with their levels, at most `chunk` together."""
+    slices = single_slices(x)
+    levels = sigma.repeat_interleave(len(slices) // len(x))
+    return list(zip(torch.split(slices, chunk), torch.split(levels, chunk), strict=True))

@@ -11,7 +11,15 @@ from dynamicdps.diffusion.levels import cosine_levels
 from dynamicdps.diffusion.sampling import image_generators, noise_like
 from dynamicdps.operators import Operator
 from dynamicdps.solvers.data_fidelity import data_misfit, per_image
-from dynamicdps.solvers.reconstruction import Progress, Reconstruction, TraceStep, check_positive, denoise_images
+from dynamicdps.solvers.reconstruction import (
+    Progress,
+    Reconstruction,
+    TraceStep,
+    check_positive,
+    denoise_images,
+    image_pullback,
+    single_slices,
+)
 from dynamicdps.solvers.shared_noise import share_noise
 
 SPACINGS = ("karras", "log", "cosine")
@@ -53,6 +61,11 @@ class SamplerConfig:
             raise ValueError(f"the spacing is {self.spacing!r}; expected one of {', '.join(SPACINGS)}")
         if not 0 <= self.eta <= 1:
             raise ValueError(f"eta is {self.eta}; expected 0 to 1")
+
+    @property
+    def differentiates(self) -> bool:
+        """Whether the solver differentiates through the network."""
+        return False
 
     def levels(self, start: Tensor) -> Tensor:
         """Noise levels from each image's start down, ``(steps, batch)``."""
@@ -106,8 +119,20 @@ class Run:
         return out
 
     def denoise_with_pullback(self, x: Tensor, sigma: Tensor, index: Tensor | None = None) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        """``D(x, sigma)`` and the product of a vector with its Jacobian's transpose, usable once; both passes are counted."""
+        """``D(x, sigma)`` and the product of a vector with its Jacobian's transpose, usable once; both passes are counted.
+
+        A graph takes hundreds of times the memory of an image: of more slices than `chunk` it is made anew, a chunk at a time, when the
+        product is asked for. That repeats the pass, which is not counted again.
+        """
         chosen = slice(None) if index is None else index
+        if len(single_slices(x)) > self.chunk:
+            whole = self.denoise(x, sigma, index)
+
+            def pullback_of_chunks(w: Tensor) -> Tensor:
+                self.nbackward[chosen] += 1
+                return image_pullback(self.denoiser, x, sigma, w, self.chunk)
+
+            return whole, pullback_of_chunks
         with torch.enable_grad():
             variable = x.detach().clone().requires_grad_()
             denoised = denoise_images(self.denoiser, variable, sigma, self.chunk)
@@ -210,7 +235,7 @@ def run_samples(
     mean, square = torch.zeros_like(initial), torch.zeros_like(initial)
     nfe, nbackward = (torch.zeros(batch, dtype=torch.long, device=device) for _ in range(2))
     traces: list[list[TraceStep]] = []
-    kept: list[Tensor] = []
+    kept = initial.new_empty((batch, config.samples, *initial.shape[1:])) if config.keep_samples else None
     calls = 0
     for index in range(config.samples):
         generators = [torch.Generator().manual_seed(g.initial_seed() + index) for g in seeds]
@@ -222,8 +247,8 @@ def run_samples(
         x = centre + per_image(levels[0], centre) * share_noise(noise_like(centre, generators), correlation)
         run = Run(x, levels, generators, denoiser, config.chunk, tick, nfe, nbackward, correlation)
         found = sample(run)
-        if config.keep_samples:
-            kept.append(found)
+        if kept is not None:
+            kept[:, index] = found
         traces.append(run.trace)
         calls += run.operator_calls
         # Welford's update: the spread of nearly equal samples must not cancel.
@@ -238,7 +263,7 @@ def run_samples(
         nbackward=nbackward,
         start_sigma=start,
         uncertainty=(square / (config.samples - 1)).sqrt() if config.samples > 1 else None,
-        samples=torch.stack(kept, dim=1) if kept else None,
+        samples=kept,
         operator_calls=calls,
         trace=mean_trace(traces),
         warnings=list(warnings),

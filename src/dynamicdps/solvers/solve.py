@@ -27,7 +27,7 @@ from dynamicdps.solvers.dynamicdps_paper import PaperConfig, solve_dynamicdps_pa
 from dynamicdps.solvers.mcg import MCGConfig, solve_mcg
 from dynamicdps.solvers.pigdm import PiGDMConfig, solve_pigdm
 from dynamicdps.solvers.projection import ProjectionConfig, solve_projection
-from dynamicdps.solvers.reconstruction import PlainConfig, Progress, Reconstruction, TraceStep
+from dynamicdps.solvers.reconstruction import PlainConfig, Progress, Reconstruction, TraceStep, with_doubts
 from dynamicdps.solvers.red_diff import REDDiffConfig, solve_red_diff
 from dynamicdps.solvers.total_variation import TVConfig, solve_tv
 from dynamicdps.volumes import IntensityScale, Volume, from_slices, resample_to, to_slices
@@ -237,6 +237,21 @@ def solve_tensors(
         InputError: there is no solver of that name, or it cannot work with this operator.
         TypeError: the configuration is another solver's.
     """
+    return with_doubts(_solve_batch(name, measurement, operator, denoiser, initial, generator=generator, config=config, progress=progress))
+
+
+def _solve_batch(
+    name: str,
+    measurement: Tensor,
+    operator: Operator,
+    denoiser: Denoiser,
+    initial: Tensor,
+    *,
+    generator: torch.Generator,
+    config: Any,
+    progress: Progress | None,
+) -> Reconstruction:
+    """`solve_tensors` without the warnings that count images."""
     solver, kind = find_solver(name)
     if config is not None and not isinstance(config, kind):
         raise TypeError(f"the configuration is a {type(config).__name__}; expected a {kind.__name__} for {name}")
@@ -295,7 +310,7 @@ def solve(
             if progress is not None:
                 progress(first * planned + count * done, len(x) * planned)
 
-        part = solve_tensors(
+        part = _solve_batch(
             name,
             y[chosen],
             forward.select(torch.arange(len(x))[chosen]),
@@ -306,7 +321,7 @@ def solve(
             progress=tick,
         )
         parts.append(part)
-    whole = _join(parts)
+    whole = with_doubts(_join(parts))
     seconds = time.monotonic() - began
     residual = (y - forward(whole.image)) / forward.noise_std
     grid = Volume(from_slices(_as_slices(whole.image)) * scale.scale, affine, scan.native)
@@ -347,6 +362,7 @@ def _join(parts: list[Reconstruction]) -> Reconstruction:
         nbackward=joined("nbackward"),
         start_sigma=joined("start_sigma"),
         uncertainty=None if parts[0].uncertainty is None else joined("uncertainty"),
+        beyond=None if parts[0].beyond is None else joined("beyond"),
         samples=None if parts[0].samples is None else joined("samples"),
         operator_calls=max(part.operator_calls for part in parts),
         trace=trace,

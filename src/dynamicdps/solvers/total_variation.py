@@ -52,12 +52,14 @@ def solve_tv(
     from scipy.optimize import minimize
 
     del denoiser, generator
-    problem = operator.linear_problem(measurement, initial.shape)
+    # Scipy works on the CPU, in float64.
+    y_cpu = measurement.cpu()
+    problem = operator.linear_problem(y_cpu, initial.shape)
     start = problem.model.pseudo_inverse(problem.measurement).double()
     found, most = [], 0
     for index in range(len(initial)):
         chosen = torch.tensor([index])
-        part = operator.select(chosen).linear_problem(measurement[index : index + 1].double(), initial[index : index + 1].shape)
+        part = operator.select(chosen).linear_problem(y_cpu[index : index + 1].double(), initial[index : index + 1].shape)
         shape = initial[index : index + 1].shape
 
         def objective(

@@ -14,11 +14,14 @@ from dynamicdps.volumes.morphology import Mask, depth, soft_edge
 from dynamicdps.volumes.volume import Volume, load
 
 METHODS = ("auto", "deepbet", "classical", "none")
-BLACK_SHARE = 0.1
+BLACK, BLACK_SHARE = 0.02, 0.1
 FAT, BONE = 1.2, 0.85  # of the median of the brain's middle, and of the brightest ring outside
 WHOLE_HEAD_MM = 120.0
 BRAIN_ML = (600.0, 2200.0)
-LOOK = "the mask was found by intensity and shape alone; look at it, and give one of your own where it is wrong"
+LOOK = (
+    "the mask was found by intensity and shape alone; look at it, and give one of your own where it is wrong, or --mask none if the scan "
+    "has no skull"
+)
 
 
 @dataclass(frozen=True)
@@ -80,12 +83,13 @@ def extract_brain(volume: Volume, method: str | Path = "auto") -> BrainMask:
 
 
 def is_skull_stripped(volume: Volume) -> bool:
-    """Whether a share of the image is exactly 0 and intensities only rise from the surface inwards, as in a T1-like brain.
+    """Whether a share of the image is black and intensities only rise from the surface inwards, as in a T1-like brain.
 
+    Black is what is below a fiftieth of the brightest tissue: a mask's zeros, and what blur, interpolation and a little noise make of them.
     Fat under the skin is brighter than the brain and bone is darker than both: either tells a head whose background the scanner set
     to 0. Scans of another contrast may be taken for a head; say ``"none"`` for them.
     """
-    if (volume.data <= 0).mean() < BLACK_SHARE:
+    if (volume.data <= BLACK * np.percentile(volume.data, 98)).mean() < BLACK_SHARE:
         return False
     coarse = Coarse.of(volume)
     below = depth(head_outline(coarse), coarse.spacing)

@@ -17,6 +17,8 @@ from dynamicdps.volumes.volume import Volume
 # Voxels around the brain that stay: what blurs into it from there is part of its measurement.
 MARGIN = 6
 EDGE_MM = 4.0
+# Exact zeros outside the brain beyond which they are a mask's, not a coincidence of rounding.
+MASKED_SHARE = 0.05
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,16 @@ class BrainScan:
     mask: BrainMask
     brain: Volume
     weights: NDArray[np.float32] | None
+
+    @property
+    def measured(self) -> NDArray[np.float32] | None:
+        """1 where a voxel of `brain` was measured and 0 where a mask put an exact 0, which has no noise; `None` where all were measured."""
+        if self.weights is not None:
+            return self.weights
+        kept = (self.brain.data != 0) | self.mask.inside
+        # Slices beyond the brain have nothing to be left out of.
+        kept |= ~kept.any(axis=(0, 1))
+        return kept.astype(np.float32) if kept.mean() < 1 - MASKED_SHARE else None
 
     def inside_on(self, image: Volume) -> NDArray[np.float32]:
         """The brain with its soft edge on the grid of an image, 0 to 1."""

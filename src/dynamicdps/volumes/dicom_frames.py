@@ -94,8 +94,9 @@ def read_series(folder: Path) -> list[Series]:
         InputError: it holds no DICOM file, or pydicom is missing.
     """
     found: dict[str, Series] = {}
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
     with quiet_pydicom() as pydicom:
-        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        for path in files:
             try:
                 _refuse_deflated(pydicom, path, folder)
                 header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=HEADER)
@@ -113,7 +114,10 @@ def read_series(folder: Path) -> list[Series]:
                 ) from None
     found = {uid: series for uid, series in found.items() if series.frames}
     if not found:
-        raise InputError(f"{folder} holds no DICOM image; expected the files of one series; check the folder")
+        raise InputError(
+            f"{folder} holds no DICOM image, looked for among all {len(files)} files in it and in folders below; expected those of one "
+            "series; check the folder, or name an image file such as scan.nii.gz"
+        )
     return sorted(found.values(), key=lambda s: (s.number is None, s.number or 0, s.uid))
 
 

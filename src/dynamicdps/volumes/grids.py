@@ -110,6 +110,20 @@ def target_grid(name: str | Path, volume: Volume) -> Grid:
         return prior_grid(volume)
     if str(name) == "native":
         return native_grid(volume)
+    return _grid_of_file(name)
+
+
+def check_grid(name: str | Path) -> None:
+    """Refuse the name of a grid that no scan can have, before there is a scan.
+
+    Raises:
+        InputError: as `target_grid`.
+    """
+    if str(name) not in ("prior", "native"):
+        _grid_of_file(name)
+
+
+def _grid_of_file(name: str | Path) -> Grid:
     if not Path(name).exists():
         raise InputError(f"there is no grid {str(name)!r}; expected prior, native or an image file; change it")
     return like(name)

@@ -1,6 +1,7 @@
 """Raw k-space from an ISMRMRD file (Inati et al. 2017): Cartesian lines of separate slices, with their place in space."""
 
 import math
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,18 @@ from numpy.typing import NDArray
 
 from dynamicdps.errors import InputError
 from dynamicdps.volumes.acquisition import Acquisition, plausible
-from dynamicdps.volumes.kspace_file import RawScan
-from dynamicdps.volumes.promise import check_voxels
-from dynamicdps.volumes.volume import check_intensities, to_ras
+from dynamicdps.volumes.hdf5_file import import_h5py, read_stored
+from dynamicdps.volumes.kspace_file import RawScan, check_samples
+from dynamicdps.volumes.promise import check_bytes, check_voxels
+from dynamicdps.volumes.volume import to_ras
 
 # Headers say a few pages about a scan.
 _MOST_HEADER_BYTES = 2**24
 _MOST_LINES = 2**20
+# A line's head takes 340 bytes.
+_MOST_HEAD_BYTES = 1024
+# Lines are read so many at a time.
+_BLOCK_BYTES = 2**24
 # Counters of which a scan has one value: of several, each is a scan of its own.
 _SINGLE = ("contrast", "phase", "repetition", "set", "kspace_encode_step_2")
 # Lines that are not of the image.
@@ -48,28 +54,31 @@ def read_ismrmrd(path: Path, group: Any) -> RawScan:
         InputError: ismrmrd is missing, the file is damaged, or holds something else than 2-D Cartesian lines of one image a slice.
     """
     header, constants = _header(path, group)
-    rows = group["data"]
-    if rows.size > _MOST_LINES:
-        raise InputError(f"{path} promises {rows.size} lines; expected at most {_MOST_LINES}; check the file")
-    lines = rows[:]
-    flags = lines["head"]["flags"]
+    stored = _stored_lines(path, group["data"])
     beside = sum(1 << (getattr(constants, f"ACQ_IS_{name}") - 1) for name in _BESIDE)
-    lines = lines[(flags & np.uint64(beside)) == 0]
-    if not len(lines):
+    (numbers,) = np.nonzero((stored["head"]["flags"] & np.uint64(beside)) == 0)
+    if not len(numbers):
         raise InputError(f"{path} holds no lines of an image; expected Cartesian lines; check the export")
-    head = lines["head"]
+    head = stored["head"][numbers]
     _check(path, header, head, constants)
+    _check_lengths(path, stored["data"]["length"][numbers], head)
     encoded = header.encoding[0].encodedSpace
     nx, ny = int(encoded.matrixSize.x), int(encoded.matrixSize.y)
     slices, order = _slices(path, head)
-    kspace, sampled = _place(path, lines, header, (nx, ny), slices, order)
+    # As many lines as fit in a block, by the longest, with all that is beside.
+    longest = 4 * int((stored["data"]["length"].astype(np.int64) + stored["traj"]["length"]).max())
+    lines = _lines(group["data"], numbers, max(1, _BLOCK_BYTES // max(1, longest)))
+    # What overflows becomes infinite, which is refused below.
+    with np.errstate(all="ignore"):
+        kspace, sampled = _place(path, lines, head, header, (nx, ny), slices, order)
     field = np.array([encoded.fieldOfView_mm.x, encoded.fieldOfView_mm.y], dtype=float)
     wanted = float(header.encoding[0].reconSpace.fieldOfView_mm.x)
     if not (np.isfinite(field).all() and (field > 0).all() and 0 < wanted <= 1.001 * field[0]):
         raise InputError(f"{path} has fields of view of {field.tolist()} and {wanted} mm; expected positive ones; mend its header")
     kept = max(1, round(nx * wanted / field[0]))
-    kspace = _without_oversampling(kspace, sampled, kept)
-    check_intensities(np.abs(kspace), str(path))
+    with np.errstate(all="ignore"):
+        kspace = _without_oversampling(kspace, sampled, kept)
+    check_samples(kspace, str(path))
     size = field / (nx, ny)
     affine = _affine(path, head, slices, order, size, (kept, ny), float(encoded.fieldOfView_mm.z))
     turned = to_ras(np.zeros((kept, ny, len(order)), np.float32), affine, str(path))
@@ -82,16 +91,55 @@ def _header(path: Path, group: Any) -> tuple[Any, Any]:
     except ImportError as error:
         raise InputError("ISMRMRD files need ismrmrd; expected it to be installed; run: pip install 'dynamicdps[ismrmrd]'") from error
     try:
-        text = group["xml"][0]
-        text = text.encode() if isinstance(text, str) else bytes(text)
-        # Entities could expand without bounds.
-        if len(text) > _MOST_HEADER_BYTES or b"<!DOCTYPE" in text or b"<!ENTITY" in text:
+        rows = group["xml"]
+        about = import_h5py().check_string_dtype(rows.dtype)
+        size = about.length or int(read_stored(rows, path)["length"][0])
+        text = bytes(rows[0]) if size <= _MOST_HEADER_BYTES else b""
+        # Entities could expand without bounds; of two bytes a letter they would not be seen.
+        if not text or b"\0" in text or b"<!DOCTYPE" in text or b"<!ENTITY" in text:
             raise InputError(f"{path} has no plain header; expected an ISMRMRD header of a few pages; export it again")
         return ismrmrd.xsd.CreateFromDocument(text), ismrmrd
     except InputError:
         raise
     except Exception as error:  # the parser raises errors of any type
         raise InputError(f"{path} has a header that cannot be read; expected ISMRMRD's XML; export it again") from error
+
+
+def _stored_lines(path: Path, rows: Any) -> NDArray[Any]:
+    """Heads of the lines and the lengths of the rest, which together are no longer than the file: each value lies in it once, unpacked."""
+    h5py, kind = import_h5py(), rows.dtype
+    known = kind.names is not None and sorted(kind.names) == ["data", "head", "traj"] and not kind["head"].hasobject
+    # Types that numpy does not have, such as numbers of a hundred bytes, would be taken for others.
+    if (
+        not known
+        or any(h5py.check_vlen_dtype(kind[name]) != np.dtype(np.float32) for name in ("traj", "data"))
+        or rows.id.get_type() != h5py.h5t.py_create(kind, logical=True)
+    ):
+        raise InputError(f"{path} has lines of another type; expected 'head', 'traj' and 'data' of float32 numbers; export it again")
+    if rows.size > _MOST_LINES or kind.itemsize > _MOST_HEAD_BYTES:
+        raise InputError(
+            f"{path} promises {rows.size} lines with heads of {kind.itemsize} bytes; expected at most {_MOST_LINES} and "
+            f"{_MOST_HEAD_BYTES}; check the file"
+        )
+    stored = read_stored(rows, path)
+    promised = sum(int(stored[name]["length"].sum(dtype=np.uint64)) for name in ("traj", "data"))
+    check_bytes(4 * promised, path, str(path), packed=False)
+    return stored
+
+
+def _check_lengths(path: Path, lengths: NDArray[np.uint32], head: NDArray[Any]) -> None:
+    expected = 2 * int(head["active_channels"][0]) * int(head["number_of_samples"][0])
+    if (lengths != expected).any():
+        raise InputError(f"{path} has a line of {lengths[lengths != expected][0]} numbers; expected {expected}; copy the file again")
+
+
+def _lines(rows: Any, numbers: NDArray[np.intp], block: int) -> Iterator[NDArray[np.float32]]:
+    """The numbers of some lines, in their order; all fields of a block of lines are read at once."""
+    for first in range(0, len(rows), block):
+        here = numbers[slice(*np.searchsorted(numbers, (first, first + block)))]
+        if len(here):
+            values = rows[first : first + block]["data"]
+            yield from (np.asarray(values[number - first], dtype=np.float32) for number in here)
 
 
 def _check(path: Path, header: Any, head: NDArray[Any], constants: Any) -> None:
@@ -126,12 +174,19 @@ def _slices(path: Path, head: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[
 
 
 def _place(
-    path: Path, lines: NDArray[Any], header: Any, size: tuple[int, int], slices: NDArray[np.int64], order: NDArray[np.int64]
+    path: Path,
+    lines: Iterable[NDArray[np.float32]],
+    head: NDArray[Any],
+    header: Any,
+    size: tuple[int, int],
+    slices: NDArray[np.int64],
+    order: NDArray[np.int64],
 ) -> tuple[NDArray[np.complex64], NDArray[np.bool_]]:
     """K-space ``(coils, depth, ky, kx)`` with the averages' mean, and which columns were sampled."""
-    head, (nx, ny) = lines["head"], size
+    nx, ny = size
     coils, samples = int(head["active_channels"][0]), int(head["number_of_samples"][0])
     check_voxels((max(coils, 1), len(order), ny, nx), str(path))
+    check_bytes(coils * len(order) * ny * nx * np.dtype(np.complex64).itemsize, path, str(path), packed=True)
     limits = header.encoding[0].encodingLimits.kspace_encoding_step_1 if header.encoding[0].encodingLimits is not None else None
     middle = ny // 2 if limits is None else int(limits.center)
     rows = head["idx"]["kspace_encode_step_1"].astype(int) - middle + ny // 2
@@ -144,10 +199,7 @@ def _place(
     place_of = {counter: place for place, counter in enumerate(order.tolist())}
     sums = np.zeros((coils, len(order), ny, nx), np.complex64)
     counts = np.zeros((len(order), ny), np.float32)
-    for line, row, counter in zip(lines["data"], rows, slices.tolist(), strict=True):
-        values = np.asarray(line, dtype=np.float32)
-        if values.size != 2 * coils * samples:
-            raise InputError(f"{path} has a line of {values.size} numbers; expected {2 * coils * samples}; copy the file again")
+    for values, row, counter in zip(lines, rows, slices.tolist(), strict=True):
         place = place_of[counter]
         sums[:, place, row, inside] += values.view(np.complex64).reshape(coils, samples)[:, used]
         counts[place, row] += 1

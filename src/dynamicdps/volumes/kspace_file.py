@@ -13,10 +13,13 @@ from numpy.typing import NDArray
 
 from dynamicdps.errors import InputError
 from dynamicdps.volumes.acquisition import Acquisition
+from dynamicdps.volumes.hdf5_file import check_dataset, import_h5py, read_array
 from dynamicdps.volumes.promise import MAX_EXPANSION, check_voxels
 from dynamicdps.volumes.volume import Volume, check_intensities, to_ras
 
 SUFFIXES = (".npz", ".h5", ".hdf5")
+# Far above any receiver's numbers, and squares of it can be added up.
+_LARGEST = 1e15
 # Voxels that differ by less count as square, as the fit of operators has it.
 _SQUARE = 0.01
 
@@ -130,7 +133,7 @@ def read_kspace(
         raise InputError(f"{array!r} in {path} holds values of type {kspace.dtype}; expected complex numbers; join both parts first")
     with np.errstate(all="ignore"):
         kspace = kspace.astype(np.complex64)
-        check_intensities(np.abs(kspace), f"{array!r} in {path}")
+    check_samples(kspace, f"{array!r} in {path}")
     kspace = kspace if kspace.ndim == 4 else kspace[None]
     shape = (kspace.shape[1], kspace.shape[2], kspace.shape[3])
     if affine is None:
@@ -146,11 +149,24 @@ def read_kspace(
     return RawScan(np.ascontiguousarray(kspace.transpose(0, 3, 2, 1), dtype=np.complex64), affine, acquisition)
 
 
+def check_samples(kspace: NDArray[np.complex64], name: str) -> None:
+    """Refuse what is no k-space.
+
+    Raises:
+        InputError: a value is not finite or larger than 1e15, or all are of one size.
+    """
+    with np.errstate(all="ignore"):
+        sizes = np.abs(kspace)
+    check_intensities(sizes, name)
+    if sizes.max() > _LARGEST:
+        raise InputError(f"{name} holds values of up to {sizes.max():g}; expected at most {_LARGEST:g}; divide them all by one number")
+
+
 def _read_ismrmrd(path: Path, name: str) -> RawScan | None:
     """The scan of an ISMRMRD dataset of that name; `None` where there is none."""
     if path.suffix not in SUFFIXES[1:] or not path.is_file():
         return None
-    h5py = _h5py()
+    h5py = import_h5py()
     try:
         with h5py.File(path) as file:
             group = file.get(name) if isinstance(file.get(name, getlink=True), h5py.HardLink) else None
@@ -159,7 +175,7 @@ def _read_ismrmrd(path: Path, name: str) -> RawScan | None:
             from dynamicdps.volumes.ismrmrd_file import read_ismrmrd
 
             for part in ("xml", "data"):
-                _check_dataset(h5py, group, part, path)
+                check_dataset(group, part, path)
             return read_ismrmrd(path, group)
     except InputError:
         raise
@@ -208,23 +224,26 @@ def _read_arrays(path: Path, wanted: tuple[str, ...]) -> Mapping[str, Any]:
     try:
         if path.suffix == ".npz":
             with zipfile.ZipFile(path) as packed:
-                for name in wanted:
-                    _check_npy(packed, name, path)
-            with np.load(path, allow_pickle=False) as file:
-                return {name: file[name] for name in wanted if name in file} | {"names": ", ".join(file.files)}
-        h5py = _h5py()
-        with h5py.File(path) as file:
-            return {name: _dataset(h5py, file, name, path) for name in wanted if name in file} | {"names": ", ".join(file)}
+                return _read_npz(packed, wanted, path)
+        with import_h5py().File(path) as file:
+            return {name: read_array(file, name, path) for name in wanted if name in file} | {"names": ", ".join(file)}
     except InputError:
         raise
     except Exception as error:  # damaged archives raise errors of any type
         raise InputError(f"{path} cannot be read ({type(error).__name__}); expected a whole file of plain arrays; copy it again") from error
 
 
-def _check_npy(packed: zipfile.ZipFile, name: str, path: Path) -> None:
+def _read_npz(packed: zipfile.ZipFile, wanted: tuple[str, ...], path: Path) -> Mapping[str, Any]:
+    """The same of an archive. Only members that end in ``.npy`` are arrays: numpy's own reader takes those of the plain name too."""
+    names = [name.removesuffix(".npy") for name in packed.namelist() if name.endswith(".npy")]
+    twice = [name for name in wanted if names.count(name) > 1]
+    if twice:
+        raise InputError(f"{path} holds {names.count(twice[0])} arrays {twice[0]!r}; expected one; write the file again")
+    return {name: _read_npy(packed, name, path) for name in wanted if name in names} | {"names": ", ".join(names)}
+
+
+def _read_npy(packed: zipfile.ZipFile, name: str, path: Path) -> NDArray[Any]:
     """Compare what an array's header promises with what the archive says of its size; deflate expands no more than that."""
-    if f"{name}.npy" not in packed.namelist():
-        return
     about = packed.getinfo(f"{name}.npy")
     with packed.open(about) as file:
         version = np.lib.format.read_magic(file)
@@ -235,29 +254,5 @@ def _check_npy(packed: zipfile.ZipFile, name: str, path: Path) -> None:
     needed = math.prod(shape) * dtype.itemsize
     if begin + needed > about.file_size or about.file_size > max(1, about.compress_size) * MAX_EXPANSION:
         raise InputError(f"{name!r} in {path} promises {needed} bytes; expected no more than the file holds; copy it again")
-
-
-def _dataset(h5py: Any, file: Any, name: str, path: Path) -> NDArray[Any]:
-    """An array of the file itself, whole: not of another file, and not one of fill values that the file does not hold."""
-    _check_dataset(h5py, file, name, path)
-    return np.asarray(file[name])
-
-
-def _check_dataset(h5py: Any, file: Any, name: str, path: Path) -> None:
-    dataset = file[name]
-    if not isinstance(file.get(name, getlink=True), h5py.HardLink) or not isinstance(dataset, h5py.Dataset):
-        raise InputError(f"{name!r} in {path} is no array of this file; expected one; copy it into the file")
-    if dataset.is_virtual or dataset.external:
-        raise InputError(f"{name!r} in {path} lies in another file; expected the array itself; copy it into the file")
-    check_voxels(dataset.shape or (), f"{name!r} in {path}")
-    needed = math.prod(dataset.shape or ()) * dataset.dtype.itemsize
-    if needed > dataset.id.get_storage_size() * MAX_EXPANSION:
-        raise InputError(f"{name!r} in {path} promises {needed} bytes; expected no more than the file holds; copy it again")
-
-
-def _h5py() -> Any:
-    try:
-        import h5py
-    except ImportError as error:
-        raise InputError("HDF5 files need h5py; expected it to be installed; run: pip install 'dynamicdps[raw]'") from error
-    return h5py
+    with packed.open(about) as file:
+        return np.asarray(np.lib.format.read_array(file, allow_pickle=False))

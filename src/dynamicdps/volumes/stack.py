@@ -7,6 +7,7 @@ import nibabel as nib
 import numpy as np
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, ornt_transform
 
+from dynamicdps.atomic_file import atomic_write
 from dynamicdps.errors import InputError
 from dynamicdps.volumes.volume import SUFFIXES, Volume
 
@@ -30,10 +31,6 @@ def save_stack(volumes: Sequence[Volume], path: Path) -> Path:
     data = np.stack([apply_orientation(each.data, turn) for each in volumes], axis=-1).astype(np.float32)
     image = nib.Nifti1Image(data, first.affine @ inv_ornt_aff(turn, first.shape))
     image.header.set_xyzt_units("mm", "sec")
-    partial = path.with_name(f".partial-{path.name}")
-    try:
+    with atomic_write(path) as partial:
         nib.save(image, partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
     return path

@@ -11,9 +11,11 @@ import nibabel as nib
 import numpy as np
 from nibabel import imageglobals
 from nibabel.affines import apply_affine
+from nibabel.imageclasses import all_image_classes
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 from numpy.typing import NDArray
 
+from dynamicdps.atomic_file import atomic_write
 from dynamicdps.errors import InputError
 from dynamicdps.volumes.promise import check_header, check_image
 
@@ -109,16 +111,8 @@ class Volume:
         image.header.set_xyzt_units("mm", "sec")
         if scaled:
             image.header.set_slope_inter(slope, inter)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Written beside and moved: an interrupted run leaves no half-written file.
-        partial = path.with_name(f".partial-{path.name}")
-        # A link that lies there would be followed.
-        partial.unlink(missing_ok=True)
-        try:
+        with atomic_write(path) as partial:
             nib.save(image, partial)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
         return path
 
 
@@ -176,7 +170,17 @@ def open_image(path: Path) -> Any:
     except InputError:
         raise
     except Exception as error:
+        if _ending(path) not in {ending for kind in all_image_classes for ending in kind.valid_exts}:
+            raise InputError(
+                f"{path} is a file of no known type; expected NIfTI (.nii, .nii.gz), MGH (.mgh, .mgz), Analyze (.hdr with .img), a folder "
+                "of DICOM files, or raw k-space (.npz, .h5); name another file or convert it first"
+            ) from error
         raise _unreadable(path, error) from error
+
+
+def _ending(path: Path) -> str:
+    """What a file's name ends in, without that of a compression."""
+    return Path(path.name.lower().removesuffix(".gz").removesuffix(".bz2")).suffix
 
 
 def check_intensities(data: NDArray[Any], name: str) -> None:

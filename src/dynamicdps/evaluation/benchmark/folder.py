@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dynamicdps.diffusion.model_file import write_json
+from dynamicdps.atomic_file import atomic_write
 from dynamicdps.errors import InputError
 from dynamicdps.evaluation.benchmark.conditions import Condition
 from dynamicdps.evaluation.benchmark.rows import HallucinationRow, LesionRow, Results, Row, VolumeRow, read_table, write_table
 from dynamicdps.evaluation.benchmark.scene import Cell
+from dynamicdps.json_file import write_json
 
 RESULTS, VOLUMES, HALLUCINATION, LESIONS = "results.csv", "volumes.csv", "hallucination.csv", "lesions.csv"
 CONDITIONS = "conditions.json"
@@ -122,11 +123,8 @@ def write_slices(folder: Path, cell: Cell, solvers: Collection[str]) -> None:
         path = _slice_path(folder, subject, condition, name)
         if name == solver and solver not in solvers:
             continue
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".partial-{path.name}")
-        with partial.open("wb") as file:
+        with atomic_write(path) as partial, partial.open("wb") as file:
             np.savez_compressed(file, image=np.clip(picture, -LIMIT, LIMIT).astype(np.float16))
-        partial.replace(path)
 
 
 def read_slice(folder: Path, subject: str, condition: str, name: str) -> NDArray[np.float32] | None:

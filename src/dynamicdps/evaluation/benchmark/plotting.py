@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from dynamicdps.atomic_file import atomic_write
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -63,13 +65,11 @@ def save(figure: "Figure", path: Path) -> Path:
 
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".partial-{path.name}")
-    partial.write_bytes(buffer.getvalue())
-    if buffer.tell() > LARGEST_BYTES:
-        colours = Image.open(buffer).convert("RGB")
-        colours.quantize(256, kmeans=1, dither=Image.Dither.NONE).save(partial, format="png", optimize=True)
-    partial.replace(path)
+    with atomic_write(path) as partial:
+        partial.write_bytes(buffer.getvalue())
+        if buffer.tell() > LARGEST_BYTES:
+            colours = Image.open(buffer).convert("RGB")
+            colours.quantize(256, kmeans=1, dither=Image.Dither.NONE).save(partial, format="png", optimize=True)
     return path
 
 

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+from dynamicdps.atomic_file import atomic_write
 from dynamicdps.errors import InputError
 
 TRUTH = "truth"
@@ -185,12 +186,10 @@ def key(row: Row | VolumeRow | HallucinationRow | LesionRow) -> CellKey:
 
 def write_table(path: Path, rows: Iterable[Line], kind: type[Line]) -> None:
     """Write rows as CSV; the file is complete or the old one stays. Booleans are yes and no."""
-    partial = path.with_name(f".partial-{path.name}")
-    with partial.open("w", newline="", encoding="utf-8") as file:
+    with atomic_write(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=[f.name for f in fields(kind)])
         writer.writeheader()
         writer.writerows({name: _to_text(value) for name, value in asdict(row).items()} for row in rows)
-    partial.replace(path)
 
 
 def read_table(path: Path, kind: type[Line]) -> list[Line]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dynamicdps.diffusion.model_file import write_json
+from dynamicdps.atomic_file import atomic_write
 from dynamicdps.evaluation.benchmark.examples import example_figures
 from dynamicdps.evaluation.benchmark.figures import cost_figures, lesion_figures, paired_figures, volume_figures
 from dynamicdps.evaluation.benchmark.folder import write_results
@@ -12,6 +12,7 @@ from dynamicdps.evaluation.benchmark.lesion_summary import summarise_lesions
 from dynamicdps.evaluation.benchmark.rows import Results
 from dynamicdps.evaluation.benchmark.summary import measured, summarise
 from dynamicdps.evaluation.benchmark.tables import markdown_tables
+from dynamicdps.json_file import write_json
 
 FIGURES = "figures"
 
@@ -35,9 +36,8 @@ def write_benchmark(
     if results.lesions:
         summary["lesions"] = summarise_lesions(results)
     write_json(out / "summary.json", summary)
-    partial = out / ".partial-table.md"
-    partial.write_text(markdown_tables(summary), encoding="utf-8")
-    partial.replace(out / "table.md")
+    with atomic_write(out / "table.md") as partial:
+        partial.write_text(markdown_tables(summary), encoding="utf-8")
     write_figures(out, results, slices)
     return summary
 
