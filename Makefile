@@ -1,6 +1,6 @@
 # make demo       simulate, enhance and report a bundled scan
 # make test       every check: format, lint, types, the site, tests, and the code of README and docs
-# make docs       the site of docs/, into build/docs
+# make docs       the site of docs/, into build/docs; runs the examples
 # make dist       wheel and sdist, checked, into dist/
 # make coverage   lines and branches that the tests reach; one package: make coverage PACKAGE=operators
 # make mutation   share of faults that the tests notice; one file: make mutation MODULE=operators/presets.py;
@@ -50,7 +50,7 @@ mutation: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/mutation.py $(if $(SAMPLE),--sample $(SAMPLE)) $(MODULE)
 
 clean:
-	rm -rf $(VENV) $(OUT) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .import_linter_cache
+	rm -rf $(VENV) $(OUT) build dist docs/gallery .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/pip
