@@ -15,6 +15,7 @@ from dynamicdps.operators.kspace import centred_fft, centred_ifft, coils_as_chan
 from dynamicdps.operators.linear import DataSpectrum
 from dynamicdps.operators.operator import Linearisation, Operator, SearchCurve
 from dynamicdps.operators.parameters import check_range
+from dynamicdps.operators.precision import wide_type
 
 Size = tuple[int, int, int]
 # Between these intensities a contrast has its typical slope.
@@ -119,7 +120,7 @@ class EncodedOperator(Operator):
 
     def counted(self, y: Tensor) -> Tensor:
         """What noise leaves of a mean square of 1 in the measurement that `measure_kspace` makes."""
-        return torch.full((len(y),), self.share, dtype=torch.float64, device=y.device)
+        return torch.full((len(y),), self.share, dtype=wide_type(y.device), device=y.device)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.encoding.to_kspace(self.inner(x))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from dynamicdps.errors import InputError
+from dynamicdps.operators.precision import on_cpu, wide
 from dynamicdps.operators.sampling import along
 
 NEGLIGIBLE = 1e-4
@@ -148,7 +149,7 @@ def separable_spectrum(matrices: Sequence[tuple[int, Tensor]], like: Tensor) -> 
     vectors = []
     values, sums = (torch.ones([1] * like.ndim, dtype=like.dtype, device=like.device) for _ in range(2))
     for axis, matrix in matrices:
-        gram = matrix.double() @ matrix.double().mT
+        gram = on_cpu(matrix) @ on_cpu(matrix).mT
         found, basis = torch.linalg.eigh(gram)
         view = [1] * like.ndim
         view[0], view[axis] = (len(found) if found.ndim == 2 else 1), found.shape[-1]
@@ -189,7 +190,7 @@ def separable_model(matrices: Sequence[tuple[int, Tensor]], shape: Sequence[int]
     rows, columns = [], []
     values = torch.ones([1] * len(shape), dtype=like.dtype, device=like.device)
     for axis, matrix in matrices:
-        u, s, vt = torch.linalg.svd(matrix.double(), full_matrices=True)
+        u, s, vt = torch.linalg.svd(on_cpu(matrix), full_matrices=True)
         size = matrix.shape[-1]
         padded = torch.zeros(*s.shape[:-1], size, dtype=s.dtype, device=s.device)
         padded[..., : s.shape[-1]] = s
@@ -197,9 +198,9 @@ def separable_model(matrices: Sequence[tuple[int, Tensor]], shape: Sequence[int]
         view[0], view[axis] = (padded.shape[0] if padded.ndim == 2 else 1), size
         values = values * padded.to(like).view(view)
         # U padded with zero columns: coefficients keep the shape of the image.
-        wide = torch.zeros(*u.shape[:-1], size, dtype=u.dtype, device=u.device)
-        wide[..., : u.shape[-1]] = u
-        rows.append((axis, wide.to(like)))
+        filled = torch.zeros(*u.shape[:-1], size, dtype=u.dtype)
+        filled[..., : u.shape[-1]] = u
+        rows.append((axis, filled.to(like)))
         columns.append((axis, vt.to(like)))
 
     def apply(x: Tensor, pairs: Sequence[tuple[int, Tensor]], transpose: bool) -> Tensor:
@@ -280,22 +281,23 @@ def conjugate_gradients(
     """
 
     def inner(a: Tensor, c: Tensor) -> Tensor:
-        return (a.double() * c.double()).flatten(1).sum(1)
+        return (wide(a) * wide(c)).flatten(1).sum(1)
 
     x = torch.zeros_like(b) if start is None else start
     residual = b if start is None else b - product(x)
     p, rho = residual, inner(residual, residual)
+    least = torch.finfo(rho.dtype).tiny
     goal = tolerance**2 * inner(b, b)
     for _ in range(iterations):
         running = rho > goal
         if not bool(running.any()):
             break
         image = product(p)
-        step = torch.where(running, rho / inner(p, image).clamp_min(1e-300), torch.zeros_like(rho))
+        step = torch.where(running, rho / inner(p, image).clamp_min(least), torch.zeros_like(rho))
         x = x + _wide(step, x) * p
         residual = residual - _wide(step, x) * image
         new = torch.where(running, inner(residual, residual), rho)
-        p = residual + _wide(torch.where(running, new / rho.clamp_min(1e-300), torch.zeros_like(rho)), p) * p
+        p = residual + _wide(torch.where(running, new / rho.clamp_min(least), torch.zeros_like(rho)), p) * p
         rho = new
     return x
 

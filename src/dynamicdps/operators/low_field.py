@@ -13,6 +13,7 @@ from dynamicdps.operators.contrast import inverse_power_law, power_law, power_la
 from dynamicdps.operators.linear import DataSpectrum, separable_model, separable_spectrum
 from dynamicdps.operators.operator import Linearisation, LinearProblem, Operator, SearchCurve
 from dynamicdps.operators.parameters import Parameter, check_images, check_range, per_image
+from dynamicdps.operators.precision import on_cpu
 from dynamicdps.operators.sampling import PROFILES, along, axis_matrix, constant_matrix, image_size, measured_size
 
 NOISES = ("gaussian", "rician")
@@ -199,7 +200,7 @@ def _mixed(matrices: list[tuple[int, Tensor]], mixing: Tensor | None) -> list[tu
     if mixing is None:
         return matrices
     through = dict(matrices).get(-3)
-    whole = mixing[None] if through is None else through.double() @ mixing.double()
+    whole = mixing[None] if through is None else on_cpu(through) @ on_cpu(mixing)
     return [pair for pair in matrices if pair[0] != -3] + [(-3, whole)]
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from dynamicdps.errors import InputError
 from dynamicdps.operators.linear import DataSpectrum, IterativeModel, LinearModel
 from dynamicdps.operators.parameters import differs_per_image, from_plain, to_plain, to_text
+from dynamicdps.operators.precision import wide_type
 
 if TYPE_CHECKING:
     from dynamicdps.operators.composition import Composition
@@ -99,7 +100,7 @@ class Operator(ABC):
 
     def counted(self, y: Tensor) -> Tensor:
         """Share of each measurement that counts, ``(batch,)``, greater than 0: what noise alone leaves of a mean square of 1."""
-        return torch.ones(len(y), dtype=torch.float64, device=y.device)
+        return torch.ones(len(y), dtype=wide_type(y.device), device=y.device)
 
     @property
     def acts_on_voxels(self) -> bool:

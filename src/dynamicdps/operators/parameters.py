@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from dynamicdps.errors import InputError
+from dynamicdps.operators.precision import wide
 
 Parameter = float | Tensor
 
@@ -125,7 +126,7 @@ def check_images(shape: Sequence[int]) -> None:
 
 def mean_square(name: str, value: Tensor, y: Tensor) -> Tensor:
     """Mean square of a map over each measurement, ``(batch,)``; greater than 0 where the map is not, so that one can divide by it."""
-    squares = fit_map(name, value, y).double().square().expand(len(y), 1, *y.shape[2:])
+    squares = wide(fit_map(name, value, y)).square().expand(len(y), 1, *y.shape[2:])
     return squares.flatten(1).mean(1).clamp_min(1e-12)
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from dynamicdps.operators import Linearisation, Operator
 from dynamicdps.operators.linear import DataSpectrum
+from dynamicdps.operators.precision import wide
 from dynamicdps.solvers.line_search import search
 from dynamicdps.solvers.shared_noise import ErrorCorrelation
 
@@ -21,8 +22,8 @@ def per_image(values: Tensor, like: Tensor) -> Tensor:
 
 
 def inner(a: Tensor, b: Tensor) -> Tensor:
-    """Inner product of each image, ``(batch,)``: lines in the tensors' own type, their sums in float64, so that size costs no digits."""
-    return (a * b).sum(-1).double().reshape(len(a), -1).sum(1)
+    """Inner product of each image, ``(batch,)``: lines in the tensors' own type, their sums in `wide`, so that size costs no digits."""
+    return wide((a * b).sum(-1)).reshape(len(a), -1).sum(1)
 
 
 def take(a: Tensor, index: Tensor) -> Tensor:
@@ -43,7 +44,7 @@ def norm(a: Tensor) -> Tensor:
 def data_misfit(operator: Operator, y: Tensor, x: Tensor) -> Tensor:
     """Root mean square of ``(y - A(x)) / noise_std`` over what counts of each image, ``(batch,)``; 1 where only noise is left."""
     residual = (y - operator(x)) / operator.noise_std
-    return (residual.double().flatten(1).square().mean(1) / operator.counted(y)).sqrt().to(y.dtype)
+    return (wide(residual).flatten(1).square().mean(1) / operator.counted(y)).sqrt().to(y.dtype)
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class _Problem:
         if offset is None:
             return data
         white = self.whiten(offset)
-        return data + 0.5 * inner(white, white) / self.r.double().square()
+        return data + 0.5 * inner(white, white) / wide(self.r).square()
 
     def whiten(self, offset: Tensor) -> Tensor:
         return offset if self.errors is None else self.errors.whiten(offset)
@@ -96,7 +97,7 @@ class _Problem:
         return v if self.errors is None else self.errors.colour(v)
 
     def misfit(self, residual: Tensor) -> Tensor:
-        return ((residual / self.noise).double().flatten(1).square().mean(1) / self.operator.counted(residual)).sqrt()
+        return (wide(residual / self.noise).flatten(1).square().mean(1) / self.operator.counted(residual)).sqrt()
 
     def gradient(self, x: Tensor, residual: Tensor) -> Tensor:
         offset = x - self.centre
@@ -229,7 +230,7 @@ class _Curve:
             self.operator_calls += 1 if known else 2
         offset = trial - part.centre
         self.last = steps.clone(), trial, residual
-        pull = inner(part.whiten(offset), part.whiten(velocity)) / part.r.double().square()
+        pull = inner(part.whiten(offset), part.whiten(velocity)) / wide(part.r).square()
         slope = pull - inner(residual, change) / part.noise**2
         return part.value(residual, offset), slope
 
@@ -283,7 +284,7 @@ class _Memory:
             a = torch.where(good, inner(s, q) / curvature.clamp_min(1e-12), torch.zeros_like(curvature))
             q = q - per_image(a, q) * g
             shares.append((a, curvature, good))
-        scale = part.r.double().square()
+        scale = wide(part.r).square()
         if self.pairs:
             s, g, _ = self.pairs[-1]
             curvature = inner(s, g)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from dynamicdps.diffusion import Denoiser, denoising_error
 from dynamicdps.operators import Operator
+from dynamicdps.operators.precision import wide_type
 from dynamicdps.solvers.data_fidelity import METHODS, DataStep, data_step, inner, norm, per_image, put, take
 from dynamicdps.solvers.line_search import LINE_SEARCHES, search
 from dynamicdps.solvers.reconstruction import Progress, Reconstruction
@@ -276,8 +277,8 @@ def _sample_network(run: Run, y: Tensor, operator: Operator, x0: Tensor, config:
     """One posterior sample with gradient steps through the denoiser (Chung et al. 2023, algorithm 1) and searched step lengths."""
     noise = operator.noise_std
     x, out = run.x, x0
-    best = torch.full((len(y),), torch.inf, dtype=torch.float64, device=y.device)
-    first = torch.ones(len(y), dtype=torch.float64, device=y.device)
+    best = torch.full((len(y),), torch.inf, dtype=wide_type(y.device), device=y.device)
+    first = torch.ones(len(y), dtype=wide_type(y.device), device=y.device)
     size = (y[0].numel() * operator.counted(y)).sqrt()
     for i, sigma in enumerate(run.levels):
         denoised, pullback = run.denoise_with_pullback(x, sigma)

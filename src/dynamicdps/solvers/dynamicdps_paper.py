@@ -11,6 +11,7 @@ from dynamicdps.diffusion import Denoiser
 from dynamicdps.diffusion.levels import cosine_levels
 from dynamicdps.diffusion.sampling import noise_like
 from dynamicdps.operators import Operator
+from dynamicdps.operators.precision import wide_type
 from dynamicdps.solvers.composite_loss import composite_loss
 from dynamicdps.solvers.data_fidelity import data_misfit, inner, per_image
 from dynamicdps.solvers.dps import vp_factor
@@ -83,7 +84,7 @@ def solve_dynamicdps_paper(
         x = run.x
         run.levels = table[torch.minimum(first[None], count) - 1]
         out = initial.clone()
-        best = torch.full((len(initial),), torch.inf, dtype=torch.float64, device=initial.device)
+        best = torch.full((len(initial),), torch.inf, dtype=wide_type(initial.device), device=initial.device)
         length = torch.full_like(best, 1.0)
         for i in range(most):
             t = most - i

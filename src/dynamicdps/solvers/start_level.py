@@ -14,6 +14,7 @@ from torch import Tensor
 from dynamicdps.diffusion.levels import N_STEPS, cosine_levels
 from dynamicdps.errors import InputError
 from dynamicdps.json_file import read_json
+from dynamicdps.operators.precision import on_cpu, wide
 
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 # The paper's norms are over 256 x 256 pixels of range [0, 2]: what the root mean square of a residual in [0, 1] is multiplied by.
@@ -98,7 +99,7 @@ class StartLevelRule:
         return share * certain
 
     def _interpolated(self, values: NDArray[np.float64], residual: Tensor, noise_std: float) -> Tensor:
-        excess = excess_misfit(residual, noise_std).double().clamp_min(1e-12).log().cpu().numpy()
+        excess = on_cpu(excess_misfit(residual, noise_std)).clamp_min(1e-12).log().numpy()
         return torch.from_numpy(np.interp(excess, np.log(self.misfit), values)).to(residual)
 
     def _levels(self, quantile: float | None) -> tuple[float, ...]:
@@ -145,7 +146,7 @@ class BankRule:
 
     def steps(self, residual: Tensor) -> Tensor:
         """Start step of each image, 50 to 1000, ``(batch,)``."""
-        norm = PAPER_NORM * residual.double().flatten(1).square().mean(1).sqrt()
+        norm = PAPER_NORM * wide(residual).flatten(1).square().mean(1).sqrt()
         value = norm**self.tau
         means = torch.tensor(self.means, dtype=value.dtype, device=value.device)
         nearest = (value[:, None] - means[None]).abs().argmin(dim=1)
@@ -165,7 +166,7 @@ class BankRule:
 
     def outside(self, residual: Tensor, noise_std: float) -> Tensor:
         del noise_std
-        norm = PAPER_NORM * residual.double().flatten(1).square().mean(1).sqrt()
+        norm = PAPER_NORM * wide(residual).flatten(1).square().mean(1).sqrt()
         return norm**self.tau > self.means[-1]
 
     def to_json(self) -> dict[str, Any]:
@@ -177,7 +178,7 @@ def excess_misfit(residual: Tensor, noise_std: float) -> Tensor:
 
     A mean over measurements with the noise's share taken off: the same for any image size, measurement grid and noise level.
     """
-    mean_square = residual.double().flatten(1).square().mean(1)
+    mean_square = wide(residual).flatten(1).square().mean(1)
     return (mean_square - noise_std**2).clamp_min(0).sqrt().to(residual.dtype)
 
 
