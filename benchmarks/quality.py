@@ -21,11 +21,12 @@ from pathlib import Path
 
 import torch
 
-from dynamicdps.cli.run_demo import CONDITIONAL, DEGRADATION, PRIOR, demo_scan
+from dynamicdps.cli.run_demo import CONDITIONAL, DEGRADATION, PRIOR
 from dynamicdps.conditional import load_unet
 from dynamicdps.diffusion import load_denoiser
 from dynamicdps.evaluation import evaluate_volume, segment
 from dynamicdps.json_file import write_json
+from dynamicdps.models import demo_scan
 from dynamicdps.operators import preset, simulate
 from dynamicdps.solvers import DynamicDPSConfig, solve
 from dynamicdps.solvers.initial import initial_from_model

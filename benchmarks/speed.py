@@ -20,7 +20,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from torch import Tensor
 from dynamicdps.conditional import load_conditional
 from dynamicdps.diffusion import load_denoiser
 from dynamicdps.evaluation import psnr
+from dynamicdps.models import demo_scan
 from dynamicdps.operators import PRESETS, add_noise
 from dynamicdps.solvers import DynamicDPSConfig, solve_tensors
 from dynamicdps.solvers.reconstruction import denoise_images
@@ -164,8 +164,7 @@ def one_run(scan: Path, count: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    bundled = Path(str(files("dynamicdps.models"))) / "demo" / "colin27_slab_T1w.nii.gz"
-    parser.add_argument("scan", nargs="?", type=Path, default=bundled)
+    parser.add_argument("scan", nargs="?", type=Path, default=demo_scan())
     parser.add_argument("--out", type=Path)
     parser.add_argument("--paper-slices", type=int, default=2)
     arguments = parser.parse_args()

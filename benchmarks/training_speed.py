@@ -15,12 +15,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from dynamicdps.cli.run_demo import demo_scan
 from dynamicdps.conditional.pairs import SimulatedPairs
 from dynamicdps.conditional.unet import UNET_CONFIG, SquaredError
 from dynamicdps.diffusion import NetworkConfig, Patches, SliceUNet, TrainingConfig
 from dynamicdps.diffusion.prior import ScoreMatching
 from dynamicdps.diffusion.training import Objective, train
+from dynamicdps.models import demo_scan
 
 
 @dataclass

@@ -9,12 +9,11 @@ DynamicDPS correct that image by what was measured. :doc:`/quick-start` does the
 import matplotlib.pyplot as plt
 
 import dynamicdps as dd
-from dynamicdps.cli.run_demo import demo_scan
 from dynamicdps.evaluation import evaluate_volume
 from dynamicdps.volumes import crop
 
 # Two of the 32 slices: enough to see, and quick.
-scan = crop(dd.load(demo_scan()), (slice(None), slice(None), slice(15, 17)))
+scan = crop(dd.load(dd.demo_scan()), (slice(None), slice(None), slice(15, 17)))
 
 # %%
 # The scanner of ``iqt-out`` has voxels four times as long in the plane and a flat contrast, which

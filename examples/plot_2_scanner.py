@@ -13,11 +13,10 @@ import matplotlib.pyplot as plt
 import torch
 
 import dynamicdps as dd
-from dynamicdps.cli.run_demo import demo_scan
 from dynamicdps.operators import BiasField, add_noise, operator_from_json
 from dynamicdps.volumes import IntensityScale, to_slices
 
-scan = dd.load(demo_scan())
+scan = dd.load(dd.demo_scan())
 scale = IntensityScale.robust(scan.data)
 
 # %%

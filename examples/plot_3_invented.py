@@ -12,11 +12,10 @@ from matplotlib.patches import Circle
 
 import dynamicdps as dd
 import dynamicdps.evaluation as ev
-from dynamicdps.cli.run_demo import demo_scan
 from dynamicdps.volumes import IntensityScale, brain_mask, crop
 
 # One slice, in intensities from 0 to 1.
-scan = crop(dd.load(demo_scan()), (slice(None), slice(None), slice(16, 17)))
+scan = crop(dd.load(dd.demo_scan()), (slice(None), slice(None), slice(16, 17)))
 scan = IntensityScale.robust(scan.data).apply(scan)
 unit = IntensityScale(1.0)
 tissue = ev.segment(scan.data, brain_mask(scan))

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import matplotlib.pyplot as plt
 
 import dynamicdps as dd
-from dynamicdps.cli.run_demo import demo_scan
 from dynamicdps.evaluation import evaluate_volume
 from dynamicdps.solvers import SamplerConfig, data_misfit, register, run_samples
 from dynamicdps.volumes import crop
@@ -54,7 +53,7 @@ register("sdedit", solve_sdedit, SDEditConfig)
 # By its name it runs as all others do. The scanner's blur is twice what the conditional model has
 # seen; all four start from that model's image of the same two slices.
 
-scan = crop(dd.load(demo_scan()), (slice(None), slice(None), slice(15, 17)))
+scan = crop(dd.load(dd.demo_scan()), (slice(None), slice(None), slice(15, 17)))
 poor, operator = dd.simulate(scan, dd.preset("blur-mismatch"))
 unet, prior = dd.load_conditional("unet-iqt-in"), dd.load_denoiser("brain-t1w")
 initial = dd.initial_from_model(poor, operator, unet, "unet-iqt-in").volume

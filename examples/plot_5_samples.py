@@ -11,11 +11,10 @@ import matplotlib.pyplot as plt
 from scipy.ndimage import binary_erosion
 
 import dynamicdps as dd
-from dynamicdps.cli.run_demo import demo_scan
 from dynamicdps.evaluation import segment, tissue_intervals, tissue_volumes
 from dynamicdps.volumes import brain_mask, crop
 
-scan = crop(dd.load(demo_scan()), (slice(None), slice(None), slice(16, 17)))
+scan = crop(dd.load(dd.demo_scan()), (slice(None), slice(None), slice(16, 17)))
 scanner = dd.LowField(gamma=0.7, in_plane_factor=2.0, blur=1.0, noise_std=0.05)
 poor, operator = dd.simulate(scan, scanner)
 unet, prior = dd.load_conditional("unet-range"), dd.load_denoiser("brain-t1w")

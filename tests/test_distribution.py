@@ -82,7 +82,7 @@ def test_wheel_works_in_an_environment_of_its_own(wheel: Path, tmp_path: Path) -
     where = run(scripts / "python", "-c", "import dynamicdps; print(dynamicdps.__file__)", cwd=tmp_path)
     assert str(site) in where
     assert "enhance" in run(scripts / "dynamicdps", "--help", cwd=tmp_path)
-    program = "from dynamicdps.cli.run_demo import demo_scan; print(demo_scan())"
+    program = "import dynamicdps; print(dynamicdps.demo_scan())"
     scan = run(scripts / "python", "-c", program, cwd=tmp_path).strip()
     run(scripts / "dynamicdps", "simulate", scan, "--out", "poor.nii.gz", cwd=tmp_path)
     assert (tmp_path / "poor.operator.json").is_file()

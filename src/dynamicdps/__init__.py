@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from dynamicdps.conditional import load_conditional, load_unet
     from dynamicdps.diffusion import load_denoiser
     from dynamicdps.errors import InputError
+    from dynamicdps.models import demo_scan
     from dynamicdps.operators import LowField, fit_operator, preset, read_operator, simulate
     from dynamicdps.solvers import DynamicDPSConfig, solve
     from dynamicdps.solvers.initial import initial_from_model, initial_from_volume
@@ -20,6 +21,7 @@ _HOMES = {
     "load": "volumes",
     "Volume": "volumes",
     "InputError": "errors",
+    "demo_scan": "models",
     "LowField": "operators",
     "fit_operator": "operators",
     "preset": "operators",
@@ -39,6 +41,7 @@ __all__ = [
     "InputError",
     "LowField",
     "Volume",
+    "demo_scan",
     "fit_operator",
     "initial_from_model",
     "initial_from_volume",

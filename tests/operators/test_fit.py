@@ -3,7 +3,6 @@
 import json
 import math
 from dataclasses import replace
-from importlib.resources import files
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from dynamicdps.models import demo_scan
 from dynamicdps.operators import LowField, ScanOperator, Turned, estimator_training, read_operator, simulate
 from dynamicdps.operators.estimator_training import (
     ScannerRange,
@@ -34,7 +34,7 @@ TRUE = LowField(gamma=0.6, in_plane_factor=1.5, blur=1.0, slice_thickness=4.0, s
 @pytest.fixture(scope="module")
 def truth() -> Volume:
     """The bundled slab of Colin 27, a head that no model was trained on."""
-    return load(Path(str(files("dynamicdps.models"))) / "demo" / "colin27_slab_T1w.nii.gz")
+    return load(demo_scan())
 
 
 @pytest.fixture(scope="module")

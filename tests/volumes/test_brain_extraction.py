@@ -1,11 +1,11 @@
 """The brain is found in heads of any kind, and the way it was found is told."""
 
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from dynamicdps.models import demo_scan
 from dynamicdps.operators import PRESETS, simulate
 from dynamicdps.volumes import Volume, crop, deepbet, extract_brain, load
 from dynamicdps.volumes.brain_extraction import covers_head, is_skull_stripped
@@ -132,7 +132,7 @@ def test_whole_head(field_of_view: tuple[float, float, float], whole: bool) -> N
 @pytest.mark.parametrize("part", [slice(0, 32), slice(0, 8), slice(24, 32), slice(10, 14)])
 def test_a_degraded_stripped_brain_has_no_skull(name: str, part: slice) -> None:
     """The bundled scan through every bundled scanner, whole and in thin slabs, with the scanner's values and with a magnitude's."""
-    slab = crop(load(Path(str(files("dynamicdps.models"))) / "demo" / "colin27_slab_T1w.nii.gz"), (slice(None), slice(None), part))
+    slab = crop(load(demo_scan()), (slice(None), slice(None), part))
     poor, _ = simulate(slab, PRESETS[name], seed=1)
     assert is_skull_stripped(poor)
     assert is_skull_stripped(poor.with_data(np.maximum(poor.data, 0)))

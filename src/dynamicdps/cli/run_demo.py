@@ -1,7 +1,5 @@
 """`dynamicdps demo`: the main job on the bundled scan."""
 
-from importlib.resources import files
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dynamicdps.cli.brain_volumes import keeping_samples, volume_intervals, volumes_line, without_samples
@@ -13,6 +11,7 @@ from dynamicdps.cli.table import metrics_table
 from dynamicdps.conditional import load_unet
 from dynamicdps.diffusion import read_model
 from dynamicdps.evaluation import evaluate_volume, segment
+from dynamicdps.models import demo_scan
 from dynamicdps.operators import preset, simulate
 from dynamicdps.report.trace import start_rows
 from dynamicdps.solvers import DynamicDPSConfig, solve
@@ -25,11 +24,6 @@ if TYPE_CHECKING:
 PRIOR = "brain-t1w"
 CONDITIONAL = "unet-iqt-in"
 DEGRADATION = "iqt-out"
-
-
-def demo_scan() -> Path:
-    """The bundled scan: an axial slab of Colin 27; its notice lies beside it."""
-    return Path(str(files("dynamicdps.models"))) / "demo" / "colin27_slab_T1w.nii.gz"
 
 
 def run(arguments: "Demo") -> None:

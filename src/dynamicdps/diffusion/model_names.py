@@ -2,17 +2,17 @@
 
 import os
 from collections.abc import Iterable
-from importlib.resources import files
 from pathlib import Path
 
 from dynamicdps.json_file import read_json
+from dynamicdps.models import FOLDER
 
 KINDS = ("prior", "unet", "esrgan")
 VARIABLE = "DYNAMICDPS_MODELS"
 
 
 def bundled_folder() -> Path:
-    return Path(str(files("dynamicdps.models")))
+    return FOLDER
 
 
 def user_folder() -> Path:

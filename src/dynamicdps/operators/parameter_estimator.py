@@ -11,7 +11,6 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from torch import Tensor, nn
 
 from dynamicdps.errors import InputError
 from dynamicdps.json_file import read_json
+from dynamicdps.models import FOLDER
 from dynamicdps.operators.scan_statistics import COUNT, ScanStatistics
 
 NAMES = ("gamma", "blur", "slice_thickness", "top")
@@ -188,7 +188,7 @@ def load_estimator(path: str | Path | None = None) -> ParameterEstimator:
     Raises:
         InputError: a file is missing, damaged, or of another kind.
     """
-    place = Path(str(files("dynamicdps.models"))) / f"{KIND}.safetensors" if path is None else Path(path)
+    place = FOLDER / f"{KIND}.safetensors" if path is None else Path(path)
     card_path = place.with_suffix(".json")
     try:
         card = read_json(card_path)

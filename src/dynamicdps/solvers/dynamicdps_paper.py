@@ -1,8 +1,6 @@
 """DynamicDPS in the paper's own configuration (Kim et al., MICCAI 2025), for comparison."""
 
 from dataclasses import dataclass, replace
-from importlib.resources import files
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -10,6 +8,7 @@ from torch import Tensor
 from dynamicdps.diffusion import Denoiser
 from dynamicdps.diffusion.levels import cosine_levels
 from dynamicdps.diffusion.sampling import noise_like
+from dynamicdps.models import FOLDER
 from dynamicdps.operators import Operator
 from dynamicdps.operators.precision import wide_type
 from dynamicdps.solvers.composite_loss import composite_loss
@@ -153,7 +152,7 @@ def solve_dynamicdps_paper(
 
 def read_bank() -> BankRule:
     """The bundled memory bank."""
-    rule = read_start_level(Path(str(files("dynamicdps.models"))) / "start-bank.json")
+    rule = read_start_level(FOLDER / "start-bank.json")
     if not isinstance(rule, BankRule):
         raise TypeError("the bundled memory bank is of another rule")
     return rule

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +13,7 @@ from torch import Tensor
 from dynamicdps.diffusion.levels import N_STEPS, cosine_levels
 from dynamicdps.errors import InputError
 from dynamicdps.json_file import read_json
+from dynamicdps.models import FOLDER
 from dynamicdps.operators.precision import on_cpu, wide
 
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
@@ -262,7 +262,7 @@ def read_start_level(path: str | Path | None = None) -> StartLevelRule | BankRul
     Raises:
         InputError: the file is missing or is not a start calibration.
     """
-    path = Path(str(files("dynamicdps.models"))) / "start-level.json" if path is None else Path(path)
+    path = FOLDER / "start-level.json" if path is None else Path(path)
     try:
         values = read_json(path)
         if values["kind"] != "start-level":
