@@ -7,7 +7,8 @@ from torch import Tensor
 
 from dynamicdps.diffusion import Denoiser, descending_levels
 from dynamicdps.operators import Linearisation, LinearModel, LowField, Operator
-from dynamicdps.solvers.data_fidelity import data_misfit, norm, per_image
+from dynamicdps.operators.parameters import per_image
+from dynamicdps.solvers.data_fidelity import data_misfit, norm
 from dynamicdps.solvers.reconstruction import Progress, Reconstruction
 from dynamicdps.solvers.sampler import Run, SamplerConfig, run_samples
 

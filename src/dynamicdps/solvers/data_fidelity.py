@@ -8,17 +8,13 @@ from torch import Tensor
 
 from dynamicdps.operators import Linearisation, Operator
 from dynamicdps.operators.linear import DataSpectrum
+from dynamicdps.operators.parameters import per_image
 from dynamicdps.operators.precision import wide
 from dynamicdps.solvers.line_search import search
 from dynamicdps.solvers.shared_noise import ErrorCorrelation
 
 METHODS = ("gauss-newton", "l-bfgs", "gradient")
 MEMORY = 8
-
-
-def per_image(values: Tensor, like: Tensor) -> Tensor:
-    """``(batch,)`` shaped to broadcast over images or measurements."""
-    return values.to(like.dtype).view(-1, *[1] * (like.ndim - 1))
 
 
 def inner(a: Tensor, b: Tensor) -> Tensor:

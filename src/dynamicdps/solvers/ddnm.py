@@ -7,7 +7,8 @@ from torch import Tensor
 
 from dynamicdps.diffusion import Denoiser
 from dynamicdps.operators import Operator, spectral
-from dynamicdps.solvers.data_fidelity import data_misfit, per_image
+from dynamicdps.operators.parameters import per_image
+from dynamicdps.solvers.data_fidelity import data_misfit
 from dynamicdps.solvers.reconstruction import Progress, Reconstruction
 from dynamicdps.solvers.sampler import Run, SamplerConfig, run_samples
 

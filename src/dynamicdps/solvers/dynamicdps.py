@@ -8,8 +8,9 @@ from torch import Tensor
 
 from dynamicdps.diffusion import Denoiser, denoising_error
 from dynamicdps.operators import Operator
+from dynamicdps.operators.parameters import per_image
 from dynamicdps.operators.precision import wide_type
-from dynamicdps.solvers.data_fidelity import METHODS, DataStep, data_step, inner, norm, per_image, put, take
+from dynamicdps.solvers.data_fidelity import METHODS, DataStep, data_step, inner, norm, put, take
 from dynamicdps.solvers.line_search import LINE_SEARCHES, search
 from dynamicdps.solvers.reconstruction import Progress, Reconstruction
 from dynamicdps.solvers.sampler import Run, SamplerConfig, run_samples

@@ -10,9 +10,10 @@ from dynamicdps.diffusion.levels import cosine_levels
 from dynamicdps.diffusion.sampling import noise_like
 from dynamicdps.models import FOLDER
 from dynamicdps.operators import Operator
+from dynamicdps.operators.parameters import per_image
 from dynamicdps.operators.precision import wide_type
 from dynamicdps.solvers.composite_loss import composite_loss
-from dynamicdps.solvers.data_fidelity import data_misfit, inner, per_image
+from dynamicdps.solvers.data_fidelity import data_misfit, inner
 from dynamicdps.solvers.dps import vp_factor
 from dynamicdps.solvers.line_search import Outcome
 from dynamicdps.solvers.reconstruction import Progress, Reconstruction

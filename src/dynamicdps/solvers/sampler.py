@@ -10,7 +10,8 @@ from dynamicdps.diffusion import Denoiser, denoising_error, descending_levels
 from dynamicdps.diffusion.levels import cosine_levels
 from dynamicdps.diffusion.sampling import image_generators, noise_like
 from dynamicdps.operators import Operator
-from dynamicdps.solvers.data_fidelity import data_misfit, per_image
+from dynamicdps.operators.parameters import per_image
+from dynamicdps.solvers.data_fidelity import data_misfit
 from dynamicdps.solvers.reconstruction import (
     Progress,
     Reconstruction,

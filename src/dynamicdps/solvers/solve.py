@@ -210,6 +210,12 @@ def measurement_scale(scan: Volume, operator: ScanOperator) -> IntensityScale:
     return IntensityScale.robust(scan.data, value=operator.operator.typical_value(PERCENTILE_VALUE))
 
 
+def device_of(prior: Denoiser) -> torch.device:
+    """Where a prior's weights lie; the CPU for one that has none."""
+    weights = prior.parameters() if isinstance(prior, torch.nn.Module) else iter(())
+    return next((weight.device for weight in weights), torch.device("cpu"))
+
+
 def solve_tensors(
     name: str,
     measurement: Tensor,
@@ -293,9 +299,7 @@ def solve(
     y = to_slices(scan.data / scale.scale)
     x = to_slices(start.data / scale.scale)
     forward = tied.operator
-    device = (
-        next((p.device for p in prior.parameters()), torch.device("cpu")) if isinstance(prior, torch.nn.Module) else torch.device("cpu")
-    )
+    device = device_of(prior)
     y, x = y.to(device), x.to(device)
     if forward.couples_slices:
         y, x = y.movedim(0, 1)[None], x.movedim(0, 1)[None]
