@@ -11,8 +11,9 @@ from dynamicdps.evaluation import hallucination_index, null_space_split, psnr, s
 from dynamicdps.evaluation.benchmark import chosen_slices, middle_slices
 from dynamicdps.evaluation.benchmark.cut import Cut, Subject
 from dynamicdps.evaluation.benchmark.measures import fidelity_rows, hallucination_row, truth_row, volume_row
-from dynamicdps.operators import Identity, KSpace, LowField, Operator
+from dynamicdps.operators import Identity, Inpainting, KSpace, LowField, Operator
 from dynamicdps.solvers import Reconstruction
+from dynamicdps.solvers.data_fidelity import data_misfit
 from dynamicdps.volumes import from_slices
 from tests.conftest import make_phantom
 from tests.properties import input_error
@@ -192,3 +193,14 @@ def test_an_empty_scan(subject: Subject) -> None:
     empty = Cut("sub-1", [5], cut.truth, torch.zeros_like(cut.mask), cut.spacing, 0)
     with input_error("show no brain"):
         _ = empty.labels
+
+
+def test_what_is_not_measured_has_no_noise(subject: Subject) -> None:
+    """As `counted` of the operator takes it: the truth's misfit is that of noise alone."""
+    cut = subject.cut([2, 5, 8])
+    mask = torch.zeros(cut.truth.shape[-2:])
+    mask[::2, ::2] = 1
+    operator = Inpainting(mask, noise_std=0.05)
+    y = cut.measure(operator)
+    assert (y[..., mask == 0] == 0).all()
+    torch.testing.assert_close(data_misfit(operator, y, cut.truth), torch.ones(3), rtol=0.1, atol=0)

@@ -165,4 +165,6 @@ class Cut:
                 f"{type(operator).__name__} measures {clean.shape[1]} channels; expected a degradation that measures images, which "
                 "conditional models can take; choose another"
             )
-        return add_noise(clean, operator.noise_std, generators, getattr(operator, "noise", "gaussian"))
+        noisy = add_noise(clean, operator.noise_std, generators, getattr(operator, "noise", "gaussian"))
+        # Where nothing is measured there is no noise either: of an image that is bright everywhere nothing arrives there.
+        return torch.where(operator(torch.ones_like(truth)) == 0, torch.zeros_like(noisy), noisy)
