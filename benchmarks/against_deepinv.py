@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from dynamicdps.conditional import load_conditional
-from dynamicdps.diffusion import load_denoiser
+from dynamicdps.diffusion import load_prior
 from dynamicdps.evaluation import psnr
 from dynamicdps.operators import LowField, add_noise
 from dynamicdps.solvers import solve_tensors
@@ -36,7 +36,7 @@ def main() -> None:
     register_deepinv()
     truth = spread_slices(arguments.scans, SLICES)
     y = add_noise(OPERATOR(truth), OPERATOR.noise_std, [torch.Generator().manual_seed(i) for i in range(len(truth))])
-    prior = load_denoiser("brain-t1w")
+    prior = load_prior("brain")
     initial = load_conditional("unet-iqt-in").enhance(y, OPERATOR, truth.shape)
     print("| solver | passes | and back | seconds a slice | PSNR dB |\n|---|---|---|---|---|")
     for pair in PAIRS:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dynamicdps.diffusion import load_denoiser
+from dynamicdps.diffusion import load_prior
 from dynamicdps.evaluation import ConformalErrorMap, bootstrap_interval, covered_share, error_heuristic
 from dynamicdps.evaluation.benchmark import find_condition
 from dynamicdps.evaluation.benchmark.cut import Subject, chosen_slices
@@ -55,7 +55,7 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     torch.set_grad_enabled(False)
-    denoiser = load_denoiser("brain-t1w", "cpu", torch.bfloat16)
+    denoiser = load_prior("brain", "cpu", torch.bfloat16)
     rows = []
     for condition in CONDITIONS:
         names, found = [], []

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from dynamicdps.conditional import ConditionalUNet, load_unet
-from dynamicdps.diffusion import load_denoiser
+from dynamicdps.diffusion import load_prior
 from dynamicdps.evaluation.fidelity import psnr, ssim
 from dynamicdps.operators import LowField, preset, simulate
 from dynamicdps.operators.fit import OperatorFit, fit_operator
@@ -192,7 +192,7 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     broad, narrow = load_unet("unet-range"), load_unet("unet-iqt-in")
-    prior = load_denoiser("brain-t1w", "cpu", torch.bfloat16)
+    prior = load_prior("brain", "cpu", torch.bfloat16)
     table, pictures = arguments.out / "recovery.csv", arguments.out / "reconstruction.csv"
     recovered, reconstructed = read(table), read(pictures)
     for path in arguments.scans:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from dynamicdps.conditional import load_conditional
-from dynamicdps.diffusion import load_denoiser
+from dynamicdps.diffusion import load_prior
 from dynamicdps.operators import AffineResample, Composition, Contrast, PowerLaw, ScanOperator, preset, simulate
 from dynamicdps.solvers import make_config, solve
 from dynamicdps.solvers.initial import initial_from_model
@@ -60,7 +60,7 @@ def main() -> None:
     whole = load(arguments.brain)
     brain = whole.with_data(np.clip(whole.data, 0, None))
     brain = crop(brain, bounding_box(brain_mask(brain), MARGIN_MM))
-    unet, prior = load_conditional("unet-range"), load_denoiser("brain-t1w", "cpu", torch.bfloat16)
+    unet, prior = load_conditional("unet-range"), load_prior("brain", "cpu", torch.bfloat16)
     config = make_config("dynamicdps", {"samples": 1})
     done = arguments.out.exists()
     rows = list(csv.DictReader(arguments.out.open(newline="", encoding="utf-8"))) if done else []

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dynamicdps.diffusion import denoising_error, load_denoiser
+from dynamicdps.diffusion import load_prior
 from dynamicdps.diffusion.sampling import noise_like
 from dynamicdps.volumes import IntensityScale, bounding_box, brain_mask, crop, load, to_slices
 
@@ -28,7 +28,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("brain", type=Path)
     parser.add_argument("--out", required=True, type=Path)
-    parser.add_argument("--prior", default="brain-t1w")
+    parser.add_argument("--prior", default="brain")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     torch.set_grad_enabled(False)
@@ -38,7 +38,7 @@ def main() -> None:
     x = to_slices(IntensityScale.robust(brain.data).apply(brain).data)
     inside = to_slices(brain_mask(brain).astype(np.float32)) > 0
     heights = brain.affine[2, 3] + brain.affine[2, 2] * np.arange(len(x))
-    prior = load_denoiser(arguments.prior, "cpu", torch.bfloat16)
+    prior = load_prior(arguments.prior, "cpu", torch.bfloat16)
     # Of whole slices, as the card's errors are, and of the brain in them: a small section has much background.
     errors, in_brain = (torch.full((len(SIGMAS), len(x)), torch.nan) for _ in range(2))
     for k in range(0, len(x), EVERY):
@@ -49,7 +49,7 @@ def main() -> None:
             noisy = x[k : k + 1] + sigma * noise_like(x[k : k + 1], [torch.Generator().manual_seed(k)])
             square = (prior(noisy, level) - x[k : k + 1]).square()
             errors[i, k], in_brain[i, k] = square.mean().sqrt(), square[inside[k : k + 1]].mean().sqrt()
-    promised = [float(denoising_error(prior, torch.tensor([s]))) for s in SIGMAS]
+    promised = [float(prior.error(torch.tensor([s]))) for s in SIGMAS]
     share = inside.flatten(1).float().mean(1)
     rows: list[dict[str, float]] = []
     for low in range(int(heights[0] // BIN_MM) * BIN_MM, int(heights[-1]) + 1, BIN_MM):

@@ -28,7 +28,7 @@ from scipy import ndimage
 
 from dynamicdps.cli.kspace_scan import KSpaceScan
 from dynamicdps.cli.run_fit import FittedScan, fit_scan
-from dynamicdps.diffusion import load_denoiser
+from dynamicdps.diffusion import load_prior
 from dynamicdps.evaluation import data_misfit, ssim_brain
 from dynamicdps.operators.fit import FITTED
 from dynamicdps.operators.kspace_measurement import kspace_noise, measure_kspace
@@ -128,7 +128,7 @@ def enhance_kspace(raw: RawScan, head: BrainScan, mask: Path, samples: int) -> t
     fitted = fit_scan(own, None, "unet-range", FITTED, {}, noise)
     print(f"  {fitted.fit.operator}", flush=True)
     operator = fitted.fit.scan_operator
-    denoiser = load_denoiser("brain-t1w", "cpu", torch.bfloat16)
+    denoiser = load_prior("brain", "cpu", torch.bfloat16)
     config = make_config("dynamicdps", {"samples": samples})
     result = solve_kspace("dynamicdps", measured, own.brain, operator, denoiser, initial=fitted.initial.volume, config=config)
     misfits = [kspace_misfit(image, measured, operator, result.scale.scale)[0] for image in (result.initial, result.volume)]
@@ -146,7 +146,7 @@ def enhance(head: BrainScan, samples: int) -> tuple[dict[str, Volume], float]:
     print(f"  {fitted.fit.operator}", flush=True)
     operator = fitted.fit.scan_operator
     assert head.weights is not None
-    denoiser = load_denoiser("brain-t1w", "cpu", torch.bfloat16)
+    denoiser = load_prior("brain", "cpu", torch.bfloat16)
     config = make_config("dynamicdps", {"samples": samples})
     result = solve("dynamicdps", head.brain, operator.weighted(head.weights), denoiser, initial=fitted.initial.volume, config=config)
     print(f"  start level {result.start_sigma:.3f}, {result.seconds:.0f} s", flush=True)

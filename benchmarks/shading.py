@@ -24,7 +24,7 @@ from nibabel.affines import apply_affine
 from numpy.typing import NDArray
 
 from dynamicdps.cli.run_fit import FittedScan, fit_scan
-from dynamicdps.diffusion import NetworkDenoiser, load_denoiser
+from dynamicdps.diffusion import Prior, load_prior
 from dynamicdps.operators import LowField, add_noise, preset
 from dynamicdps.operators.fit import FITTED
 from dynamicdps.solvers import make_config, solve
@@ -85,7 +85,7 @@ def recovery(head: BrainScan, gain: NDArray[np.float32], fitted: FittedScan) -> 
     }
 
 
-def reconstruct(head: BrainScan, truth: Volume, fitted: FittedScan, prior: NetworkDenoiser) -> dict[str, Any]:
+def reconstruct(head: BrainScan, truth: Volume, fitted: FittedScan, prior: Prior) -> dict[str, Any]:
     config = make_config("dynamicdps", {"samples": 1})
     result = solve("dynamicdps", head.brain, fitted.fit.scan_operator, prior, initial=fitted.initial.volume, config=config)
     inside = brain_mask(truth)
@@ -129,7 +129,7 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     torch.set_grad_enabled(False)
-    prior = load_denoiser("brain-t1w", "cpu", torch.bfloat16)
+    prior = load_prior("brain", "cpu", torch.bfloat16)
     tables = {name: arguments.out / f"{name}.csv" for name in ("recovery", "reconstruction")}
     rows = {name: read(path) for name, path in tables.items()}
     for number, path in enumerate(arguments.scans):

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from dynamicdps.conditional import load_conditional
-from dynamicdps.diffusion import load_denoiser
+from dynamicdps.diffusion import load_prior
 from dynamicdps.evaluation import psnr
 from dynamicdps.models import demo_scan
 from dynamicdps.operators import PRESETS, add_noise
@@ -87,7 +87,7 @@ def overhead(scan: Path, prior: Any, count: int, samples: int) -> dict[str, floa
 def against_paper(scan: Path, count: int) -> list[dict[str, Any]]:
     truth, y, initial = problem(scan, count)
     operator = PRESETS[CONDITION]
-    plain, fast = load_denoiser("brain-t1w"), load_denoiser("brain-t1w", "cpu", torch.bfloat16)
+    plain, fast = load_prior("brain"), load_prior("brain", "cpu", torch.bfloat16)
 
     def one_by_one() -> Tensor:
         parts = [
@@ -122,7 +122,7 @@ def precision(scan: Path, count: int) -> dict[str, float]:
     operator, config = PRESETS[CONDITION], DynamicDPSConfig(samples=2)
     seconds, images = [], []
     for kind in (torch.float32, torch.bfloat16):
-        prior = load_denoiser("brain-t1w", "cpu", kind)
+        prior = load_prior("brain", "cpu", kind)
         spent, found = timed(
             lambda prior=prior: solve_tensors(  # type: ignore[misc]
                 "dynamicdps", y, operator, prior, initial, generator=torch.Generator().manual_seed(0), config=config
@@ -153,7 +153,7 @@ def peak(scan: Path, count: int) -> float:
 def one_run(scan: Path, count: int) -> float:
     torch.set_grad_enabled(False)
     _, y, initial = problem(scan, count)
-    prior = load_denoiser("brain-t1w", "cpu", torch.bfloat16)
+    prior = load_prior("brain", "cpu", torch.bfloat16)
     for first in range(0, count, 16):
         part = slice(first, first + 16)
         generator = torch.Generator().manual_seed(0)
@@ -169,7 +169,7 @@ def main() -> None:
     parser.add_argument("--paper-slices", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_grad_enabled(False)
-    fast = load_denoiser("brain-t1w", "cpu", torch.bfloat16)
+    fast = load_prior("brain", "cpu", torch.bfloat16)
     found: dict[str, Any] = {"threads": torch.get_num_threads(), "torch": torch.__version__}
     print("| slices | samples | overhead over bare passes | seconds a slice |\n|---|---|---|---|", flush=True)
     found["overhead"] = []

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from dynamicdps.conditional import load_conditional
-from dynamicdps.diffusion import load_denoiser
+from dynamicdps.diffusion import load_prior
 from dynamicdps.evaluation import psnr, ssim
 from dynamicdps.operators import add_noise, preset
 from dynamicdps.solvers import DynamicDPSConfig, solve_tensors
@@ -33,7 +33,7 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     torch.set_grad_enabled(False)
     truth = spread_slices(arguments.scans, SLICES)
-    prior, unet = load_denoiser("brain-t1w", "cpu", torch.bfloat16), load_conditional("unet-iqt-in")
+    prior, unet = load_prior("brain", "cpu", torch.bfloat16), load_conditional("unet-iqt-in")
     rows: list[dict[str, str | float]] = []
     print("| condition | samples | steps | passes | PSNR dB | SSIM |\n|---|---|---|---|---|---|")
     for condition in CONDITIONS:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from dynamicdps.conditional import load_conditional
-from dynamicdps.diffusion import load_denoiser
+from dynamicdps.diffusion import load_prior
 from dynamicdps.evaluation import psnr_brain, ssim
 from dynamicdps.operators import preset, simulate
 from dynamicdps.solvers import DynamicDPSConfig, solve
@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=3)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    prior, model = load_denoiser("brain-t1w"), load_conditional("unet-range")
+    prior, model = load_prior("brain"), load_conditional("unet-range")
     config, operator = DynamicDPSConfig(samples=arguments.samples), preset(arguments.degradation)
     gains = []
     print(f"{'subject':32} {'zeros are data':>16} {'measured alone':>16}")

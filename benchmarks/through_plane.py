@@ -7,9 +7,11 @@ below. Writes through_plane.csv and summary.md; a rerun goes on where it was sto
 """
 
 import argparse
+import copy
 import csv
 import time
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,26 +21,29 @@ from torch import Tensor
 
 from dynamicdps.atomic_file import atomic_write
 from dynamicdps.conditional import ConditionalUNet, load_unet
-from dynamicdps.diffusion import Denoiser, load_denoiser
+from dynamicdps.diffusion import Prior, load_prior
 from dynamicdps.evaluation import psnr, ssim, through_plane_calibration, through_plane_roughness
-from dynamicdps.operators import LowField, add_noise, preset
+from dynamicdps.operators import add_noise, preset
 from dynamicdps.solvers import make_config, solve_tensors
+from dynamicdps.solvers.dynamicdps import QUALITIES
 from dynamicdps.volumes import IntensityScale, Volume, brain_mask, load, to_slices
 
 SCANNERS = {
     "thick-5mm": preset("thick-5mm"),
-    "64mt": LowField(gamma=0.7, in_plane_factor=1.6, slice_thickness=5.0, noise_std=0.03),
+    "64mt": preset("64mt"),
 }
 COLUMNS = ("psnr", "ssim", "roughness", "calibration", "misfit", "seconds")
 
 
-def variants(samples: int) -> list[tuple[str, str, dict[str, Any]]]:
-    """Label, solver and settings of each row of the table."""
-    found: list[tuple[str, str, dict[str, Any]]] = [("conditional", "conditional", {}), ("data-step", "data-step", {})]
-    for label, correlation in (("a noise for each slice", 0.0), ("one noise for all", 1.0)):
-        counts = sorted({1, samples})
-        found += [(f"dynamicdps, {label}, samples: {n}", "dynamicdps", {"through_plane": correlation, "samples": n}) for n in counts]
-    return found
+# Label, solver, settings, and whether the prior says how its errors correlate along z.
+VARIANTS: tuple[tuple[str, str, dict[str, Any], bool], ...] = (
+    ("conditional", "conditional", {}, True),
+    ("data-step", "data-step", {}, True),
+    ("dynamicdps, fast", "dynamicdps", QUALITIES["fast"], True),
+    ("dynamicdps", "dynamicdps", {}, True),
+    ("dynamicdps, errors taken as independent", "dynamicdps", {}, False),
+    ("dynamicdps, best", "dynamicdps", QUALITIES["best"], True),
+)
 
 
 def middle(scan: Volume, slices: int) -> tuple[Tensor, Tensor]:
@@ -49,18 +54,18 @@ def middle(scan: Volume, slices: int) -> tuple[Tensor, Tensor]:
     return to_slices(slab.data).movedim(0, 1)[None], to_slices(brain_mask(slab)).movedim(0, 1)[None] > 0
 
 
-def measure(
-    truth: Tensor, brain: Tensor, subject: str, scanner: str, samples: int, unet: ConditionalUNet, prior: Denoiser
-) -> list[dict[str, Any]]:
+def measure(truth: Tensor, brain: Tensor, subject: str, scanner: str, unet: ConditionalUNet, prior: Prior) -> list[dict[str, Any]]:
     """One row a variant."""
     operator = SCANNERS[scanner]
     y = add_noise(operator(truth), operator.noise_std, [torch.Generator().manual_seed(zlib.crc32(subject.encode()))])
     initial = unet.enhance(y, operator, tuple(truth.shape))
     rows = []
-    for label, name, settings in variants(samples):
+    independent = copy.copy(prior)
+    independent.domain = replace(prior.domain, error_correlation=(1.0,))
+    for label, name, settings, known in VARIANTS:
         began = time.process_time()
-        generator = torch.Generator().manual_seed(0)
-        found = solve_tensors(name, y, operator, prior, initial, generator=generator, config=make_config(name, settings))
+        seeded, used = torch.Generator().manual_seed(0), prior if known else independent
+        found = solve_tensors(name, y, operator, used, initial, generator=seeded, config=make_config(name, settings))
         seconds = time.process_time() - began
         x, t = found.image[0].movedim(1, 0), truth[0].movedim(1, 0)
         row = {
@@ -102,12 +107,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("scans", nargs="+", type=Path)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--slices", type=int, default=20, help="of each scan, from its middle")
-    parser.add_argument("--samples", type=int, default=8, help="of the posterior, beside a single one")
+    parser.add_argument("--slices", type=int, default=32, help="of each scan, from its middle")
     parser.add_argument("--scanners", default=",".join(SCANNERS))
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    unet, prior = load_unet("unet-range"), load_denoiser("brain-t1w", "cpu", torch.bfloat16)
+    unet, prior = load_unet("unet-range"), load_prior("brain", "cpu", torch.bfloat16)
     table = arguments.out / "through_plane.csv"
     rows: list[dict[str, Any]] = []
     if table.exists():
@@ -119,7 +123,7 @@ def main() -> None:
         for scanner in arguments.scanners.split(","):
             if any(row["subject"] == subject and row["scanner"] == scanner for row in rows):
                 continue
-            rows += measure(truth, brain, subject, scanner, arguments.samples, unet, prior)
+            rows += measure(truth, brain, subject, scanner, unet, prior)
             with atomic_write(table) as partial, partial.open("w", newline="", encoding="utf-8") as file:
                 writer = csv.DictWriter(file, fieldnames=list(rows[0]))
                 writer.writeheader()

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from dynamicdps.conditional import load_unet
-from dynamicdps.diffusion import load_denoiser
+from dynamicdps.diffusion import load_prior
 from dynamicdps.evaluation.fidelity import psnr
 from dynamicdps.operators import add_noise, preset
 from dynamicdps.solvers import DynamicDPSConfig, data_step, solve_dynamicdps
@@ -33,12 +33,12 @@ COLOURS = ("#0072b2", "#009e73", "#d55e00", "#cc79a7")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("scans", nargs="+", type=Path)
-    parser.add_argument("--prior", default="brain-t1w")
+    parser.add_argument("--prior", default="brain")
     parser.add_argument("--degradation", default="blur-mismatch")
     parser.add_argument("--out", type=Path, default=Path("docs/images/tradeoff.png"))
     arguments = parser.parse_args()
     truth = spread_slices(arguments.scans, 1)
-    denoiser = load_denoiser(arguments.prior, "cpu", torch.bfloat16)
+    denoiser = load_prior(arguments.prior, "cpu", torch.bfloat16)
     operator = preset(arguments.degradation)
     y = add_noise(operator(truth), operator.noise_std, [torch.Generator().manual_seed(i) for i in range(len(truth))])
     initial = load_unet("unet-iqt-in").enhance(y, operator, truth.shape)

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from dynamicdps.conditional.pairs import SimulatedPairs
 from dynamicdps.conditional.unet import UNET_CONFIG, SquaredError
-from dynamicdps.diffusion import NetworkConfig, Patches, SliceUNet, TrainingConfig
-from dynamicdps.diffusion.prior import ScoreMatching
+from dynamicdps.diffusion import NeighbourConfig, NeighbourUNet, NetworkConfig, SliceUNet, TrainingConfig
+from dynamicdps.diffusion.prior_training import WINDOWS, WindowScoreMatching
 from dynamicdps.diffusion.training import Objective, train
+from dynamicdps.diffusion.windows import SliceWindows, TrainingVolume
 from dynamicdps.models import demo_scan
 
 
@@ -40,10 +41,10 @@ class Timed:
         return self.objective(network, batch)
 
 
-def measure(objective: Objective, size: NetworkConfig, steps: int) -> tuple[float, float]:
+def measure(objective: Objective, size: NetworkConfig | NeighbourConfig, steps: int) -> tuple[float, float]:
     """Seconds to draw a batch and to compute a step, means without the first step."""
     timed = Timed(objective)
-    network = SliceUNet(size).to(memory_format=torch.channels_last)
+    network = (SliceUNet(size) if isinstance(size, NetworkConfig) else NeighbourUNet(size)).to(memory_format=torch.channels_last)
     ends: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         config = TrainingConfig(steps=steps + 1, checkpoint_every=steps + 2)
@@ -57,9 +58,10 @@ def main() -> None:
     parser.add_argument("--scans", type=Path, nargs="+", default=[demo_scan()])
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    patches = Patches.from_files(arguments.scans)
-    prior = ScoreMatching(patches, *patches.statistics())
-    rows: dict[str, tuple[Objective, NetworkConfig]] = {"prior": (prior, NetworkConfig())}
+    size = NeighbourConfig()
+    windows = SliceWindows([TrainingVolume.from_file(scan) for scan in arguments.scans], size.slices_in, count=WINDOWS)
+    prior = WindowScoreMatching(windows, *windows.statistics(), size.slices_out)
+    rows: dict[str, tuple[Objective, NetworkConfig | NeighbourConfig]] = {"prior": (prior, size)}
     for name in ("iqt-in", "range"):
         rows[f"unet, {name}"] = SquaredError(SimulatedPairs.from_files(arguments.scans, (), name)), UNET_CONFIG
     print("| training | a batch, ms | a step, ms | share |\n|---|---|---|---|")

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from dynamicdps.conditional import load_unet
-from dynamicdps.diffusion import load_denoiser
+from dynamicdps.diffusion import load_prior
 from dynamicdps.evaluation.fidelity import psnr, ssim
 from dynamicdps.operators import add_noise, preset
 from dynamicdps.solvers import make_config, solve_tensors
@@ -62,11 +62,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("scans", nargs="+", type=Path)
     parser.add_argument("--out", type=Path, default=Path("benchmarks"))
-    parser.add_argument("--prior", default="brain-t1w")
+    parser.add_argument("--prior", default="brain")
     parser.add_argument("--solvers", default=",".join(GRIDS))
     arguments = parser.parse_args()
     truth = spread_slices(arguments.scans, 1)
-    denoiser = load_denoiser(arguments.prior, "cpu", torch.bfloat16)
+    denoiser = load_prior(arguments.prior, "cpu", torch.bfloat16)
     problems = [measure(truth, name) for name in CONDITIONS]
     log = arguments.out / "peer_tuning.csv"
     done = read(log)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from dynamicdps.conditional import load_conditional
-from dynamicdps.diffusion import load_denoiser
+from dynamicdps.diffusion import load_prior
 from dynamicdps.evaluation import TISSUES, psnr, segment, tissue_volumes, volume_errors
 from dynamicdps.operators import preset, simulate
 from dynamicdps.solvers import make_config, solve
@@ -52,7 +52,7 @@ def main() -> None:
     whole = whole.with_data(np.clip(whole.data, 0, None))
     truth = crop(whole, bounding_box(brain_mask(whole), 6))
     scale = IntensityScale.robust(truth.data)
-    unet, prior = load_conditional("unet-range"), load_denoiser("brain-t1w", "cpu", torch.bfloat16)
+    unet, prior = load_conditional("unet-range"), load_prior("brain", "cpu", torch.bfloat16)
     rows = []
     for name, scanner in SCANNERS.items():
         measurement, tied = simulate(truth, scanner, seed=0)

@@ -29,7 +29,7 @@ print("scan", scan.shape, "measurement", poor.shape)
 # Four samples of the posterior; the default is eight, with less error. The estimate is their mean.
 
 config = dd.DynamicDPSConfig(samples=4)
-prior = dd.load_denoiser("brain-t1w")
+prior = dd.load_prior("brain")
 result = dd.solve("dynamicdps", poor, operator, prior, initial=initial, config=config)
 print(f"{result.nfe} denoiser passes a slice, from level {result.start_sigma:.2f} of noise")
 

@@ -28,7 +28,7 @@ real = ev.make_lesion(tissue, scan.spacing, (40, 122, 0), 8.0, contrast=-0.3)
 invented = ev.make_lesion(tissue, scan.spacing, (104, 124, 0), 8.0, contrast=-0.3)
 truth = scan.with_data(ev.insert_lesion(scan.data, real))
 
-unet, prior = dd.load_conditional("unet-iqt-in"), dd.load_denoiser("brain-t1w")
+unet, prior = dd.load_conditional("unet-iqt-in"), dd.load_prior("brain")
 config = dd.DynamicDPSConfig(samples=4)
 
 

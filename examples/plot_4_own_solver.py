@@ -55,7 +55,7 @@ register("sdedit", solve_sdedit, SDEditConfig)
 
 scan = crop(dd.load(dd.demo_scan()), (slice(None), slice(None), slice(15, 17)))
 poor, operator = dd.simulate(scan, dd.preset("blur-mismatch"))
-unet, prior = dd.load_conditional("unet-iqt-in"), dd.load_denoiser("brain-t1w")
+unet, prior = dd.load_conditional("unet-iqt-in"), dd.load_prior("brain")
 initial = dd.initial_from_model(poor, operator, unet, "unet-iqt-in").volume
 solvers = {
     "conditional": None,

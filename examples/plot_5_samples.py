@@ -17,7 +17,7 @@ from dynamicdps.volumes import brain_mask, crop
 scan = crop(dd.load(dd.demo_scan()), (slice(None), slice(None), slice(16, 17)))
 scanner = dd.LowField(gamma=0.7, in_plane_factor=2.0, blur=1.0, noise_std=0.05)
 poor, operator = dd.simulate(scan, scanner)
-unet, prior = dd.load_conditional("unet-range"), dd.load_denoiser("brain-t1w")
+unet, prior = dd.load_conditional("unet-range"), dd.load_prior("brain")
 initial = dd.initial_from_model(poor, operator, unet, "unet-range").volume
 
 # %%

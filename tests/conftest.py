@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from dynamicdps.diffusion import NetworkConfig
+from dynamicdps.diffusion import NeighbourConfig, NetworkConfig
 from dynamicdps.volumes import Volume
 from tests.golden import Golden
 
@@ -55,6 +55,12 @@ def generator() -> torch.Generator:
 def tiny_network() -> NetworkConfig:
     """The smallest network that has every kind of layer."""
     return NetworkConfig(channels=(16, 32), residual_blocks=(1, 1), attention=(False, False), norm_groups=8)
+
+
+@pytest.fixture
+def tiny_prior() -> NeighbourConfig:
+    """The smallest network of windows that has every kind of layer."""
+    return NeighbourConfig(3, 1, channels=(16, 32), residual_blocks=(1, 1), attention=(False, False), norm_groups=8, unshuffle=2)
 
 
 @pytest.fixture

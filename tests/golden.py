@@ -3,6 +3,9 @@
 A golden number says that a result is what it was when it was looked at, no more: properties are tested elsewhere. Here a changed
 constant, sign or bound shows. ``pytest --write-golden`` writes the numbers anew; it is right only when a change was meant to change them,
 and the change of the file then belongs into the same commit.
+
+The numbers hold on every processor: a case writes down what does not hang on rounding, images and misfits rather than the branch that a
+search took at a tie, and its tolerance is no finer than the arithmetic behind it.
 """
 
 import json

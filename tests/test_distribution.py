@@ -50,7 +50,7 @@ def test_wheel_holds_the_package_its_models_and_licenses(wheel: Path) -> None:
     assert "dynamicdps/py.typed" in names
     assert f"{info}/licenses/LICENSE" in names
     weights = {name for name in names if name.endswith(".safetensors")}
-    assert {Path(name).stem for name in weights} >= {"brain-t1w", "unet-iqt-in", "unet-range", "esrgan-iqt-in", "operator-fit"}
+    assert {Path(name).stem for name in weights} >= {"brain", "unet-iqt-in", "unet-range", "esrgan-iqt-in", "operator-fit"}
     assert {name.replace(".safetensors", ".json") for name in weights} <= names
     scans = {name for name in names if name.endswith((".nii", ".nii.gz", ".dcm", ".mgz", ".h5", ".npz"))}
     assert scans == {f"{MODELS}/demo/colin27_slab_T1w.nii.gz"}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dynamicdps.diffusion import load_denoiser
+from dynamicdps.diffusion import load_prior
 from dynamicdps.diffusion.model_names import bundled
 from dynamicdps.operators import preset, simulate
 from dynamicdps.solvers import DynamicDPSConfig, read_start_level, solve
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def test_bundled_models_are_small_and_complete() -> None:
-    assert "brain-t1w" in bundled("prior")
+    assert "brain" in bundled("prior")
     assert {"unet-iqt-in", "unet-range"} <= set(bundled("unet"))
     files = list((ROOT / "src" / "dynamicdps" / "models").rglob("*"))
     assert sum(f.stat().st_size for f in files if f.is_file()) < 40e6
@@ -37,7 +37,7 @@ def test_same_seed_same_result_for_any_batch_size(phantom: Volume, batch_size: i
     """With the bundled prior on whole volumes: 8 slices at once, or 1 or 3 at a time."""
     scan = Volume(phantom.data[:, :, 2:10], phantom.affine)
     measurement, operator = simulate(scan, preset("iqt-out"), seed=1)
-    prior = load_denoiser()
+    prior = load_prior()
     config = DynamicDPSConfig(samples=2, steps=2, start_sigma=0.1)
     together, apart = (
         solve("dynamicdps", measurement, operator, prior, initial=scan, seed=4, config=config, batch_size=size) for size in (8, batch_size)

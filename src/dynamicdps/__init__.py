@@ -8,7 +8,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from dynamicdps import report, solvers
     from dynamicdps.conditional import load_conditional, load_unet
-    from dynamicdps.diffusion import load_denoiser
+    from dynamicdps.diffusion import load_prior
     from dynamicdps.errors import InputError
     from dynamicdps.models import demo_scan
     from dynamicdps.operators import LowField, fit_operator, preset, read_operator, simulate
@@ -27,7 +27,7 @@ _HOMES = {
     "preset": "operators",
     "read_operator": "operators",
     "simulate": "operators",
-    "load_denoiser": "diffusion",
+    "load_prior": "diffusion",
     "load_conditional": "conditional",
     "load_unet": "conditional",
     "initial_from_model": "solvers.initial",
@@ -47,7 +47,7 @@ __all__ = [
     "initial_from_volume",
     "load",
     "load_conditional",
-    "load_denoiser",
+    "load_prior",
     "load_unet",
     "preset",
     "read_operator",

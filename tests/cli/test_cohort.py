@@ -17,13 +17,14 @@ from dynamicdps.cli.commands import Cohort, Enhance
 from dynamicdps.cli.run_cohort import cluster_config, make_enhancer
 from dynamicdps.cohort import in_process
 from dynamicdps.conditional import load_conditional, train_unet
-from dynamicdps.diffusion import NetworkConfig, TrainingConfig, held_models, load_denoiser, model_file, train_prior
+from dynamicdps.diffusion import NeighbourConfig, NetworkConfig, TrainingConfig, held_models, load_prior, model_file, train_prior
 from dynamicdps.errors import InputError
 from dynamicdps.volumes import load
 from tests.cohort.made import Stub, contents, make_study
 from tests.conftest import make_phantom
 
 TINY = NetworkConfig(channels=(16, 16), residual_blocks=(1, 1), attention=(False, False), norm_groups=8)
+TINY_PRIOR = NeighbourConfig(3, 1, TINY.channels, TINY.residual_blocks, TINY.attention, TINY.norm_groups)
 STEPS = TrainingConfig(steps=2, checkpoint_every=2, bfloat16=False)
 SCAN = "sub-01/anat/sub-01_T1w.nii.gz"
 ENHANCED = "sub-01/anat/sub-01_rec-dynamicdps"
@@ -220,7 +221,7 @@ def test_a_worker_holds_its_models_from_scan_to_scan(tmp_path: Path, monkeypatch
         return load_file(path)
 
     def enhance(arguments: Enhance) -> None:
-        load_denoiser(arguments.prior)
+        load_prior(arguments.prior)
         load_conditional(arguments.conditional)
         raise InputError("that was all")
 
@@ -232,7 +233,7 @@ def test_a_worker_holds_its_models_from_scan_to_scan(tmp_path: Path, monkeypatch
     for number in range(3):
         with pytest.raises(InputError, match="that was all"):
             enhancer(tmp_path / f"{number}.nii", tmp_path, source="", seed=0)
-    assert sorted(read) == ["brain-t1w", "unet-range"]
+    assert sorted(read) == ["brain", "unet-range"]
 
 
 def test_one_local_worker_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,7 +248,7 @@ def test_one_local_worker_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.slow
 def test_a_study_enhanced_by_workers(scan_files: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The real enhancer with tiny models: the same bytes from one worker and from two, and from a run that is gone on with."""
-    prior = train_prior(scan_files, tmp_path / "prior", network_config=TINY, config=STEPS)
+    prior = train_prior(scan_files, tmp_path / "prior", network_config=TINY_PRIOR, config=STEPS)
     unet = train_unet(scan_files, tmp_path / "unet", network_config=TINY, config=STEPS)
     study = tmp_path / "study"
     for number in (1, 2):

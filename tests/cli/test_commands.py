@@ -10,17 +10,18 @@ from safetensors.torch import load_file
 
 from dynamicdps.cli import main
 from dynamicdps.conditional import train_unet
-from dynamicdps.diffusion import NetworkConfig, TrainingConfig, train_prior
+from dynamicdps.diffusion import NeighbourConfig, NetworkConfig, TrainingConfig, train_prior
 from dynamicdps.volumes import load
 
 TINY = NetworkConfig(channels=(16, 16), residual_blocks=(1, 1), attention=(False, False), norm_groups=8)
+TINY_PRIOR = NeighbourConfig(3, 1, TINY.channels, TINY.residual_blocks, TINY.attention, TINY.norm_groups)
 STEPS = TrainingConfig(steps=2, checkpoint_every=2, bfloat16=False)
 
 
 @pytest.fixture
 def models(scan_files: list[Path], tmp_path: Path) -> tuple[str, str]:
     """A prior and a conditional model, trained for two steps."""
-    prior = train_prior(scan_files, tmp_path / "prior", network_config=TINY, config=STEPS)
+    prior = train_prior(scan_files, tmp_path / "prior", network_config=TINY_PRIOR, config=STEPS)
     unet = train_unet(scan_files, tmp_path / "unet", network_config=TINY, config=STEPS)
     return str(prior), str(unet)
 

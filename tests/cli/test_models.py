@@ -11,7 +11,7 @@ import torch
 
 from dynamicdps.cli import main
 from dynamicdps.cli.model_fit import card_doubts, check_contrast, contrast_of
-from dynamicdps.diffusion import load_denoiser, read_model
+from dynamicdps.diffusion import load_prior, read_model
 from dynamicdps.diffusion.model_file import file_hash
 from dynamicdps.volumes import IntensityScale, Volume
 from tests.cli.tiny import write_tiny
@@ -28,9 +28,9 @@ def said(command: list[str], capsys: pytest.CaptureFixture[str], code: int = 0) 
 def test_list_and_show(capsys: pytest.CaptureFixture[str]) -> None:
     for command in (["models"], ["models", "list"]):
         listed = said(command, capsys)
-        assert all(name in listed for name in ("brain-t1w", "unet-range", "esrgan-iqt-in", "bundled"))
-    shown = said(["models", "show", "brain-t1w"], capsys)
-    card = read_model("brain-t1w", "prior").card
+        assert all(name in listed for name in ("brain", "unet-range", "esrgan-iqt-in", "bundled"))
+    shown = said(["models", "show", "brain"], capsys)
+    card = read_model("brain", "prior").card
     assert card["sha256"] in shown
     assert card["data"] in shown
     assert "1, 1, 1" in shown
@@ -43,7 +43,7 @@ def test_add_and_use_by_name(tmp_path: Path, own_models: Path, capsys: pytest.Ca
     assert sorted(p.name for p in own_models.iterdir()) == ["my-prior.json", "my-prior.safetensors"]
     shutil.rmtree(path.parent)
     assert "my-prior" in said(["models"], capsys)
-    assert load_denoiser("my-prior").network is not None
+    assert load_prior("my-prior").domain.suffix == "T1w"
     said(
         ["sample", "--prior", "my-prior", "--n", "1", "--steps", "1", "--height", "16", "--width", "16", "--out", str(tmp_path / "s")],
         capsys,
@@ -63,7 +63,7 @@ def test_add_and_use_by_name(tmp_path: Path, own_models: Path, capsys: pytest.Ca
 def test_what_is_not_added(
     how: str, tmp_path: Path, own_models: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    names = {"name": "my prior", "bundled": "brain-t1w"}
+    names = {"name": "my prior", "bundled": "brain"}
     path = write_tiny(tmp_path / f"{names.get(how, 'mine')}.safetensors", "gan" if how == "kind" else "prior")
     card = json.loads(path.with_suffix(".json").read_text())
     words = []
@@ -94,11 +94,11 @@ def test_pickles_are_refused(tmp_path: Path, own_models: Path, capsys: pytest.Ca
 
 
 def test_an_added_model_never_replaces_a_bundled_one(own_models: Path) -> None:
-    before = read_model("brain-t1w", "prior").path
-    write_tiny(own_models / "brain-t1w.safetensors", "prior")
+    before = read_model("brain", "prior").path
+    write_tiny(own_models / "brain.safetensors", "prior")
     (own_models / "broken.json").write_text("{")
     (own_models / "broken.safetensors").touch()
-    assert read_model("brain-t1w", "prior").path == before
+    assert read_model("brain", "prior").path == before
 
 
 @pytest.mark.parametrize(

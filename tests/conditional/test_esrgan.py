@@ -19,7 +19,7 @@ from dynamicdps.conditional.discriminator import UNetDiscriminator, relativistic
 from dynamicdps.conditional.esrgan import RRDBNetwork
 from dynamicdps.conditional.esrgan_training import Adversaries, ESRGANLoss
 from dynamicdps.conditional.pairs import SimulatedPairs
-from dynamicdps.diffusion import NetworkConfig, TrainingConfig, load_denoiser, train_prior, write_model
+from dynamicdps.diffusion import NeighbourConfig, NetworkConfig, TrainingConfig, load_prior, train_prior, write_model
 from dynamicdps.diffusion.model_file import file_hash
 from dynamicdps.diffusion.processes import Processes
 from dynamicdps.diffusion.training import train
@@ -283,10 +283,12 @@ def test_training_starts_from_given_weights(tmp_path: Path, scan_files: list[Pat
         train_esrgan(scan_files[:1], tmp_path / "other", network_config=replace(TINY, growth=5), config=still, weights=first)
 
 
-def test_models_of_each_kind_open_as_conditional(tmp_path: Path, scan_files: list[Path], tiny_network: NetworkConfig) -> None:
+def test_models_of_each_kind_open_as_conditional(
+    tmp_path: Path, scan_files: list[Path], tiny_network: NetworkConfig, tiny_prior: NeighbourConfig
+) -> None:
     esrgan = train_esrgan(scan_files[:1], tmp_path / "e", network_config=TINY, config=TWO_STEPS)
     unet = train_unet(scan_files[:1], tmp_path / "u", network_config=tiny_network, config=TWO_STEPS)
-    prior = train_prior(scan_files[:1], tmp_path / "p", network_config=tiny_network, config=TWO_STEPS)
+    prior = train_prior(scan_files[:1], tmp_path / "p", network_config=tiny_prior, config=TWO_STEPS)
     x = torch.rand(1, 1, 20, 24)
     assert torch.equal(load_conditional(esrgan)(x), load_esrgan(esrgan)(x))
     assert torch.equal(load_conditional(unet)(x), load_unet(unet)(x))
@@ -296,7 +298,7 @@ def test_models_of_each_kind_open_as_conditional(tmp_path: Path, scan_files: lis
     with input_error("of kind 'unet'; expected 'esrgan'"):
         load_esrgan(unet)
     with input_error("of kind 'esrgan'; expected 'prior'"):
-        load_denoiser(esrgan)
+        load_prior(esrgan)
     with input_error("of kind 'prior'; expected 'unet' or 'esrgan'"):
         load_conditional(prior)
     with input_error("there is no unet or esrgan model 'none-such'.*unet-range"):
@@ -326,7 +328,9 @@ def test_unusable_arguments_are_refused(arguments: dict[str, object], message: s
     assert not (tmp_path / "out").exists()
 
 
-def test_command_line_trains_and_enhances(tmp_path: Path, scan_files: list[Path], tiny_network: NetworkConfig) -> None:
+def test_command_line_trains_and_enhances(
+    tmp_path: Path, scan_files: list[Path], tiny_network: NetworkConfig, tiny_prior: NeighbourConfig
+) -> None:
     out = tmp_path / "e"
     size = ["--channels", "8", "--growth", "4", "--blocks", "1"]
     command = ["train", "esrgan", *map(str, scan_files), "--out", str(out), "--pretrain-steps", "1", *size]
@@ -334,7 +338,7 @@ def test_command_line_trains_and_enhances(tmp_path: Path, scan_files: list[Path]
     assert main([*command, "--steps", "2", "--resume", "--adversarial-weight", "0.04"]) == 0
     card = json.loads((out / "esrgan.json").read_text(encoding="utf-8"))
     assert (card["steps"], card["adversarial_weight"], card["network"]) == (2, 0.04, TINY.to_json())
-    prior = train_prior(scan_files[:1], tmp_path / "p", network_config=tiny_network, config=TWO_STEPS)
+    prior = train_prior(scan_files[:1], tmp_path / "p", network_config=tiny_prior, config=TWO_STEPS)
     poor = tmp_path / "low" / "poor.nii.gz"
     assert main(["simulate", str(scan_files[0]), "--out", str(poor)]) == 0
     done = tmp_path / "done"

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from dynamicdps.conditional import ConditionalUNet, DegradationRange, load_unet, train_unet
 from dynamicdps.conditional.unet import draw_pair
-from dynamicdps.diffusion import NetworkConfig, Patches, SliceUNet, TrainingConfig, load_denoiser
+from dynamicdps.diffusion import NetworkConfig, Patches, SliceUNet, TrainingConfig, load_prior
 from dynamicdps.operators import LowField, interpolate, preset
 from dynamicdps.volumes import Volume, to_slices
 from tests.conftest import make_phantom
@@ -140,7 +140,7 @@ def test_training_writes_a_usable_model(degradation: str, tmp_path: Path, scan_f
     operator = LowField(in_plane_factor=4.0)
     assert unet.enhance(torch.rand(2, 1, 5, 6), operator, (2, 1, 20, 24)).shape == (2, 1, 20, 24)
     with input_error("of kind 'unet'"):
-        load_denoiser(path)
+        load_prior(path)
 
 
 def test_resumed_training_is_the_uninterrupted_one(tmp_path: Path, scan_files: list[Path], tiny_network: NetworkConfig) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dynamicdps.conditional import load_conditional
-from dynamicdps.diffusion import NetworkConfig, SliceUNet, held_models, load_denoiser, model_file, read_model, write_model
+from dynamicdps.diffusion import NetworkConfig, SliceUNet, held_models, load_prior, model_file, read_model, write_model
 from dynamicdps.diffusion.held_models import holding_models
 
 
@@ -37,24 +37,24 @@ def test_models_are_read_once_while_they_are_held(loads: list[Path], tmp_path: P
     found = []
     for _ in range(3):
         with holding_models():
-            found.append((load_denoiser(str(prior)), load_conditional(unet), read_model(prior, "prior")))
+            found.append((load_prior(str(prior)), load_conditional(unet), read_model(prior, "prior")))
     assert loads.count(prior) == 1
     assert loads.count(unet) == 1
     assert all(one is other for row in found for one, other in zip(row, found[0], strict=True))
     # Another precision is another denoiser.
     with holding_models():
-        assert load_denoiser(str(prior), "cpu", torch.bfloat16) is not found[0][0]
+        assert load_prior(str(prior), "cpu", torch.bfloat16) is not found[0][0]
     # Outside nobody is given what others hold.
-    assert load_denoiser(str(prior)) is not found[0][0]
+    assert load_prior(str(prior)) is not found[0][0]
 
 
 def test_a_model_that_has_changed_is_read_again(loads: list[Path], tmp_path: Path, tiny_network: NetworkConfig) -> None:
     path = write(tmp_path / "prior.safetensors", "prior", 0, tiny_network)
     x, sigma = torch.full((1, 1, 8, 8), 0.4), torch.tensor([0.1])
     with holding_models():
-        before = load_denoiser(str(path))(x, sigma)
-        torch.testing.assert_close(load_denoiser(str(path))(x, sigma), before, rtol=0, atol=0)
+        before = load_prior(str(path))(x, sigma)
+        torch.testing.assert_close(load_prior(str(path))(x, sigma), before, rtol=0, atol=0)
         write(path, "prior", 7, tiny_network)
-        assert not torch.equal(load_denoiser(str(path))(x, sigma), before)
+        assert not torch.equal(load_prior(str(path))(x, sigma), before)
         with pytest.raises(ValueError, match="there is no"):
             read_model(tmp_path / "none.safetensors", "prior")

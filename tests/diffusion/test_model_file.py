@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from dynamicdps.diffusion import NetworkConfig, NetworkDenoiser, SliceUNet, load_denoiser, read_model, write_model
+from dynamicdps.diffusion import NetworkConfig, NetworkDenoiser, SliceUNet, load_prior, read_model, write_model
 from dynamicdps.diffusion.model_file import file_hash
 from dynamicdps.diffusion.model_names import bundled
 from tests.properties import input_error
@@ -51,7 +51,7 @@ def test_round_trip(model: Path, network: SliceUNet, tiny_network: NetworkConfig
 
 def test_denoiser_of_a_file(model: Path, network: SliceUNet, generator: torch.Generator) -> None:
     x, sigma = torch.rand(2, 1, 18, 22, generator=generator), torch.tensor([0.05, 0.8])
-    denoiser = load_denoiser(model)
+    denoiser = load_prior(model)
     assert not denoiser.training
     assert denoiser.errors == {0.1: 0.02}
     assert not any(p.requires_grad for p in denoiser.parameters())
@@ -122,7 +122,7 @@ def missing_weights(path: Path) -> None:
 def test_damaged_models_are_refused(model: Path, damage: Callable[[Path], None], message: str) -> None:
     damage(model)
     with input_error(message):
-        load_denoiser(model)
+        load_prior(model)
 
 
 @pytest.mark.parametrize(
@@ -132,32 +132,32 @@ def test_errors_that_are_none_are_refused(model: Path, error: Any) -> None:
     """The interpolation of such numbers is NaN or 0, with which solvers would take no data step."""
     edit_card(lambda card: card.update(denoising_rmse={"0.01": 0.006, "0.1": error, "1": 0.1}))(model)
     with input_error("denoising_rmse in the model card .*tiny.json"):
-        load_denoiser(model)
+        load_prior(model)
 
 
 @pytest.mark.parametrize("level", ["0", "-0.1", "nan", "inf", "low", "", "0.010"])
 def test_levels_that_are_none_are_refused(model: Path, level: str) -> None:
     edit_card(lambda card: card.update(denoising_rmse={"0.01": 0.006, level: 0.02}))(model)
     with input_error("denoising_rmse in the model card .*tiny.json"):
-        load_denoiser(model)
+        load_prior(model)
 
 
 @pytest.mark.parametrize("table", [[], None, "none", 3, [[0.1, 0.02]]], ids=str)
 def test_a_table_of_errors_that_is_none_is_refused(model: Path, table: Any) -> None:
     edit_card(lambda card: card.update(denoising_rmse=table))(model)
     with input_error("denoising_rmse in the model card .*tiny.json"):
-        load_denoiser(model)
+        load_prior(model)
 
 
 @pytest.mark.parametrize("change", [lambda card: card.pop("denoising_rmse"), lambda card: card.update(denoising_rmse={})])
 def test_a_card_may_hold_no_errors(model: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     edit_card(change)(model)
-    assert load_denoiser(model).errors == {}
+    assert load_prior(model).errors == {}
 
 
 def test_errors_may_come_in_any_order(model: Path) -> None:
     edit_card(lambda card: card.update(denoising_rmse={"1": 0.1, "0.01": 6e-3, "0.1": 1}))(model)
-    assert load_denoiser(model).errors == {1.0: 0.1, 0.01: 0.006, 0.1: 1.0}
+    assert load_prior(model).errors == {1.0: 0.1, 0.01: 0.006, 0.1: 1.0}
 
 
 @pytest.mark.parametrize("kind", ["prior", "unet"])

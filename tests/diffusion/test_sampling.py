@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from dynamicdps.diffusion import NetworkConfig, NetworkDenoiser, SliceUNet, descending_levels, sample_ancestral, sample_heun
-from dynamicdps.diffusion.prior import draw_samples
+from dynamicdps.diffusion import NetworkConfig, NetworkDenoiser, SlicePrior, SliceUNet, descending_levels, sample_ancestral, sample_heun
+from dynamicdps.diffusion.prior_training import draw_samples
 from dynamicdps.diffusion.sampling import image_generators, noise_like
 
 MEAN, STD = 0.4, 0.2
@@ -115,9 +115,16 @@ def test_samples_do_not_depend_on_batch_mates(sampler: Callable[..., Tensor], ch
 
 
 def test_first_samples_stay_when_more_are_drawn(tiny_network: NetworkConfig) -> None:
-    denoiser = NetworkDenoiser(SliceUNet(tiny_network), MEAN, STD)  # a fresh network returns 0
-    few, many = draw_samples(denoiser, 3, 6, 7, steps=4), draw_samples(denoiser, 11, 6, 7, steps=4)
-    assert many.shape == (11, 1, 6, 7)
+    prior = SlicePrior(NetworkDenoiser(SliceUNet(tiny_network), MEAN, STD))  # a fresh network returns 0
+    few, many = draw_samples(prior, 3, 6, 7, steps=4), draw_samples(prior, 11, 6, 7, steps=4)
+    assert many.shape == (11, 1, 1, 6, 7)
     assert torch.equal(few, many[:3])
     assert many.flatten(1).unique(dim=0).shape[0] == 11
-    assert not torch.equal(few, draw_samples(denoiser, 3, 6, 7, steps=4, seed=1))
+    assert not torch.equal(few, draw_samples(prior, 3, 6, 7, steps=4, seed=1))
+
+
+def test_volumes_are_drawn_and_do_not_depend_on_their_number(tiny_network: NetworkConfig) -> None:
+    prior = SlicePrior(NetworkDenoiser(SliceUNet(tiny_network), MEAN, STD))
+    few, many = (draw_samples(prior, n, 6, 7, depth=5, steps=3) for n in (1, 3))
+    assert many.shape == (3, 1, 5, 6, 7)
+    assert torch.equal(few, many[:1])

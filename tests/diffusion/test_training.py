@@ -13,14 +13,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from dynamicdps.diffusion import NetworkConfig, Patches, SliceUNet, TrainingConfig, TrainingState, load_denoiser, train_prior
-from dynamicdps.diffusion.prior import ScoreMatching
+from dynamicdps.diffusion import NeighbourConfig, NeighbourUNet, TrainingConfig, TrainingState, load_prior, train_prior
+from dynamicdps.diffusion.prior_training import WindowScoreMatching
 from dynamicdps.diffusion.training import FREE_SETTINGS, train
+from dynamicdps.diffusion.windows import SliceWindows, TrainingVolume
 from tests.conftest import make_phantom
 from tests.properties import input_error
 
 
-def settings(steps: int, **changes: float) -> TrainingConfig:
+def settings(steps: int, **changes: Any) -> TrainingConfig:
     return TrainingConfig(steps=steps, warmup=2, decay_from=3, checkpoint_every=2, **changes)
 
 
@@ -78,18 +79,19 @@ def assert_same(one: TrainingState, other: TrainingState) -> None:
             assert torch.equal(left[name], right[name]), name
 
 
-@pytest.mark.parametrize("bfloat16", [False, True])
-def test_resumed_training_is_the_uninterrupted_one(tmp_path: Path, tiny_network: NetworkConfig, bfloat16: bool) -> None:
-    phantom = torch.from_numpy(make_phantom((24, 20, 8)).data).permute(2, 1, 0)[:, None]
-    loss = ScoreMatching(Patches([phantom]), 0.3, 0.3)
+@pytest.mark.parametrize(("bfloat16", "optimiser"), [(False, "adamw"), (True, "adamw"), (False, "muon")])
+def test_resumed_training_is_the_uninterrupted_one(tmp_path: Path, tiny_prior: NeighbourConfig, bfloat16: bool, optimiser: str) -> None:
+    phantom = TrainingVolume.from_array(make_phantom((24, 20, 8)).data.transpose(2, 1, 0))
+    loss = WindowScoreMatching(SliceWindows([phantom], tiny_prior.slices_in, (16, 16), 4), 0.3, 0.3, tiny_prior.slices_out)
+    config: dict[str, Any] = {"bfloat16": bfloat16, "optimiser": optimiser}
 
-    def network(seed: int) -> SliceUNet:
+    def network(seed: int) -> NeighbourUNet:
         torch.manual_seed(seed)
-        return SliceUNet(tiny_network).to(memory_format=torch.channels_last)
+        return NeighbourUNet(tiny_prior).to(memory_format=torch.channels_last)
 
-    whole = train(network(0), loss, tmp_path / "whole", settings(6, bfloat16=bfloat16))
-    train(network(0), loss, tmp_path / "parts", settings(3, bfloat16=bfloat16))
-    resumed = train(network(99), loss, tmp_path / "parts", settings(6, bfloat16=bfloat16), resume=True)
+    whole = train(network(0), loss, tmp_path / "whole", settings(6, **config))
+    train(network(0), loss, tmp_path / "parts", settings(3, **config))
+    resumed = train(network(99), loss, tmp_path / "parts", settings(6, **config), resume=True)
     assert resumed.step == 6
     assert_same(whole, resumed)
     assert log_of(tmp_path / "whole")[-1]["step"] == log_of(tmp_path / "parts")[-1]["step"] == "6"
@@ -268,6 +270,7 @@ OTHER_SETTINGS: dict[str, Any] = {
     "seed": 7,
     "bfloat16": False,
     "batches": 2,
+    "optimiser": "muon",
 }
 
 
@@ -349,29 +352,31 @@ def test_average_has_its_relative_width(width: float, gamma: float) -> None:
 
 @pytest.mark.parametrize("given_validation", [False, True])
 def test_train_prior_writes_a_usable_model(
-    tmp_path: Path, scan_files: list[Path], tiny_network: NetworkConfig, given_validation: bool
+    tmp_path: Path, scan_files: list[Path], tiny_prior: NeighbourConfig, given_validation: bool
 ) -> None:
     files, validation = (scan_files[:2], scan_files[2:]) if given_validation else (scan_files, [])
     out = tmp_path / "out"
-    path = train_prior(files, out, validation_files=validation, network_config=tiny_network, config=settings(2), data_name="phantoms")
+    path = train_prior(files, out, validation_files=validation, network_config=tiny_prior, config=settings(2), data_name="phantoms")
     card = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     assert (card["kind"], card["data"], card["subjects"], card["steps"]) == ("prior", "phantoms", 2, 2)
-    mean, std = Patches.from_files(scan_files[:2]).statistics()
-    assert (card["data_mean"], card["data_std"]) == pytest.approx((mean, std))
+    windows = SliceWindows([TrainingVolume.from_file(file) for file in scan_files[:2]], tiny_prior.slices_in, (56, 48), 8)
+    assert (card["data_mean"], card["data_std"]) == pytest.approx(windows.statistics())
+    assert (card["suffix"], card["contrast"], card["slices"]) == ("T1w", "T1w, skull-stripped, axial", 22)
+    assert card["error_correlation"][0] == 1
     assert list(card["denoising_rmse"]) == ["0.01", "0.03", "0.06", "0.12", "0.25", "0.5", "1", "2", "5", "10"]
     assert "rmse@0.06" in log_of(out)[0]
-    x = torch.rand(1, 1, 20, 20)
-    assert load_denoiser(path)(x, torch.tensor([0.1])).shape == x.shape
+    x = torch.rand(1, 1, 4, 20, 20)
+    assert load_prior(path)(x, torch.tensor([0.1])).shape == x.shape
 
 
-def test_train_prior_shows_samples_at_each_checkpoint(tmp_path: Path, tiny_network: NetworkConfig) -> None:
+def test_train_prior_shows_samples_at_each_checkpoint(tmp_path: Path, tiny_prior: NeighbourConfig) -> None:
     scan = make_phantom((16, 20, 4)).save(tmp_path / "scan.nii")
     sheets: list[tuple[int, tuple[int, ...]]] = []
     train_prior(
         [scan],
         tmp_path / "out",
-        network_config=tiny_network,
+        network_config=tiny_prior,
         config=settings(3),
         on_sheet=lambda step, images: sheets.append((step, tuple(images.shape))),
     )
-    assert sheets == [(2, (8, 1, 20, 16)), (3, (8, 1, 20, 16))]
+    assert sheets == [(2, (8, 1, 1, 20, 16)), (3, (8, 1, 1, 20, 16))]

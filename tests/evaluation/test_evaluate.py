@@ -132,7 +132,7 @@ def test_truths_volumes_follow_from_the_errors() -> None:
 
 @pytest.mark.parametrize("thick", [False, True])
 def test_the_misfit_of_noise_alone_is_1_whatever_the_mask(thick: bool) -> None:
-    """Also for single slices, which the operator treats one by one, and with slices that hold nothing at all."""
+    """Also where the operator would treat slices one by one, and with slices that hold nothing at all."""
     truth = make_phantom((40, 48, 12))
     scale = IntensityScale.robust(truth.data)
     mm = 3.0 if thick else None
@@ -147,8 +147,5 @@ def test_the_misfit_of_noise_alone_is_1_whatever_the_mask(thick: bool) -> None:
         data_misfit(truth, measurement, tied, scale), rel=1e-5
     )
     x, y = to_slices(scale.apply(truth).data), to_slices(masked.data / tied.intensity_scale)
-    if thick:
-        x, y = x.movedim(0, 1)[None], y.movedim(0, 1)[None]
-    found = data_fidelity.data_misfit(tied.weighted(inside).operator, y, x)
-    assert found[found > 0].mean() == pytest.approx(1, abs=0.05)
-    assert ((found > 0).sum() == 1) if thick else ((found > 0).sum() == 2)
+    found = data_fidelity.data_misfit(tied.weighted(inside).operator, y.movedim(0, 1)[None], x.movedim(0, 1)[None])
+    assert found.item() == pytest.approx(1, abs=0.05)

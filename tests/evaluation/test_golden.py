@@ -70,7 +70,8 @@ def test_fidelity(image: Tensor, truth: Tensor, golden: Golden) -> None:
         ev.through_plane_roughness(volume, None, inside),
         ev.through_plane_calibration(volume, other, inside),
     ]
-    golden.check("fidelity", found, rtol=1e-6)
+    # MONAI computes the similarity in float32.
+    golden.check("fidelity", found, rtol=1e-5)
 
 
 @pytest.mark.parametrize("patch", [1, 3, 8])
@@ -127,11 +128,13 @@ def test_null_spaces(name: str, image: Tensor, truth: Tensor, golden: Golden) ->
     volume, scale = Volume(from_slices(image.float()), np.eye(4)), IntensityScale(1.0)
     unsupported = ev.unsupported_map(volume, ScanOperator(operator), scale, signal=0.2)
     linear = linear_part(operator)
+    # Elsewhere conjugate gradients end at a residual of 1e-4, on each processor at another one.
+    exact = isinstance(operator, LowField | Inpainting)
     golden.check(
         f"null space {name}",
         [found, [f.null_share for f in found], [f.null_rms for f in found], None if unsupported is None else unsupported.data, str(linear)],
-        rtol=1e-4,
-        atol=1e-6,
+        rtol=1e-4 if exact else 5e-3,
+        atol=1e-6 if exact else 2e-5,
     )
 
 

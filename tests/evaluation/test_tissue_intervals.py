@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from dynamicdps.evaluation import TISSUES, dice, segment, tissue_intervals, tissue_volumes
-from dynamicdps.evaluation.tissue_intervals import _intervals
+from dynamicdps.evaluation.tissue_intervals import _intervals, _pair_intervals
 from dynamicdps.volumes import Volume, brain_mask
 from tests.properties import input_error
 
@@ -114,3 +114,45 @@ def test_volumes_are_not_below_zero_nor_errors_below_minus_one(phantom: Volume) 
     found = tissue_intervals(samples, mask, phantom.spacing, labels)
     assert min(low for low, _ in found.interval_mm3.values()) == 0
     assert min(low for low, _ in found.error_interval.values()) == -1
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+@pytest.mark.parametrize("alike", [0.0, 0.6])
+def test_pairs_hold_one_more_sample_at_least_as_often_as_they_say(count: int, alike: float) -> None:
+    """Volumes of slices that move with the noise, neighbours alike or not, and with a part that is even in it."""
+    rng = np.random.default_rng(1)
+    depth = 40
+
+    def noise() -> np.ndarray:
+        fresh = rng.normal(0, 10, depth)
+        for z in range(1, depth):
+            fresh[z] = alike * fresh[z - 1] + np.sqrt(1 - alike**2) * fresh[z]
+        return fresh
+
+    def even(n: np.ndarray) -> np.ndarray:
+        return 0.01 * (n**2 - 100)
+
+    held = 0
+    for _ in range(1500):
+        draws = [noise() for _ in range(count)]
+        pairs = np.stack([100 + sign * n + even(n) for n in draws for sign in (1, -1)])
+        other = noise()
+        low, high = _pair_intervals({"gm": pairs}, 0.9, -np.inf)["gm"]
+        held += low <= float((100 + other + even(other)).sum()) <= high
+    assert (0.84 if alike else 0.87) <= held / 1500 <= 0.99
+
+
+def test_pairs_are_of_the_samples_volumes(phantom: Volume) -> None:
+    mask = brain_mask(phantom)
+    noise = np.random.default_rng(0).normal(0, 0.08, phantom.shape)
+    samples = [phantom.data + noise, phantom.data - noise, phantom.data]
+    labels = segment(phantom.data, mask)
+    found = tissue_intervals(samples, mask, phantom.spacing, labels, pairs=True)
+    for tissue in TISSUES:
+        volumes = [tissue_volumes(segment(s, mask), phantom.spacing)[tissue] for s in samples[:2]]
+        assert found.volume_mm3[tissue] == pytest.approx(np.mean(volumes))
+        low, high = found.interval_mm3[tissue]
+        assert (low + high) / 2 == pytest.approx(np.mean(volumes))
+        assert high - low > abs(volumes[0] - volumes[1])
+        known = tissue_volumes(labels, phantom.spacing)[tissue]
+        assert found.error_interval[tissue] == pytest.approx((low / known - 1, high / known - 1))

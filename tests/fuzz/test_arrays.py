@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 
 from dynamicdps.conditional import CONDITIONAL_KINDS, RRDBConfig, load_conditional
 from dynamicdps.conditional.esrgan import RRDBNetwork
-from dynamicdps.diffusion import NetworkConfig, SliceUNet, load_denoiser, read_model
+from dynamicdps.diffusion import NetworkConfig, SliceUNet, load_prior, read_model
 from dynamicdps.diffusion.model_file import write_model
 from dynamicdps.operators.parameter_estimator import EstimatorNetwork, load_estimator
 from dynamicdps.volumes import read_kspace
@@ -54,7 +54,7 @@ def make_model(kind: str, folder: Path) -> Path:
 
 
 READERS: dict[str, Callable[[Path], object]] = {
-    "prior": load_denoiser,
+    "prior": load_prior,
     "unet": load_conditional,
     "esrgan": load_conditional,
     "operator-fit": load_estimator,
@@ -132,7 +132,7 @@ def test_a_card_that_promises_a_huge_network(place: Path) -> None:
     for network in ({"channels": [10**9, 16]}, {"channels": [4096, 4096]}, {"residual_blocks": [10**9, 1]}, {"channels": [16] * 1000}):
         path.with_suffix(".json").write_text(json.dumps(card | {"network": card["network"] | network}))
         with bounded_memory(64), input_error():
-            load_denoiser(path)
+            load_prior(path)
 
 
 def test_weights_that_are_no_numbers(place: Path) -> None:

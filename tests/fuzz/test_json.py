@@ -86,7 +86,7 @@ RUN = {
     "version": "1.0",
     "versions": {"python": "3.12", "torch": "2.8"},
     "models": {"prior": "ab" * 32},
-    "cards": {"prior": {"name": "brain-t1w", "contrast": "T1w", "spacing_mm": [1.0, 1.0, 1.0], "sha256": "ab" * 32}},
+    "cards": {"prior": {"name": "brain", "contrast": "T1w", "spacing_mm": [1.0, 1.0, 1.0], "sha256": "ab" * 32}},
     "operator": PRESETS["iqt-out"].to_json() | {"intervals": {"gamma": [0.3, 0.5]}, "warnings": ["unusual"]},
     "solver": "dynamicdps",
     "settings": {"samples": 8, "steps": 5, "estimate": "mean"},

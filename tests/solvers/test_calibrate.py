@@ -6,8 +6,9 @@ from torch import Tensor
 
 from dynamicdps.operators import LowField, Operator
 from dynamicdps.solvers import DynamicDPSConfig
-from dynamicdps.solvers.calibrate import CANDIDATES, calibrate_start, spread_slices
+from dynamicdps.solvers.calibrate import CANDIDATES, calibrate_start, spread_slabs
 from dynamicdps.volumes import IntensityScale, load, to_slices
+from tests.properties import input_error
 
 
 @pytest.mark.parametrize(("per_scan", "chosen"), [(1, [6]), (2, [3, 9]), (4, [1, 4, 7, 10])])
@@ -15,9 +16,15 @@ def test_slices_lie_in_the_middle_of_equal_parts(scan_files: list[Path], per_sca
     """Of twelve slices; the second scan has another size in the plane and is left out."""
     volume = load(scan_files[0])
     slices = to_slices(IntensityScale.robust(volume.data).apply(volume).data)
-    found = spread_slices(scan_files, per_scan)
+    found = spread_slabs(scan_files, per_scan)
     assert len(found) == 2 * per_scan
-    torch.testing.assert_close(found[:per_scan], slices[chosen])
+    torch.testing.assert_close(found[:per_scan, :, 0], slices[chosen])
+    slabs = spread_slabs(scan_files, per_scan, 3)
+    assert slabs.shape == (2 * per_scan, 1, 3, *slices.shape[-2:])
+    whole = spread_slabs(scan_files, 1, 12)
+    torch.testing.assert_close(whole[0, 0], slices[:, 0])
+    with input_error("no scan has 13 slices"):
+        spread_slabs(scan_files, 1, 13)
 
 
 class Shifted:

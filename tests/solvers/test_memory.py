@@ -60,7 +60,7 @@ def test_the_least_that_is_accepted_lets_one_slice_pass() -> None:
 PROGRAM = """
 import json, resource, sys
 import numpy as np, torch
-from dynamicdps.diffusion import load_denoiser, read_model
+from dynamicdps.diffusion import load_prior, read_model
 from dynamicdps.operators import LowField, simulate
 from dynamicdps.solvers import DynamicDPSConfig, solve
 from dynamicdps.solvers.memory import chunk_within
@@ -70,10 +70,10 @@ budget, depth, thick, samples = float(sys.argv[1]), int(sys.argv[2]), sys.argv[3
 operator = LowField(gamma=0.7, in_plane_factor=1.5, slice_thickness=5.0 if thick else None, noise_std=0.03)
 image = Volume(np.random.default_rng(0).random((144, 176, depth)).astype(np.float32), np.eye(4))
 scan, tied = simulate(image, operator)
-card = read_model("brain-t1w", "prior").card
+card = read_model("brain", "prior").card
 chunk = chunk_within(budget, image.shape, thick, card, "float32", samples if samples > 1 else 0)
 config = DynamicDPSConfig(samples=samples, steps=1, chunk=chunk, keep_samples=samples > 1)
-solve("dynamicdps", scan, tied, load_denoiser("brain-t1w"), initial=image, config=config)
+solve("dynamicdps", scan, tied, load_prior("brain"), initial=image, config=config)
 print(json.dumps({"chunk": chunk, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9}))
 """
 

@@ -15,7 +15,8 @@ from dynamicdps.solvers import available, make_config, solve_tensors
 # Small tables that are made on the CPU on every device, and go to it as float32.
 ON_CPU = {
     "cosine_levels",
-    "between_slices",
+    "of_distances",
+    "_of",
     "separable_spectrum",
     "separable_model",
     "on_cpu",

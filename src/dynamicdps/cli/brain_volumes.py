@@ -76,7 +76,7 @@ def volume_intervals(samples: tuple[Volume, ...], mask: NDArray[np.bool_], estim
     """95 % intervals of the estimate's volumes from its posterior samples; none with fewer than two."""
     if len(samples) < 2:
         return {}
-    return tissue_intervals([each.data for each in samples], mask, samples[0].spacing, estimate=estimate).interval_mm3
+    return tissue_intervals([each.data for each in samples], mask, samples[0].spacing, estimate=estimate, pairs=True).interval_mm3
 
 
 def without_samples(result: Result) -> Result:

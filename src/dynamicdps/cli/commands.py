@@ -16,8 +16,10 @@ class Demo:
 
     out: Path = Path("demo-out")
     """Folder for the results."""
-    samples: int = 8
-    """Posterior samples to average."""
+    quality: Literal["fast", "default", "best"] = "default"
+    """fast: one run without noise; default: a pair of samples of opposite noise; best: four pairs and more noise levels."""
+    samples: int | None = None
+    """Posterior samples to average; without it those of --quality."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Type in which the prior computes; bfloat16 is about twice as fast on CPUs made for it."""
     seed: int = 0
@@ -54,7 +56,7 @@ class Enhance:
     """Grid of the enhanced scan: prior (1 mm), native (the scan's own) or a file whose grid is taken."""
     initial: Path | None = None
     """Any model's enhanced volume to start from; without it the conditional model runs."""
-    prior: str = "brain-t1w"
+    prior: str = "brain"
     """Bundled prior or a .safetensors file."""
     conditional: str = "unet-range"
     """Bundled conditional model or a .safetensors file."""
@@ -64,8 +66,12 @@ class Enhance:
     """Of --operator fit: coil shading as a part of the forward model where the scan shows more than anatomy may (auto), never or always."""
     solver: str = "dynamicdps"
     """How to solve: dynamicdps, one of its peers, data-step or conditional; see docs/solvers.md."""
+    quality: Literal["fast", "default", "best"] = "default"
+    """Of dynamicdps. fast: one run without noise, without an uncertainty; default: a pair of samples of opposite noise; best: four pairs
+    and more noise levels. The options below override it."""
     samples: int | None = None
-    """Posterior samples to average; their spread is the uncertainty. Without it the solver's own choice (dynamicdps: 8)."""
+    """Posterior samples to average; their spread is the uncertainty. Without it the solver's own choice (dynamicdps: 2, a pair of opposite
+    noise)."""
     steps: int | None = None
     """Noise levels from the start down. Without it the solver's own choice (dynamicdps: 5)."""
     estimate: Literal["mean", "sample", "deterministic"] | None = None
@@ -147,7 +153,7 @@ class _Training:
     steps: int = 20_000
     """Stop after so many steps in all."""
     learning_rate: float = 4e-4
-    """Peak of AdamW's learning rate."""
+    """Peak of the learning rate."""
     cooldown: int = 0
     """Steps at the end over which the learning rate falls to 0."""
     checkpoint_every: int = 500
@@ -155,7 +161,9 @@ class _Training:
     data_name: str = "unnamed"
     """What the model card says about the data."""
     bfloat16: bool = True
-    """Compute in bfloat16."""
+    """Compute in bfloat16 where the processor has units for it; elsewhere it would cost many times float32."""
+    optimiser: Literal["adamw", "muon"] = "adamw"
+    """AdamW, or Muon: orthogonal momentum, which learns faster a step."""
     batches: int = 1
     """Batches a step, whose loss is their mean; several processes deal them out."""
     accumulate: int = 1
@@ -176,7 +184,18 @@ class _UNetTraining(_Training):
 
 @dataclass
 class TrainPrior(_UNetTraining):
-    """Train the prior: an unconditional score-matching model of good scans."""
+    """Train the prior: an unconditional score-matching model of good scans that sees neighbouring slices."""
+
+    slices_in: int = 7
+    """Neighbouring slices that the network sees, odd; 1 for single slices."""
+    slices_out: int = 5
+    """Slices in their middle that it returns, odd: more cost less a slice."""
+    contrast: str = "T1w"
+    """BIDS suffix of the scans' contrast: T1w, T2w, FLAIR or unknown."""
+    optimiser: Literal["adamw", "muon"] = "muon"
+    """AdamW, or Muon: orthogonal momentum, which learns faster a step."""
+    learning_rate: float = 1e-3
+    """Peak of the learning rate."""
 
     def run(self) -> None:
         from dynamicdps.cli.run_train import run_prior
@@ -272,10 +291,12 @@ class Sample:
 
     out: Path
     """Folder for samples.png and samples.nii.gz."""
-    prior: str = "brain-t1w"
+    prior: str = "brain"
     """Bundled prior or a .safetensors file."""
     n: int = 8
     """How many."""
+    slices: int = 1
+    """Neighbouring slices of each: more than 1 draws volumes."""
     sampler: Literal["heun", "ancestral"] = "heun"
     """Second-order deterministic solver, or ancestral sampling."""
     steps: int = 32
@@ -305,7 +326,7 @@ class CalibrateStart:
     """Skull-stripped scans that neither the prior nor the conditional models have seen."""
     out: Path
     """The calibration: a .json file."""
-    prior: str = "brain-t1w"
+    prior: str = "brain"
     """Bundled prior or a .safetensors file."""
     conditional: tuple[str, ...] = ("unet-iqt-in", "unet-range")
     """Conditional models whose errors the map must cover."""
@@ -314,8 +335,10 @@ class CalibrateStart:
     rule: Literal["misfit", "bank"] = "misfit"
     """misfit: the level of lowest true error; bank: the paper's memory bank, a reference run of the whole reverse process."""
     slices_per_scan: int = 2
-    """Slices of each scan."""
-    samples: int = 3
+    """Images of each scan, evenly spaced."""
+    depth: int = 1
+    """Neighbouring slices of each image; thick slices need at least 10."""
+    samples: int = 2
     """Posterior samples averaged for each candidate level (rule misfit)."""
     steps: int | None = None
     """Noise levels of each run; 5 for the rule misfit, the paper's 1000 for the bank."""
@@ -425,7 +448,7 @@ class Benchmark:
     """Lesions to insert into each subject's white matter, in a pass of their own."""
     slab: int = 10
     """Neighbouring slices of each scan where a degradation couples slices."""
-    prior: str = "brain-t1w"
+    prior: str = "brain"
     """Bundled prior or a .safetensors file."""
     settings: Path | None = None
     """JSON file of what differs from the solvers' defaults, {"SOLVER": {"NAME": VALUE}}, and of variants under names of their own,
@@ -494,7 +517,7 @@ class Cohort:
     """As enhance: where the brain is."""
     grid: str = "prior"
     """As enhance: grid of the enhanced scans."""
-    prior: str = "brain-t1w"
+    prior: str = "brain"
     """Bundled prior or a .safetensors file."""
     conditional: str = "unet-range"
     """Bundled conditional model or a .safetensors file."""
@@ -504,6 +527,8 @@ class Cohort:
     """As enhance: of operators that are fitted."""
     solver: str = "dynamicdps"
     """How to solve; see docs/solvers.md."""
+    quality: Literal["fast", "default", "best"] = "default"
+    """As enhance."""
     samples: int | None = None
     """Posterior samples to average."""
     steps: int | None = None

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dynamicdps.diffusion.model_file import ModelFile
+from dynamicdps.diffusion import ModelFile, Prior
 from dynamicdps.evaluation import StageMetrics, nrmse, psnr, residual_map, ssim, unsupported_map
 from dynamicdps.evaluation.evaluate import MIN_BRAIN_SHARE
 from dynamicdps.json_file import write_json
@@ -17,7 +17,7 @@ from dynamicdps.operators import ScanOperator
 from dynamicdps.report import read_report, write_report
 from dynamicdps.report.run_folder import START_RULE
 from dynamicdps.report.trace import STARTS, TRACE, Rows, trace_rows, write_rows
-from dynamicdps.solvers import DynamicDPSConfig, Result, read_start_level
+from dynamicdps.solvers import DynamicDPSConfig, Result, start_rule_of
 from dynamicdps.volumes import BrainScan, IntensityScale, Volume, brain_mask, to_slices
 from dynamicdps.volumes.brain_scan import EDGE_MM
 from dynamicdps.volumes.stack import save_stack
@@ -72,12 +72,12 @@ def write_head(out: Path, head: BrainScan, result: Result, grid: str) -> None:
     head.in_head(result.volume, grid).save(out / "enhanced.nii.gz")
 
 
-def write_steps(out: Path, starts: Rows, result: Result, config: Any) -> None:
+def write_steps(out: Path, starts: Rows, result: Result, config: Any, prior: Prior) -> None:
     """trace.csv, starts.csv with the rows given, and the calibration that chose the starts as start-level.json."""
     write_rows(out / TRACE, trace_rows(result))
     write_rows(out / STARTS, starts)
     if isinstance(config, DynamicDPSConfig) and config.start_sigma is None:
-        write_json(out / START_RULE, (config.start_rule or read_start_level()).to_json())
+        write_json(out / START_RULE, (config.start_rule or start_rule_of(prior, result.volume.shape[2])).to_json())
     else:
         (out / START_RULE).unlink(missing_ok=True)
 

@@ -11,9 +11,12 @@ from dynamicdps.errors import InputError
 from dynamicdps.json_file import write_json
 from dynamicdps.operators import preset
 from dynamicdps.solvers import DynamicDPSConfig
-from dynamicdps.solvers.calibrate import build_bank, calibrate_start, spread_slices
+from dynamicdps.solvers.calibrate import build_bank, calibrate_start, spread_slabs
 from dynamicdps.solvers.dps import DPSConfig
 from dynamicdps.solvers.start_level import CHUNK
+
+# Two thick slices of the bundled degradations.
+LEAST_COUPLED = 10
 
 if TYPE_CHECKING:
     from dynamicdps.cli.commands import CalibrateStart
@@ -24,16 +27,25 @@ def run(arguments: "CalibrateStart") -> None:
         raise InputError(f"cannot write {arguments.out.name!r}; expected a name that ends in .json; change --out")
     if not arguments.scans:
         raise InputError("there is no scan to calibrate on; expected at least one SCAN; name skull-stripped T1w files")
-    for name, lowest, highest in (("steps", 1, 1000), ("samples", 1, 1000), ("tau", 0.01, 2.0), ("slices_per_scan", 1, 1000)):
+    for name, lowest, highest in (
+        ("steps", 1, 1000),
+        ("samples", 1, 1000),
+        ("tau", 0.01, 2.0),
+        ("slices_per_scan", 1, 1000),
+        ("depth", 1, 512),
+    ):
         value = getattr(arguments, name)
         if value is not None and not lowest <= value <= highest:
             raise InputError(f"--{name.replace('_', '-')} is {value}; expected {lowest:g} to {highest:g}; change it")
     degradations = {name: preset(name) for name in arguments.degradations}
     coupled = [name for name, operator in degradations.items() if operator.couples_slices]
-    if coupled:
-        raise InputError(f"{coupled[0]} couples slices; expected degradations of single slices; leave it out")
+    if coupled and arguments.depth < LEAST_COUPLED:
+        raise InputError(
+            f"{coupled[0]} couples slices, and --depth is {arguments.depth}; expected at least {LEAST_COUPLED} neighbouring slices; raise "
+            "--depth or leave it out"
+        )
     with recorded(arguments.out.parent, "calibrate start", arguments, f"{arguments.out.stem}.run.json") as record:
-        truth = spread_slices(arguments.scans, arguments.slices_per_scan)
+        truth = spread_slabs(arguments.scans, arguments.slices_per_scan, arguments.depth)
         least, kinds = (2, len(set(arguments.conditional))) if arguments.rule == "misfit" else (1, 1)
         if (images := len(truth) * len(degradations) * kinds) < least:
             raise InputError(
@@ -41,7 +53,8 @@ def run(arguments: "CalibrateStart") -> None:
             )
         models = {name: load_conditional(name) for name in arguments.conditional} if arguments.rule == "misfit" else {}
         record.facts["models"] = {"prior": read_model(arguments.prior, "prior").card["sha256"]}
-        source = f"{len(truth)} slices of {len(arguments.scans)} scans; {', '.join(models)}; {', '.join(degradations)}"
+        images_of = f"{len(truth)} images of {arguments.depth} slices of {len(arguments.scans)} scans"
+        source = f"{images_of}; {', '.join(models)}; {', '.join(degradations)}"
         prior = open_prior(arguments.prior, "cpu", arguments.precision)
         with progress_bar("calibrate start", "runs") as bar, record.timed("calibrate"):
             if arguments.rule == "bank":

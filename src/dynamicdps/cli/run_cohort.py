@@ -33,7 +33,7 @@ from dynamicdps.cohort import (
 from dynamicdps.cohort.clusters import QUEUES, require_dask
 from dynamicdps.cohort.derivatives import DESCRIPTION, is_own
 from dynamicdps.conditional import CONDITIONAL_KINDS
-from dynamicdps.diffusion import load_denoiser, read_model
+from dynamicdps.diffusion import load_prior, read_model
 from dynamicdps.diffusion.held_models import holding_models
 from dynamicdps.diffusion.model_file import file_hash
 from dynamicdps.errors import InputError
@@ -51,6 +51,7 @@ SHARED = (
     "operator",
     "shading",
     "solver",
+    "quality",
     "samples",
     "steps",
     "estimate",
@@ -111,7 +112,7 @@ def make_enhancer(arguments: "Cohort") -> ScanEnhancer:
     (check_device if arguments.cluster == "local" else device_kind)(arguments.device)
     options: dict[str, Any] = {name: getattr(arguments, name) for name in SHARED}
     check_options(Enhance(Path(), Path(), **options | {"operator": arguments.operator or "fit"}))
-    load_denoiser(arguments.prior)
+    load_prior(arguments.prior)
     models = {
         "prior": str(read_model(arguments.prior, "prior").card["sha256"]),
         "conditional": str(read_model(arguments.conditional, CONDITIONAL_KINDS).card["sha256"]),

@@ -14,14 +14,15 @@ from dynamicdps.evaluation import evaluate_volume, segment
 from dynamicdps.models import demo_scan
 from dynamicdps.operators import preset, simulate
 from dynamicdps.report.trace import start_rows
-from dynamicdps.solvers import DynamicDPSConfig, solve
+from dynamicdps.solvers import make_config, solve
+from dynamicdps.solvers.dynamicdps import QUALITIES
 from dynamicdps.solvers.initial import initial_from_model
 from dynamicdps.volumes import IntensityScale, Volume, brain_mask, load, resample_to
 
 if TYPE_CHECKING:
     from dynamicdps.cli.commands import Demo
 
-PRIOR = "brain-t1w"
+PRIOR = "brain"
 CONDITIONAL = "unet-iqt-in"
 DEGRADATION = "iqt-out"
 
@@ -35,15 +36,18 @@ def run(arguments: "Demo") -> None:
         measurement, operator = simulate(truth, preset(DEGRADATION), seed=arguments.seed)
         operator.save(arguments.out / "measurement.operator.json")
         models = {"prior": read_model(PRIOR, "prior"), "conditional": read_model(CONDITIONAL, "unet")}
-        config = DynamicDPSConfig(samples=arguments.samples)
+        config = make_config(
+            "dynamicdps", QUALITIES[arguments.quality] | ({} if arguments.samples is None else {"samples": arguments.samples})
+        )
         with record.timed("initial"):
             initial = initial_from_model(measurement, operator, load_unet(CONDITIONAL), CONDITIONAL)
+        prior = open_prior(PRIOR, device, arguments.precision)
         with progress_bar("DynamicDPS", "denoiser passes") as bar:
             result = solve(
                 "dynamicdps",
                 measurement,
                 operator,
-                open_prior(PRIOR, device, arguments.precision),
+                prior,
                 initial=initial.volume,
                 seed=arguments.seed,
                 config=keeping_samples(config),
@@ -57,7 +61,7 @@ def run(arguments: "Demo") -> None:
         }
         samples, result = result.samples, without_samples(result)
         write_volumes(arguments.out, measurement, operator, result, truth)
-        write_steps(arguments.out, start_rows(result, measurement, operator), result, config)
+        write_steps(arguments.out, start_rows(result, measurement, operator), result, config, prior)
         with record.timed("evaluate"), console.status("tissue volumes ..."):
             scale = IntensityScale.robust(truth.data)
             on_grid = interpolated(measurement, truth)

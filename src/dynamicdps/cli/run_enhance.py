@@ -16,7 +16,7 @@ from dynamicdps.cli.record import recorded
 from dynamicdps.cli.run_fit import FittedScan, fit_scan, fit_table, header_values
 from dynamicdps.cli.scan_options import check_initial, check_mask
 from dynamicdps.conditional import CONDITIONAL_KINDS, load_conditional
-from dynamicdps.diffusion import NetworkDenoiser, level_of_step, load_denoiser, read_model
+from dynamicdps.diffusion import Prior, level_of_step, load_prior, read_model
 from dynamicdps.errors import InputError
 from dynamicdps.evaluation import StageMetrics
 from dynamicdps.evaluation.slice_doubts import slice_doubts
@@ -25,6 +25,7 @@ from dynamicdps.operators import ScanOperator, read_operator
 from dynamicdps.operators.fit import FITTED
 from dynamicdps.operators.shading import without_shading
 from dynamicdps.solvers import Result, available, make_config, read_start_level
+from dynamicdps.solvers.dynamicdps import QUALITIES
 from dynamicdps.solvers.initial import Initial, initial_from_model, initial_from_volume
 from dynamicdps.solvers.memory import chunk_within
 from dynamicdps.solvers.sampler import SamplerConfig
@@ -66,19 +67,25 @@ def device_kind(name: str) -> str:
     return kind
 
 
-def open_prior(name: str, device: str, precision: str) -> NetworkDenoiser:
+def open_prior(name: str, device: str, precision: str) -> Prior:
     """The prior that is asked for, computing in the precision that is asked for."""
-    return load_denoiser(name, device, torch.bfloat16 if precision == "bfloat16" else torch.float32)
+    return load_prior(name, device, torch.bfloat16 if precision == "bfloat16" else torch.float32)
 
 
-def prior_doubts(prior: NetworkDenoiser) -> list[str]:
+def prior_doubts(prior: Prior) -> list[str]:
     """What a prior's card leaves open."""
-    if prior.errors:
-        return []
-    return [
-        "the prior's card has no denoising errors, so that those of a good prior are taken, which this one may not reach; train it "
-        "with --validation"
-    ]
+    doubts = []
+    if not prior.domain.errors:
+        doubts.append(
+            "the prior's card has no denoising errors, so that those of a good prior are taken, which this one may not reach; train it "
+            "with --validation"
+        )
+    if not prior.domain.start_level:
+        doubts.append(
+            "the prior's card has no calibration of the start level, so that the bundled prior's is taken, which may start too high or too "
+            "low; run `dynamicdps calibrate start` and give --start-calibration"
+        )
+    return doubts
 
 
 def find_operator(scan: Path, given: str | None) -> ScanOperator:
@@ -133,7 +140,13 @@ def solver_config(arguments: "Enhance") -> Any:
     given["start_sigma"] = start_level(arguments)
     if arguments.start_calibration is not None:
         given["start_rule"] = read_start_level(arguments.start_calibration)
-    return make_config(arguments.solver, {name: value for name, value in given.items() if value is not None} | values)
+    if arguments.quality != "default" and arguments.solver != "dynamicdps":
+        raise InputError(
+            f"--quality {arguments.quality} is given with --solver {arguments.solver}; expected it with dynamicdps; leave it out, or set "
+            "--samples and --steps"
+        )
+    chosen = {name: value for name, value in given.items() if value is not None}
+    return make_config(arguments.solver, QUALITIES[arguments.quality] | chosen | values)
 
 
 def check_options(arguments: "Enhance") -> Any:
@@ -225,7 +238,7 @@ def run(arguments: "Enhance") -> None:
             write_json(arguments.out / "operator.json", fitted.fit.to_json())
         write_volumes(arguments.out, measurement.shown, operator, result, head=head)
         write_head(arguments.out, head, result, arguments.grid)
-        write_steps(arguments.out, measurement.starts(operator, result), result, config)
+        write_steps(arguments.out, measurement.starts(operator, result), result, config, prior)
         stages, ranges = {}, {}
         for name, image in images.items():
             misfit, ranges[name] = measurement.misfit(image, operator, result)

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from dynamicdps.cli.progress import out, say
 from dynamicdps.conditional import CONDITIONAL_KINDS, load_conditional
-from dynamicdps.diffusion import ModelFile, load_denoiser, read_model
+from dynamicdps.diffusion import ModelFile, load_prior, read_model
 from dynamicdps.diffusion.added_models import add_model, check_model
 from dynamicdps.diffusion.model_names import KINDS, bundled_folder, known_models, user_folder
 from dynamicdps.json_file import read_json
@@ -50,6 +50,6 @@ def _rows(model: ModelFile) -> list[tuple[str, str]]:
 def run_add(arguments: "AddModel") -> None:
     model = check_model(arguments.file, arguments.sha256)
     # That the weights fit the card's network shows only when it is built.
-    (load_conditional if model.card["kind"] in CONDITIONAL_KINDS else load_denoiser)(model.path)
+    (load_conditional if model.card["kind"] in CONDITIONAL_KINDS else load_prior)(model.path)
     place = add_model(model)
     say(f"{model.name}: {model.card['kind']}, SHA-256 {model.card['sha256']}\n{place}")

@@ -3,6 +3,9 @@
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from dynamicdps.cli.pictures import write_sheet
 from dynamicdps.cli.progress import progress_bar, say
@@ -17,26 +20,48 @@ if TYPE_CHECKING:
 
 
 def run(arguments: "Sample") -> None:
-    for name, high in (("n", 10_000), ("steps", 1000), ("height", 1024), ("width", 1024)):
+    for name, high in (("n", 10_000), ("steps", 1000), ("slices", 512), ("height", 1024), ("width", 1024)):
         if not 1 <= getattr(arguments, name) <= high:
             raise InputError(f"--{name} is {getattr(arguments, name)}; expected 1 to {high}; change it")
     device = check_device(arguments.device)
     with recorded(arguments.out, "sample", arguments) as record:
-        denoiser = open_prior(arguments.prior, device, arguments.precision)
+        prior = open_prior(arguments.prior, device, arguments.precision)
         card = read_model(arguments.prior, "prior").card
-        affine = np.diag([*card["spacing_mm"], 1.0])
+        affine = np.diag([*prior.domain.spacing, 1.0])
         record.facts["models"] = {"prior": card["sha256"]}
         with progress_bar("sample", "images") as bar, record.timed("sample"):
             samples = draw_samples(
-                denoiser,
+                prior,
                 arguments.n,
                 arguments.height,
                 arguments.width,
+                depth=arguments.slices,
                 steps=arguments.steps,
                 seed=arguments.seed,
                 ancestral=arguments.sampler == "ancestral",
                 progress=bar,
             )
-        Volume(from_slices(samples), affine).save(arguments.out / "samples.nii.gz")
-        write_sheet(arguments.out / "samples.png", samples[:32], f"{arguments.n} random slices of {arguments.prior}")
-    say(f"{arguments.out / 'samples.png'}\n{arguments.out / 'samples.nii.gz'}")
+        files = [arguments.out / "samples.png"]
+        # Single slices lie in one file, volumes in one each.
+        stacks = [samples[:, 0].movedim(1, 0)[0][:, None]] if arguments.slices == 1 else [each[0][:, None] for each in samples]
+        for number, stack in enumerate(stacks):
+            name = "samples.nii.gz" if len(stacks) == 1 else f"sample-{number + 1}.nii.gz"
+            Volume(from_slices(stack), affine).save(arguments.out / name)
+            files.append(arguments.out / name)
+        what = "random slices" if arguments.slices == 1 else f"middle slices of volumes of {arguments.slices}, each in three planes,"
+        write_sheet(arguments.out / "samples.png", sheet_of(samples[:32]), f"{arguments.n} {what} of {arguments.prior}")
+    say("\n".join(map(str, files)))
+
+
+def sheet_of(samples: Tensor) -> Tensor:
+    """Pictures ``(count, 1, height, width)`` of samples ``(count, 1, depth, height, width)``: of volumes the middle of three planes."""
+    depth, height, width = samples.shape[2:]
+    if depth == 1:
+        return samples[:, :, 0]
+    side = max(depth, height, width)
+    planes = (samples[:, :, depth // 2], samples[:, :, :, height // 2], samples[..., width // 2])
+    padded = [
+        F.pad(p, ((side - p.shape[-1]) // 2, -(-(side - p.shape[-1]) // 2), (side - p.shape[-2]) // 2, -(-(side - p.shape[-2]) // 2)))
+        for p in planes
+    ]
+    return torch.stack(padded, dim=1).flatten(0, 1)

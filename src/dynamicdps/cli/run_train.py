@@ -15,8 +15,10 @@ from dynamicdps.cli.progress import progress_bar, say
 from dynamicdps.cli.record import Record, recorded
 from dynamicdps.cli.run_enhance import check_device
 from dynamicdps.conditional import RRDBConfig, train_esrgan, train_unet
-from dynamicdps.diffusion import NetworkConfig, TrainingConfig, train_prior
+from dynamicdps.diffusion import NeighbourConfig, NetworkConfig, TrainingConfig, train_prior
 from dynamicdps.diffusion.model_file import file_hash
+from dynamicdps.diffusion.neighbour_network import CONTRASTS
+from dynamicdps.diffusion.precision import has_bfloat16
 from dynamicdps.diffusion.processes import Processes, join
 from dynamicdps.errors import InputError
 
@@ -44,9 +46,10 @@ def training_config(arguments: "_Training") -> TrainingConfig:
         cooldown=arguments.cooldown,
         checkpoint_every=arguments.checkpoint_every,
         seed=arguments.seed,
-        bfloat16=arguments.bfloat16,
+        bfloat16=arguments.bfloat16 and has_bfloat16(check_device(arguments.device)),
         batches=arguments.batches,
         accumulate=arguments.accumulate,
+        optimiser=arguments.optimiser,
     )
 
 
@@ -62,6 +65,18 @@ def network_config(arguments: "_UNetTraining") -> NetworkConfig:
             f"channels {channels} and residual blocks {blocks} do not fit; expected as many of both and channels that 16 divides"
         )
     return NetworkConfig(channels=channels, residual_blocks=blocks, attention=(False,) * len(channels))
+
+
+def prior_config(arguments: "TrainPrior") -> NeighbourConfig:
+    """The prior's network, checked.
+
+    Raises:
+        InputError: the lists do not fit each other, the slices have no middle, or the contrast is unknown.
+    """
+    levels = network_config(arguments)
+    if arguments.contrast not in CONTRASTS:
+        raise InputError(f"--contrast is {arguments.contrast!r}; expected one of {', '.join(CONTRASTS)}; change it")
+    return NeighbourConfig(arguments.slices_in, arguments.slices_out, levels.channels, levels.residual_blocks, levels.attention)
 
 
 RATE_STEPS = 20
@@ -122,11 +137,12 @@ def session(arguments: "_Training", name: str) -> Iterator[Session]:
 
 
 def run_prior(arguments: "TrainPrior") -> None:
-    config, network = training_config(arguments), network_config(arguments)
+    config = training_config(arguments)
+    network = prior_config(arguments)
     sheet = arguments.out / "samples.png"
 
     def draw_sheet(step: int, samples: Tensor) -> None:
-        write_sheet(sheet, samples, f"{step} steps")
+        write_sheet(sheet, samples[:, :, 0], f"{step} steps")
 
     with session(arguments, "prior") as training:
         model = train_prior(
@@ -138,6 +154,7 @@ def run_prior(arguments: "TrainPrior") -> None:
             resume=arguments.resume,
             weights=arguments.weights,
             data_name=arguments.data_name,
+            suffix=arguments.contrast,
             processes=training.processes,
             on_step=training.on_step,
             on_sheet=draw_sheet,

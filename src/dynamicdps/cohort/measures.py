@@ -51,7 +51,8 @@ def measure(made: Path, facts: Mapping[str, Any]) -> tuple[dict[str, float | Non
             volumes = tissue_volumes(segment(brain.data, mask), brain.spacing)
             if (made / SAMPLES).is_file():
                 stack = np.asarray(nib.load(made / SAMPLES).dataobj, dtype=np.float32)
-                intervals = tissue_intervals(list(np.moveaxis(stack, -1, 0)), mask, brain.spacing, estimate=volumes).interval_mm3
+                drawn = list(np.moveaxis(stack, -1, 0))
+                intervals = tissue_intervals(drawn, mask, brain.spacing, pairs=True, estimate=volumes).interval_mm3
         values |= {tissue: round(mm3, 1) for tissue, mm3 in volumes.items() if mm3 is not None}
         values |= {
             f"{tissue}_{end}": round(mm3, 1) for tissue, ends in intervals.items() for end, mm3 in zip(("low", "high"), ends, strict=True)

@@ -48,13 +48,18 @@ class NetworkDenoiser(nn.Module):
         self.errors = dict(errors or {})
 
     def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
-        s = sigma.to(x.dtype).view(-1, 1, 1, 1)
-        total = (s**2 + self.data_std**2).sqrt()
+        skip, scale, in_ = scalings(sigma.to(x.dtype).view(-1, 1, 1, 1), self.data_std)
         centred = x - self.data_mean
         with torch.autocast(x.device.type, dtype=self.precision, enabled=self.precision != torch.float32):
-            raw = self.network((centred / total).to(memory_format=torch.channels_last), network_time(sigma))
-        out: Tensor = self.data_mean + (self.data_std / total) ** 2 * centred + s * self.data_std / total * raw.to(x.dtype)
+            raw = self.network((centred * in_).to(memory_format=torch.channels_last), network_time(sigma))
+        out: Tensor = self.data_mean + skip * centred + scale * raw.to(x.dtype)
         return out
+
+
+def scalings(sigma: Tensor, data_std: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Karras et al. 2022, table 1, column "Ours": factors of the noisy image, of the network's output and of its input."""
+    total = (sigma**2 + data_std**2).sqrt()
+    return (data_std / total) ** 2, sigma * data_std / total, 1 / total
 
 
 def network_time(sigma: Tensor) -> Tensor:
@@ -63,18 +68,21 @@ def network_time(sigma: Tensor) -> Tensor:
     return 1000 * (sigma.clamp(SIGMA_MIN, SIGMA_MAX).log() - low) / (high - low)
 
 
-def denoising_error(denoiser: Denoiser, sigma: Tensor) -> Tensor:
+def denoising_error(measured: Mapping[float, float], sigma: Tensor, spread: float = 0.0) -> Tensor:
     """Expected root mean square error r(sigma) of a denoiser, ``(batch,)``, in image intensities.
 
     Interpolated in logarithms between the levels measured on validation images (the model card's). A denoiser that brings none
     gets ``min(sigma, 0.11 sqrt(sigma))``, near what brain priors of this size reach.
+
+    Args:
+        measured: error by noise level.
+        sigma: noise levels, ``(batch,)``.
+        spread: standard deviation of the data, the error at the highest level; 0 where it is not known.
     """
-    measured: Mapping[float, float] = getattr(denoiser, "errors", {})
     if not measured:
         return torch.minimum(sigma, 0.11 * sigma.sqrt())
     levels = sorted(measured)
     values = [measured[level] for level in levels]
-    spread = float(getattr(denoiser, "data_std", 0.0))
     if spread > values[-1] and levels[-1] < SIGMA_MAX:
         # In the end nothing is known: the error is the data's own spread.
         levels, values = [*levels, SIGMA_MAX], [*values, spread]

@@ -16,7 +16,9 @@ from dynamicdps.atomic_file import atomic_write
 from dynamicdps.diffusion.denoiser import NetworkDenoiser
 from dynamicdps.diffusion.held_models import held
 from dynamicdps.diffusion.model_names import known_models
+from dynamicdps.diffusion.neighbour_network import NeighbourConfig, NeighbourUNet
 from dynamicdps.diffusion.network import NetworkConfig, SliceUNet
+from dynamicdps.diffusion.prior import AXES, Domain, NeighbourPrior, Prior, SlicePrior
 from dynamicdps.errors import InputError
 from dynamicdps.json_file import read_json, write_json
 
@@ -89,7 +91,7 @@ def read_model(name: str | Path, kind: str | tuple[str, ...]) -> ModelFile:
     """Read a model by its name, bundled or added, or by its file.
 
     Args:
-        name: ``"brain-t1w"`` or a path that ends in ``.safetensors``.
+        name: ``"brain"`` or a path that ends in ``.safetensors``.
         kind: what the card must say it is, ``"prior"``, ``"unet"`` or ``"esrgan"``, or several of them.
 
     Raises:
@@ -169,21 +171,60 @@ def file_hash(path: Path) -> str:
 
 
 @held
-def load_denoiser(name: str | Path = "brain-t1w", device: str = "cpu", precision: torch.dtype = torch.float32) -> NetworkDenoiser:
-    """The prior by its bundled name or file, ready to denoise.
+def load_prior(name: str | Path = "brain", device: str = "cpu", precision: torch.dtype = torch.float32) -> Prior:
+    """The prior by its name or file, ready to denoise; its domain is what the model card says.
 
     Raises:
-        InputError: as `read_model`; or the card's intensities or denoising errors are damaged.
+        InputError: as `read_model`; or the card's numbers are damaged.
     """
     model = read_model(name, "prior")
-    network = model.network()
+    domain = _domain(model)
     try:
         data_mean, data_std = float(model.card["data_mean"]), float(model.card["data_std"])
         if not (math.isfinite(data_mean) and 0 < data_std < math.inf):
             raise ValueError(f"data_mean {data_mean}, data_std {data_std}")
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InputError(f"the model card of {model.path} is not a prior's; expected that of its training; copy both again") from error
-    return NetworkDenoiser(network, data_mean, data_std, precision, _denoising_errors(model)).to(device).eval()
+    values = model.card.get("network")
+    if isinstance(values, dict) and "slices_in" in values:
+        windows = model.build(lambda values: NeighbourUNet(NeighbourConfig.from_json(values))).to(device)
+        return NeighbourPrior(windows, data_mean, data_std, domain, precision)
+    slices = NetworkDenoiser(model.network(), data_mean, data_std, precision, domain.errors).to(device).eval()
+    return SlicePrior(slices, domain)
+
+
+def _domain(model: ModelFile) -> Domain:
+    """Where a prior holds, by its card; what an older card does not say is that of a T1w brain.
+
+    Raises:
+        InputError: a number is damaged.
+    """
+    card = model.card
+    errors = _denoising_errors(model)
+    try:
+        spacing = tuple(float(s) for s in card.get("spacing_mm", (1.0, 1.0, 1.0)))
+        alike = tuple(float(c) for c in card.get("error_correlation", (1.0,)))
+        start, start_of_slices = (dict(card.get(name, {})) for name in ("start_level", "start_level_of_slices"))
+        planes = tuple(str(p) for p in card.get("planes", ("axial",)))
+        if not planes or not set(planes) <= set(AXES):
+            raise ValueError(f"planes {planes}")
+        if len(spacing) != 3 or not 0 < min(spacing) <= max(spacing) < math.inf:
+            raise ValueError(f"spacing_mm {spacing}")
+        if not alike or alike[0] != 1 or not -1 <= min(alike) <= max(alike) <= 1:
+            raise ValueError(f"error_correlation {alike}")
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
+        reason = " ".join(str(error).split())[:100]
+        raise InputError(f"the model card of {model.path} is damaged ({reason}); expected that of its training; copy both again") from error
+    return Domain(
+        contrast=str(card.get("contrast", "")),
+        suffix=str(card.get("suffix", "T1w")),
+        spacing=(spacing[0], spacing[1], spacing[2]),
+        planes=planes,
+        errors=errors,
+        error_correlation=alike,
+        start_level=start,
+        start_level_of_slices=start_of_slices,
+    )
 
 
 def _denoising_errors(model: ModelFile) -> dict[float, float]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from dynamicdps.diffusion.denoiser import Denoiser
+Step = Callable[[Tensor, Tensor], Tensor]
 
 
 def noise_like(x: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
@@ -21,7 +21,7 @@ def image_generators(generator: torch.Generator, count: int) -> list[torch.Gener
 
 
 def sample_ancestral(
-    denoiser: Denoiser,
+    denoiser: Step,
     x: Tensor,
     levels: Tensor,
     *,
@@ -43,7 +43,7 @@ def sample_ancestral(
             callback(i, denoised)
         if i + 1 == len(levels):
             return denoised
-        down, s = levels[i + 1].view(-1, 1, 1, 1), sigma.view(-1, 1, 1, 1)
+        down, s = _like(levels[i + 1], x), _like(sigma, x)
         # Posterior of x_down given x and x0: mean on the line between them, variance down^2 (s^2 - down^2) / s^2.
         mean = denoised + (down / s) ** 2 * (x - denoised)
         x = mean + down * (1 - (down / s) ** 2).clamp_min(0).sqrt() * noise_like(x, generators)
@@ -51,7 +51,7 @@ def sample_ancestral(
 
 
 def sample_heun(
-    denoiser: Denoiser,
+    denoiser: Step,
     x: Tensor,
     levels: Tensor,
     *,
@@ -68,9 +68,14 @@ def sample_heun(
             callback(i, denoised)
         if i + 1 == len(levels):
             return denoised
-        s, down = sigma.view(-1, 1, 1, 1), levels[i + 1].view(-1, 1, 1, 1)
+        s, down = _like(sigma, x), _like(levels[i + 1], x)
         slope = (x - denoised) / s
         euler = x + (down - s) * slope
         corrected = (euler - denoiser(euler, levels[i + 1])) / down
         x = x + (down - s) * (slope + corrected) / 2
     raise ValueError("there are no noise levels; expected at least one")
+
+
+def _like(levels: Tensor, x: Tensor) -> Tensor:
+    """Noise levels ``(batch,)`` in the shape of images."""
+    return levels.view(-1, *[1] * (x.ndim - 1))

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from dynamicdps.atomic_file import atomic_write
 from dynamicdps.diffusion.model_file import real_numbers
+from dynamicdps.diffusion.muon import Muon
 from dynamicdps.diffusion.processes import Processes
 from dynamicdps.errors import InputError
 from dynamicdps.json_file import read_json, write_json
@@ -27,8 +28,9 @@ from dynamicdps.json_file import read_json, write_json
 Batch = tuple[Tensor, ...]
 # What a resumed training may change: its planned end, and what its steps do not depend on.
 FREE_SETTINGS = ("steps", "max_minutes", "cooldown", "checkpoint_every", "accumulate")
-# What AdamW remembers of a parameter.
-SLOTS = ("step", "exp_avg", "exp_avg_sq")
+OPTIMISERS = ("adamw", "muon")
+# What AdamW remembers of a parameter, and Muon of a matrix.
+SLOTS, MATRIX_SLOTS = ("step", "exp_avg", "exp_avg_sq"), ("momentum",)
 
 
 class Objective(Protocol):
@@ -68,6 +70,10 @@ class TrainingConfig:
         bfloat16: compute in bfloat16 autocast.
         batches: drawn for each step, whose loss is their mean.
         accumulate: parts of a process's share of a batch that pass the network one after another: the same step in less memory.
+        optimiser: ``"adamw"`` or ``"muon"``, see `dynamicdps.diffusion.muon`.
+
+    Raises:
+        ValueError: the optimiser is unknown.
     """
 
     steps: int = 100_000
@@ -83,6 +89,11 @@ class TrainingConfig:
     bfloat16: bool = True
     batches: int = 1
     accumulate: int = 1
+    optimiser: str = "adamw"
+
+    def __post_init__(self) -> None:
+        if self.optimiser not in OPTIMISERS:
+            raise ValueError(f"the optimiser is {self.optimiser!r}; expected one of {', '.join(OPTIMISERS)}")
 
     def rate(self, step: int) -> float:
         """Learning rate of a step (counted from 0)."""
@@ -102,11 +113,13 @@ class TrainingConfig:
         return float((1 - 1 / (step + 1)) ** (low + 1))
 
 
-def training_card(kind: str, network: Describable, config: TrainingConfig, step: int, data_name: str, subjects: int) -> dict[str, Any]:
+def training_card(
+    kind: str, network: Describable, config: TrainingConfig, step: int, data_name: str, subjects: int, suffix: str = "T1w"
+) -> dict[str, Any]:
     """What every model card says: the kind, what it fits, the network, the data and the training."""
     return {
         "kind": kind,
-        "contrast": "T1w, skull-stripped, axial",
+        "contrast": f"{suffix}, skull-stripped, axial",
         "spacing_mm": [1.0, 1.0, 1.0],
         "normalisation": "99th percentile inside the brain at 0.95, background 0",
         "network": network.to_json(),
@@ -126,18 +139,22 @@ class TrainingState:
     Attributes:
         network: the weights being trained.
         average: their running average: what is saved as the model.
-        optimiser: AdamW with its moments.
+        optimiser: AdamW or Muon with its moments.
         step: steps done.
     """
 
     network: nn.Module
     average: dict[str, Tensor]
-    optimiser: torch.optim.AdamW
+    optimiser: torch.optim.Optimizer
     step: int = 0
 
     @classmethod
     def start(cls, network: nn.Module, config: TrainingConfig) -> "TrainingState":
-        optimiser = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
+        optimiser: torch.optim.Optimizer
+        if config.optimiser == "muon":
+            optimiser = Muon(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+        else:
+            optimiser = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
         return cls(network, {name: value.detach().clone() for name, value in network.state_dict().items()}, optimiser)
 
     def save(self, path: Path) -> None:
@@ -192,14 +209,17 @@ class TrainingState:
             if name.startswith("optimiser."):
                 _, index, slot = name.split(".") if name.count(".") == 2 else ("", "", "")
                 like = parameters.get(index)
-                if like is None or slot not in SLOTS or value.shape != (() if slot == "step" else like.shape):
+                if like is None or slot not in self._slots_of(like) or value.shape != (() if slot == "step" else like.shape):
                     raise ValueError(f"{name[:40]!r} fits no parameter")
                 # The fused AdamW walks through memory: moments must lie there in the order of their parameter (channels last).
                 slots.setdefault(int(index), {})[slot] = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
         for number, found in slots.items():
-            if len(found) < len(SLOTS):
+            if len(found) < len(self._slots_of(parameters[str(number)])):
                 raise ValueError(f"the optimiser holds only {', '.join(found)} of parameter {number}")
         return slots
+
+    def _slots_of(self, parameter: Tensor) -> tuple[str, ...]:
+        return MATRIX_SLOTS if isinstance(self.optimiser, Muon) and parameter.ndim > 1 else SLOTS
 
 
 def train(
@@ -283,8 +303,8 @@ def train(
             state.step += 1
             decay = config.average_decay(state.step)
             with torch.no_grad():
-                for name, new in network.state_dict().items():
-                    state.average[name].lerp_(new, 1 - decay)
+                new = network.state_dict()
+                torch._foreach_lerp_([state.average[name] for name in new], list(new.values()), 1 - decay)
             recent.append(loss)
             if on_step is not None:
                 on_step(state.step, recent[-1])

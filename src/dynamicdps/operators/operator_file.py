@@ -59,9 +59,8 @@ class ScanOperator:
         Raises:
             InputError: a weight is out of its range, or all are 0.
         """
-        slices = to_slices(np.asarray(weights, dtype=np.float32))
-        # A volume's weights belong together; those of slices go with their slice through batches.
-        outer = Weighting(slices[:, 0] if self.operator.couples_slices else slices, self.operator.noise_std)
+        volume = to_slices(np.asarray(weights, dtype=np.float32))[:, 0]
+        outer = Weighting(volume if len(volume) > 1 else volume[0], self.operator.noise_std)
         return replace(self, operator=Composition((outer, self.operator)))
 
     def to_json(self) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def _row(step: TraceStep) -> dict[str, float]:
 
 
 def start_rows(result: Result, scan: Volume, operator: ScanOperator) -> Rows:
-    """One row an image (a slice; a volume where slices are coupled): ``image``, ``excess_misfit`` of the initial image in image
+    """One row an image (a slice; a volume where slices were solved together): ``image``, ``excess_misfit`` of the initial image in image
     intensities, ``start_sigma``, and ``misfit`` and ``nfe`` of the estimate.
 
     Args:
@@ -51,7 +51,7 @@ def start_rows(result: Result, scan: Volume, operator: ScanOperator) -> Rows:
     found = result.reconstruction
     noise_std = operator.operator.noise_std
     residual = to_slices(residual_map(result.initial, scan, operator, result.scale).data) * noise_std
-    if operator.operator.couples_slices:
+    if len(found.start_sigma) == 1:
         residual = residual.movedim(0, 1)[None]
     excess = excess_misfit(residual / operator.operator.counted(residual).sqrt().view(-1, *[1] * (residual.ndim - 1)), noise_std)
     columns: dict[str, Tensor] = {"excess_misfit": excess, "start_sigma": found.start_sigma, "misfit": found.misfit, "nfe": found.nfe}

@@ -7,7 +7,7 @@ from dynamicdps.solvers.line_search import LineSearch, Outcome, armijo, strong_w
 from dynamicdps.solvers.reconstruction import Reconstruction, TraceStep
 from dynamicdps.solvers.sampler import Run, SamplerConfig, run_samples
 from dynamicdps.solvers.solve import Result, available, make_config, register, solve, solve_tensors
-from dynamicdps.solvers.start_level import BankRule, StartLevelRule, excess_misfit, fit_start_level, read_start_level
+from dynamicdps.solvers.start_level import BankRule, StartLevelRule, excess_misfit, fit_start_level, read_start_level, start_rule_of
 
 __all__ = [
     "BankRule",
@@ -35,5 +35,6 @@ __all__ = [
     "solve",
     "solve_dynamicdps",
     "solve_tensors",
+    "start_rule_of",
     "strong_wolfe",
 ]

@@ -11,6 +11,7 @@ from torch import Tensor
 from dynamicdps.conditional import ConditionalModel
 from dynamicdps.diffusion import Denoiser
 from dynamicdps.diffusion.levels import cosine_levels
+from dynamicdps.errors import InputError
 from dynamicdps.operators import LowField, add_noise
 from dynamicdps.solvers.dps import DPSConfig, solve_dps
 from dynamicdps.solvers.dynamicdps import DynamicDPSConfig, initial_step, solve_dynamicdps
@@ -39,18 +40,27 @@ class StartCalibration:
     condition: list[str]
 
 
-def spread_slices(paths: Sequence[str | Path], per_scan: int) -> Tensor:
-    """Evenly spaced slices of skull-stripped scans in image intensities, ``(slices, 1, height, width)``.
+def spread_slabs(paths: Sequence[str | Path], per_scan: int, depth: int = 1) -> Tensor:
+    """Evenly spaced slabs of skull-stripped scans in image intensities, ``(slabs, 1, depth, height, width)``.
 
-    Slices of other sizes than the first scan's are left out.
+    Args:
+        paths: scans; slices of other sizes than the first one's, and scans of fewer slices than `depth`, are left out.
+        per_scan: slabs of a scan.
+        depth: neighbouring slices of each.
+
+    Raises:
+        InputError: no scan has so many slices.
     """
     found: list[Tensor] = []
     for path in paths:
         volume = load(path)
         slices = to_slices(IntensityScale.robust(volume.data).apply(volume).data)
-        chosen = slices[[len(slices) * (2 * i + 1) // (2 * per_scan) for i in range(per_scan)]]
-        if not found or chosen.shape[-2:] == found[0].shape[-2:]:
-            found.append(chosen)
+        if len(slices) < depth or (found and slices.shape[-2:] != found[0].shape[-2:]):
+            continue
+        firsts = [(len(slices) - depth + 1) * (2 * i + 1) // (2 * per_scan) for i in range(per_scan)]
+        found.append(torch.stack([slices[first : first + depth].movedim(0, 1) for first in firsts]))
+    if not found:
+        raise InputError(f"no scan has {depth} slices; expected at least as many; give other scans or fewer slices")
     return torch.cat(found)
 
 
@@ -68,9 +78,9 @@ def calibrate_start(
     """Reconstruct calibration images from every candidate level and fit the rule to the errors.
 
     Args:
-        truth: good slices, ``(slices, 1, height, width)``.
-        models: conditional models by name; degradations of single slices by name.
-        degradations: forward models; those that couple slices are not used here.
+        truth: good slabs, ``(slabs, 1, depth, height, width)``.
+        models: conditional models by name.
+        degradations: forward models by name.
         denoiser: the prior.
         config: of DynamicDPS; its start level is varied.
         seed: of noise and samples.
@@ -126,8 +136,8 @@ def build_bank(
     """The paper's memory bank: ordinary DPS from pure noise on calibration images, the residual noted at every level.
 
     Args:
-        truth: good slices, ``(slices, 1, height, width)``.
-        degradations: forward models by name; those that couple slices are not used here.
+        truth: good slabs, ``(slabs, 1, depth, height, width)``.
+        degradations: forward models by name.
         denoiser: the prior.
         config: of the reference run.
         tau: exponent of the rule.

@@ -10,8 +10,8 @@ from dynamicdps.operators import Linearisation, Operator
 from dynamicdps.operators.linear import DataSpectrum
 from dynamicdps.operators.parameters import per_image
 from dynamicdps.operators.precision import wide
+from dynamicdps.solvers.error_correlation import ErrorCorrelation
 from dynamicdps.solvers.line_search import search
-from dynamicdps.solvers.shared_noise import ErrorCorrelation
 
 METHODS = ("gauss-newton", "l-bfgs", "gradient")
 MEMORY = 8

@@ -18,13 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dynamicdps.diffusion import Denoiser
+from dynamicdps.diffusion import Denoiser, as_prior
 from dynamicdps.diffusion.sampling import image_generators
 from dynamicdps.errors import InputError
 from dynamicdps.operators import Operator
 from dynamicdps.operators.linear import LinearModel, SpectralModel
 from dynamicdps.solvers.data_fidelity import data_misfit
-from dynamicdps.solvers.reconstruction import Progress, Reconstruction, denoise_images
+from dynamicdps.solvers.reconstruction import Progress, Reconstruction
 from dynamicdps.solvers.solve import available, register
 
 GUIDED = {
@@ -137,7 +137,7 @@ def _denoiser_class(base: Any) -> Any:
             self.chunk = chunk
 
         def forward(self, x: Tensor, sigma: float | Tensor) -> Tensor:
-            return denoise_images(self.denoiser, x, _levels(sigma, x), self.chunk)
+            return as_prior(self.denoiser)(x, _levels(sigma, x), self.chunk)
 
     return Prior
 

@@ -2,20 +2,21 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from dynamicdps.diffusion import Denoiser, denoising_error
+from dynamicdps.diffusion import Denoiser, Prior, as_prior
 from dynamicdps.operators import Operator
 from dynamicdps.operators.parameters import per_image
 from dynamicdps.operators.precision import wide_type
 from dynamicdps.solvers.data_fidelity import METHODS, DataStep, data_step, inner, norm, put, take
+from dynamicdps.solvers.error_correlation import ErrorCorrelation
 from dynamicdps.solvers.line_search import LINE_SEARCHES, search
 from dynamicdps.solvers.reconstruction import Progress, Reconstruction
 from dynamicdps.solvers.sampler import Run, SamplerConfig, run_samples
-from dynamicdps.solvers.shared_noise import ErrorCorrelation
-from dynamicdps.solvers.start_level import StartRule, read_start_level
+from dynamicdps.solvers.start_level import StartRule, start_rule_of
 
 GRADIENTS = ("image", "network")
 ESTIMATES = ("mean", "sample", "deterministic")
@@ -30,14 +31,18 @@ OUTER_ITERATIONS = 2
 OUTER_ITERATIONS_OF_GRADIENTS = 4
 
 
+# What `--quality` stands for: docs/performance.md says what each costs and gives.
+QUALITIES: dict[str, dict[str, Any]] = {"fast": {"estimate": "deterministic"}, "default": {}, "best": {"samples": 8, "steps": 8}}
+
+
 @dataclass(frozen=True)
 class DynamicDPSConfig(SamplerConfig):
     """How to run DynamicDPS; the defaults are what docs/results.md measures.
 
     Attributes:
-        samples: posterior samples that the mean is of; each costs one denoiser pass a level.
+        samples: posterior samples that the mean is of, in pairs of opposite noise; each costs one denoiser pass a level.
         start_sigma: one start level for all images, image intensities; `None` chooses by the start rule.
-        start_rule: how each image's start level follows from its misfit; `None` is the bundled calibration.
+        start_rule: how each image's start level follows from its misfit; `None` is the calibration in the prior's model card.
         start_quantile: 0 to 1, of the calibrated rule: higher is safer (more of the initial image is washed out), lower is more
             faithful to it; `None` is the level of lowest mean error.
         estimate: ``"mean"`` of the samples; ``"sample"``: posterior samples as they are, drawn and not only most probable in the
@@ -55,11 +60,9 @@ class DynamicDPSConfig(SamplerConfig):
         blend: blend the initial image in, with a share that falls from 1 at the start to 0 at the end (the paper's w).
         keep: return the ``"last"`` estimate of each sample or the one that fits the data ``"best"``.
         spread_scale: factor on the denoiser's error r(sigma) in the data step.
-        through_plane: correlation of the noise between neighbouring slices of a volume, 0 to 1: 1 gives all slices the same noise, 0
-            each its own, which flickers; see `share_noise`. Images that are no volume and ``estimate="sample"`` have independent noise.
     """
 
-    samples: int = 8
+    samples: int = 2
     steps: int = 5
     stop_sigma: float = 0.02
     start_rule: StartRule | None = None
@@ -74,7 +77,6 @@ class DynamicDPSConfig(SamplerConfig):
     blend: bool = False
     keep: str = "last"
     spread_scale: float = 1.0
-    through_plane: float = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -97,8 +99,6 @@ class DynamicDPSConfig(SamplerConfig):
                 )
         if self.start_quantile is not None and not 0 <= self.start_quantile <= 1:
             raise ValueError(f"start_quantile is {self.start_quantile}; expected 0 to 1")
-        if self.through_plane > 1:
-            raise ValueError(f"through_plane is {self.through_plane}; expected 0 to 1")
 
     @property
     def differentiates(self) -> bool:
@@ -132,12 +132,10 @@ def solve_dynamicdps(
         config: see `DynamicDPSConfig`.
         progress: called with steps done and planned.
     """
-    start, share, beyond = choose_start(measurement, operator, initial, config)
+    prior = as_prior(denoiser)
+    start, share, beyond = choose_start(measurement, operator, initial, config, prior)
     # A draw is exact with independent noise only.
-    correlation = 0.0 if config.estimate == "sample" else config.through_plane
-    # Where slices are measured one by one each is corrected by its own measurement.
-    alike = operator.couples_slices and initial.ndim == 5 and initial.shape[2] > 1 and correlation > 0
-    errors = ErrorCorrelation.between_slices(initial.shape[2], correlation) if alike else None
+    errors = correlated_errors(prior, operator, initial, config)
     first = initial_step(measurement, operator, initial, start, config, errors)
     if config.estimate == "deterministic":
         config = replace(config, samples=1, eta=0.0)
@@ -155,7 +153,7 @@ def solve_dynamicdps(
         # Each sample explains the data, their mean does not where A bends: a last data step within what the samples leave open.
         nonlocal last_calls
         mean = mean + per_image(share, mean) * (first.x - mean)
-        spread = config.spread_scale * denoising_error(denoiser, last_level)
+        spread = config.spread_scale * prior.error(last_level)
         last = data_step(
             operator,
             measurement,
@@ -175,16 +173,26 @@ def solve_dynamicdps(
         sample,
         measurement,
         operator,
-        denoiser,
+        prior,
         first.x,
         config,
         generator=generator,
         progress=progress,
         start=start,
         finish=finish if config.estimate == "mean" else None,
-        correlation=correlation,
     )
     return replace(found, operator_calls=found.operator_calls + first.operator_calls + last_calls, beyond=beyond)
+
+
+def correlated_errors(prior: Prior, operator: Operator, initial: Tensor, config: DynamicDPSConfig) -> ErrorCorrelation | None:
+    """How the prior's errors correlate along z; `None` where that changes nothing or is not wanted.
+
+    Where slices are measured one by one each is corrected by its own measurement. A draw is exact with independent errors only.
+    """
+    known = prior.domain.error_correlation
+    if not operator.couples_slices or initial.ndim == 4 or initial.shape[2] == 1 or len(known) == 1 or config.estimate == "sample":
+        return None
+    return ErrorCorrelation.of_distances(initial.shape[2], known)
 
 
 def initial_step(
@@ -214,12 +222,14 @@ def outer_iterations(config: DynamicDPSConfig) -> int:
     return OUTER_ITERATIONS if config.data_method == "gauss-newton" else OUTER_ITERATIONS_OF_GRADIENTS
 
 
-def choose_start(measurement: Tensor, operator: Operator, initial: Tensor, config: DynamicDPSConfig) -> tuple[Tensor, Tensor, Tensor]:
+def choose_start(
+    measurement: Tensor, operator: Operator, initial: Tensor, config: DynamicDPSConfig, prior: Prior
+) -> tuple[Tensor, Tensor, Tensor]:
     """Start level of each image, share of the initial one, and whether it lies beyond the calibration, ``(batch,)`` each."""
     if config.start_sigma is not None:
         start = torch.full((len(initial),), config.start_sigma, device=initial.device)
         return start, torch.zeros_like(start), torch.zeros_like(start, dtype=torch.bool)
-    rule = config.start_rule or read_start_level()
+    rule = config.start_rule or start_rule_of(prior, initial.shape[2] if initial.ndim == 5 else 1)
     # Over what counts: a head's mask must not make a poor initial image look like a good one.
     residual = (measurement - operator(initial)) / per_image(operator.counted(measurement).sqrt(), measurement)
     start = rule(residual, operator.noise_std, config.start_quantile)

@@ -7,8 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dynamicdps.diffusion import Denoiser
-
 
 @dataclass(frozen=True)
 class TraceStep:
@@ -98,39 +96,3 @@ def check_positive(config: Any, may_be_zero: Sequence[str] = ()) -> None:
 
 
 Progress = Callable[[int, int], None]
-
-
-def denoise_images(denoiser: Denoiser, x: Tensor, sigma: Tensor, chunk: int = 8) -> Tensor:
-    """Denoise images or volumes: ``(batch, 1, height, width)`` or ``(batch, 1, depth, height, width)``.
-
-    The prior sees single slices, at most `chunk` at a time, so that memory does not grow with the volume.
-    """
-    return from_single_slices(torch.cat([denoiser(part, level) for part, level in slice_chunks(x, sigma, chunk)]), x.shape)
-
-
-def image_pullback(denoiser: Denoiser, x: Tensor, sigma: Tensor, w: Tensor, chunk: int) -> Tensor:
-    """The product of `w`, image shape, with the transpose of the denoiser's Jacobian at `x`: a graph of `chunk` slices at a time."""
-    found = []
-    for (part, level), along in zip(slice_chunks(x, sigma, chunk), torch.split(single_slices(w), chunk), strict=True):
-        with torch.enable_grad():
-            variable = part.detach().clone().requires_grad_()
-            denoised = denoiser(variable, level)
-        found.append(torch.autograd.grad(denoised, variable, along.to(denoised))[0])
-    return from_single_slices(torch.cat(found), x.shape)
-
-
-def single_slices(x: Tensor) -> Tensor:
-    """Images or volumes as ``(slices, 1, height, width)``."""
-    return x if x.ndim == 4 else x.movedim(1, 2).flatten(0, 1)
-
-
-def from_single_slices(slices: Tensor, shape: Sequence[int]) -> Tensor:
-    """The inverse of `single_slices`, for images of a shape."""
-    return slices if len(shape) == 4 else slices.view(shape[0], shape[2], *slices.shape[1:]).movedim(1, 2)
-
-
-def slice_chunks(x: Tensor, sigma: Tensor, chunk: int) -> list[tuple[Tensor, Tensor]]:
-    """Slices of images or volumes with their levels, at most `chunk` together."""
-    slices = single_slices(x)
-    levels = sigma.repeat_interleave(len(slices) // len(x))
-    return list(zip(torch.split(slices, chunk), torch.split(levels, chunk), strict=True))

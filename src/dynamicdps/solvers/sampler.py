@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from dynamicdps.diffusion import Denoiser, denoising_error, descending_levels
+from dynamicdps.diffusion import Denoiser, Prior, as_prior, descending_levels
 from dynamicdps.diffusion.levels import cosine_levels
 from dynamicdps.diffusion.sampling import image_generators, noise_like
 from dynamicdps.operators import Operator
@@ -17,11 +17,7 @@ from dynamicdps.solvers.reconstruction import (
     Reconstruction,
     TraceStep,
     check_positive,
-    denoise_images,
-    image_pullback,
-    single_slices,
 )
-from dynamicdps.solvers.shared_noise import share_noise
 
 SPACINGS = ("karras", "log", "cosine")
 PURE_NOISE = 10.0
@@ -57,7 +53,7 @@ class SamplerConfig:
     keep_samples: bool = False
 
     def __post_init__(self) -> None:
-        check_positive(self, ("eta", "discrepancy", "start_quantile", "jitter", "through_plane", "data_iterations"))
+        check_positive(self, ("eta", "discrepancy", "start_quantile", "jitter", "data_iterations"))
         if self.spacing not in SPACINGS:
             raise ValueError(f"the spacing is {self.spacing!r}; expected one of {', '.join(SPACINGS)}")
         if not 0 <= self.eta <= 1:
@@ -92,30 +88,30 @@ class Run:
         x: the start, noised to ``levels[0]``.
         levels: noise levels, ``(steps, batch)``.
         generators: one an image.
-        denoiser: the prior.
+        prior: the prior.
         chunk: slices a pass.
         nfe: denoiser passes of each image so far.
         nbackward: backward passes.
-        correlation: of the state's noise between neighbouring slices of a volume.
+        sign: of all noise: -1 in the second sample of a pair.
         trace: the steps so far.
     """
 
     x: Tensor
     levels: Tensor
     generators: Sequence[torch.Generator]
-    denoiser: Denoiser
+    prior: Prior
     chunk: int
     tick: Callable[[int], None]
     nfe: Tensor
     nbackward: Tensor
-    correlation: float = 0.0
+    sign: float = 1.0
     operator_calls: int = 0
     trace: list[TraceStep] = field(default_factory=list)
 
     def denoise(self, x: Tensor, sigma: Tensor, index: Tensor | None = None) -> Tensor:
         """``D(x, sigma)`` without gradient, counted; `index` says which images of the batch these are, if not all."""
         with torch.no_grad():
-            out = denoise_images(self.denoiser, x, sigma, self.chunk)
+            out = self.prior(x, sigma, self.chunk, self.turn)
         self.nfe[slice(None) if index is None else index] += 1
         return out
 
@@ -126,17 +122,18 @@ class Run:
         product is asked for. That repeats the pass, which is not counted again.
         """
         chosen = slice(None) if index is None else index
-        if len(single_slices(x)) > self.chunk:
+        turn = self.turn
+        if len(x) * (x.shape[2] if x.ndim == 5 else 1) > self.chunk:
             whole = self.denoise(x, sigma, index)
 
             def pullback_of_chunks(w: Tensor) -> Tensor:
                 self.nbackward[chosen] += 1
-                return image_pullback(self.denoiser, x, sigma, w, self.chunk)
+                return self.prior.pullback(x, sigma, w, self.chunk, turn)
 
             return whole, pullback_of_chunks
         with torch.enable_grad():
             variable = x.detach().clone().requires_grad_()
-            denoised = denoise_images(self.denoiser, variable, sigma, self.chunk)
+            denoised = self.prior(variable, sigma, self.chunk, turn)
         self.nfe[chosen] += 1
 
         def pullback(w: Tensor) -> Tensor:
@@ -146,26 +143,27 @@ class Run:
 
         return denoised.detach(), pullback
 
+    @property
+    def turn(self) -> int:
+        """Number of the level, by which a prior of several planes chooses one."""
+        return len(self.trace)
+
     def error(self, sigma: Tensor) -> Tensor:
         """The denoiser's expected error r(sigma), ``(batch,)``."""
-        return denoising_error(self.denoiser, sigma)
+        return self.prior.error(sigma)
 
     def noise(self, shape: Sequence[int] | None = None) -> Tensor:
         """Standard normal noise of image shape, or of another one, batch first."""
         like = self.x if shape is None else self.x.new_empty(tuple(shape))
-        return noise_like(like, self.generators)
-
-    def state_noise(self) -> Tensor:
-        """Standard normal noise for the state, which the slices of a volume may share."""
-        return share_noise(self.noise(), self.correlation)
+        return self.sign * noise_like(like, self.generators)
 
     def renew(self, x: Tensor, x0: Tensor, i: int, share: float) -> Tensor:
         """From level i to the next, with a share of the noise's variance drawn anew (Zhu et al. 2023, eq. 14; Zhang et al. 2025)."""
         if share == 1:
-            return x0 + per_image(self.levels[i + 1], x) * self.state_noise()
+            return x0 + per_image(self.levels[i + 1], x) * self.noise()
         noise = float((1 - share) ** 0.5) * (x - x0) / per_image(self.levels[i], x)
         if share > 0:
-            noise = noise + float(share**0.5) * self.state_noise()
+            noise = noise + float(share**0.5) * self.noise()
         return x0 + per_image(self.levels[i + 1], x) * noise
 
     def step_down(self, x: Tensor, x0: Tensor, i: int, eta: float) -> Tensor:
@@ -176,7 +174,7 @@ class Run:
         sigma, down = per_image(self.levels[i], x), per_image(self.levels[i + 1], x)
         fresh = eta * down * (1 - (down / sigma) ** 2).clamp_min(0).sqrt()
         kept = (down**2 - fresh**2).clamp_min(0).sqrt()
-        return x0 + kept / sigma * (x - x0) + (fresh * self.state_noise() if eta > 0 else 0)
+        return x0 + kept / sigma * (x - x0) + (fresh * self.noise() if eta > 0 else 0)
 
     def record(self, i: int, misfit: Tensor, step_length: Tensor | None = None, outcome: Tensor | None = None) -> None:
         """Note a finished step; what a solver does not have is 1 (step) or satisfied (outcome)."""
@@ -204,12 +202,12 @@ def run_samples(
     start: Tensor | None = None,
     warnings: Sequence[str] = (),
     finish: Callable[[Tensor, Tensor], Tensor] | None = None,
-    correlation: float = 0.0,
 ) -> Reconstruction:
-    """Draw `config.samples` samples and return their mean with the spread.
+    """Draw `config.samples` samples in pairs and return their mean with the spread.
 
-    An image's noise depends on the generator and the image's place only; sample k's noise not on how many are drawn, so that more
-    samples can be added later.
+    The second sample of a pair has the noise of the first with the opposite sign, everywhere: what is linear in the noise cancels in their
+    mean (antithetic variates; Hammersley and Morton 1956). An image's noise depends on the generator and the image's place only; sample
+    k's noise not on how many are drawn, so that more samples can be added later.
 
     Args:
         sample: one sample from a `Run` to its end; returns the clean images.
@@ -223,7 +221,6 @@ def run_samples(
         start: start level of each image, ``(batch,)``; by default the configuration's, or pure noise.
         warnings: passed on.
         finish: called with the mean and the last levels; returns the estimate.
-        correlation: of the noise between neighbouring slices of a volume, 0 to 1; see `share_noise`.
     """
     batch, device = len(initial), initial.device
     warm = start is not None or config.start_sigma is not None
@@ -231,44 +228,89 @@ def run_samples(
         start = torch.full((batch,), config.start_sigma or PURE_NOISE, device=device)
     levels = config.levels(start)
     # Pure noise has the prior's mean: a start around 0 would be off by a share of the range.
-    centre = initial if warm else torch.full_like(initial, float(getattr(denoiser, "data_mean", 0.5)))
+    prior = as_prior(denoiser)
+    centre = initial if warm else torch.full_like(initial, prior.data_mean)
     seeds = image_generators(generator, batch)
-    mean, square = torch.zeros_like(initial), torch.zeros_like(initial)
+    spread = PairSpread(initial)
     nfe, nbackward = (torch.zeros(batch, dtype=torch.long, device=device) for _ in range(2))
     traces: list[list[TraceStep]] = []
     kept = initial.new_empty((batch, config.samples, *initial.shape[1:])) if config.keep_samples else None
     calls = 0
     for index in range(config.samples):
-        generators = [torch.Generator().manual_seed(g.initial_seed() + index) for g in seeds]
+        generators = [torch.Generator().manual_seed(g.initial_seed() + index // 2) for g in seeds]
+        sign = 1.0 if index % 2 == 0 else -1.0
 
         def tick(i: int, index: int = index) -> None:
             if progress is not None:
                 progress(index * config.steps + i + 1, config.samples * config.steps)
 
-        x = centre + per_image(levels[0], centre) * share_noise(noise_like(centre, generators), correlation)
-        run = Run(x, levels, generators, denoiser, config.chunk, tick, nfe, nbackward, correlation)
+        x = centre + sign * per_image(levels[0], centre) * noise_like(centre, generators)
+        run = Run(x, levels, generators, prior, config.chunk, tick, nfe, nbackward, sign)
         found = sample(run)
         if kept is not None:
             kept[:, index] = found
         traces.append(run.trace)
         calls += run.operator_calls
-        # Welford's update: the spread of nearly equal samples must not cancel.
-        delta = found - mean
-        mean = mean + delta / (index + 1)
-        square = square + delta * (found - mean)
-    image = mean if finish is None else finish(mean, levels[-1])
+        spread.add(found)
+    image = spread.mean if finish is None else finish(spread.mean, levels[-1])
     return Reconstruction(
         image=image,
         misfit=data_misfit(operator, measurement, image),
         nfe=nfe,
         nbackward=nbackward,
         start_sigma=start,
-        uncertainty=(square / (config.samples - 1)).sqrt() if config.samples > 1 else None,
+        uncertainty=spread.deviation(),
         samples=kept,
         operator_calls=calls,
         trace=mean_trace(traces),
         warnings=list(warnings),
     )
+
+
+class PairSpread:
+    """Mean and spread of samples that come in pairs of opposite noise.
+
+    A pair's half difference holds what is linear in the noise, its mean the rest; both parts' variances add up.
+
+    Args:
+        like: an image.
+    """
+
+    def __init__(self, like: Tensor) -> None:
+        self.count = 0
+        self.total = torch.zeros_like(like)
+        self._first: Tensor | None = None
+        self._pairs = 0
+        self._odd = torch.zeros_like(like)
+        self._mean, self._even = torch.zeros_like(like), torch.zeros_like(like)
+
+    def add(self, sample: Tensor) -> None:
+        """The next sample."""
+        self.count += 1
+        self.total = self.total + sample
+        if self._first is None:
+            self._first = sample
+            return
+        middle, half = (self._first + sample) / 2, (self._first - sample) / 2
+        self._first = None
+        self._pairs += 1
+        self._odd = self._odd + half.square()
+        # Welford's update: the spread of nearly equal means must not cancel.
+        delta = middle - self._mean
+        self._mean = self._mean + delta / self._pairs
+        self._even = self._even + delta * (middle - self._mean)
+
+    @property
+    def mean(self) -> Tensor:
+        """Of all samples."""
+        return self.total / self.count
+
+    def deviation(self) -> Tensor | None:
+        """Standard deviation of a sample; `None` without a whole pair. A sample without its partner does not count."""
+        if self._pairs == 0:
+            return None
+        variance = self._odd / self._pairs
+        return (variance + self._even / (self._pairs - 1) if self._pairs > 1 else variance).sqrt()
 
 
 def mean_trace(traces: Sequence[Sequence[TraceStep]]) -> list[TraceStep]:

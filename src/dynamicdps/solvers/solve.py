@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from dynamicdps.diffusion import Denoiser
+from dynamicdps.diffusion import Denoiser, Prior, as_prior
 from dynamicdps.errors import InputError
 from dynamicdps.operators import Operator, ScanOperator
 from dynamicdps.solvers.ablation import DataStepConfig, solve_data_step
@@ -210,12 +210,6 @@ def measurement_scale(scan: Volume, operator: ScanOperator) -> IntensityScale:
     return IntensityScale.robust(scan.data, value=operator.operator.typical_value(PERCENTILE_VALUE))
 
 
-def device_of(prior: Denoiser) -> torch.device:
-    """Where a prior's weights lie; the CPU for one that has none."""
-    weights = prior.parameters() if isinstance(prior, torch.nn.Module) else iter(())
-    return next((weight.device for weight in weights), torch.device("cpu"))
-
-
 def solve_tensors(
     name: str,
     measurement: Tensor,
@@ -268,7 +262,7 @@ def solve(
     name: str,
     scan: Volume,
     operator: ScanOperator | Operator,
-    prior: Denoiser,
+    prior: Prior | Denoiser,
     *,
     initial: Volume,
     seed: int = 0,
@@ -299,9 +293,9 @@ def solve(
     y = to_slices(scan.data / scale.scale)
     x = to_slices(start.data / scale.scale)
     forward = tied.operator
-    device = device_of(prior)
-    y, x = y.to(device), x.to(device)
-    if forward.couples_slices:
+    known = as_prior(prior)
+    y, x = y.to(known.device), x.to(known.device)
+    if forward.couples_slices or (known.neighbours and len(x) > 1):
         y, x = y.movedim(0, 1)[None], x.movedim(0, 1)[None]
     generator = torch.Generator().manual_seed(seed)
     began = time.monotonic()
@@ -318,7 +312,7 @@ def solve(
             name,
             y[chosen],
             forward.select(torch.arange(len(x))[chosen]),
-            prior,
+            known,
             x[chosen],
             generator=generator,
             config=config,

@@ -6,13 +6,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dynamicdps.diffusion import Denoiser
+from dynamicdps.diffusion import Denoiser, as_prior
 from dynamicdps.operators import ScanOperator
 from dynamicdps.operators.kspace_encoding import EncodedOperator
 from dynamicdps.operators.kspace_measurement import KSpaceMeasurement
 from dynamicdps.solvers.data_fidelity import data_misfit
 from dynamicdps.solvers.reconstruction import Progress
-from dynamicdps.solvers.solve import Result, device_of, measurement_scale, solve_tensors
+from dynamicdps.solvers.solve import Result, measurement_scale, solve_tensors
 from dynamicdps.volumes import Volume, from_slices, resample_to, to_slices
 
 
@@ -51,7 +51,7 @@ def solve_kspace(
     shape, affine = operator.grid_for(scan)
     scale = measurement_scale(scan, operator)
     start = resample_to(initial, shape, affine)
-    device = device_of(prior)
+    device = as_prior(prior).device
     forward = measured.operator(operator.operator, scale.scale)
     y = (measured.data / scale.scale).to(device)
     x = to_slices(start.data / scale.scale, device).movedim(0, 1)[None]

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dynamicdps.diffusion import Prior
 from dynamicdps.diffusion.levels import N_STEPS, cosine_levels
 from dynamicdps.errors import InputError
 from dynamicdps.json_file import read_json
@@ -20,6 +21,8 @@ QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 # The paper's norms are over 256 x 256 pixels of range [0, 2]: what the root mean square of a residual in [0, 1] is multiplied by.
 PAPER_NORM = 2 * 256.0
 CHUNK = 50
+# The model card whose calibration stands in for that of priors without one.
+BUNDLED = FOLDER / "brain.json"
 # Invented structure as faint as the noise leaves no excess misfit: a start below this many standard deviations cannot take it out.
 # Of 0.02, 0.06 and 0.16 the middle one was best on noise of 0.037 (5 mm slices, two training subjects).
 NOISE_FLOOR = 1.5
@@ -257,32 +260,69 @@ def _best_shares(
 
 
 def read_start_level(path: str | Path | None = None) -> StartLevelRule | BankRule:
-    """The bundled calibration, or one written by ``dynamicdps calibrate start``.
+    """The bundled prior's calibration, or one written by ``dynamicdps calibrate start``.
 
     Raises:
         InputError: the file is missing or is not a start calibration.
     """
-    path = FOLDER / "start-level.json" if path is None else Path(path)
+    path = BUNDLED if path is None else Path(path)
     try:
         values = read_json(path)
+        if path == BUNDLED:
+            values = values["start_level"]
+    except (OSError, ValueError, KeyError) as error:
+        raise _unreadable(path, error) from error
+    return start_rule_from_json(values, path)
+
+
+def start_rule_from_json(values: Any, source: str | Path) -> StartLevelRule | BankRule:
+    """A calibration from its JSON.
+
+    Args:
+        values: what `StartRule.to_json` gave.
+        source: where they come from, for messages.
+
+    Raises:
+        InputError: they are no start calibration.
+    """
+    try:
         if values["kind"] != "start-level":
             raise ValueError(f"kind {values['kind']!r}")
-        source = str(values.get("source", ""))
+        made_of = str(values.get("source", ""))
         if values.get("rule") == "bank":
-            return BankRule(tuple(map(float, values["means"])), float(values["tau"]), source)
+            return BankRule(tuple(map(float, values["means"])), float(values["tau"]), made_of)
         rows = values.get("quantiles", {})
         return StartLevelRule(
             tuple(map(float, values["misfit"])),
             tuple(map(float, values["sigma"])),
-            source,
+            made_of,
             tuple(map(float, rows)),
             tuple(tuple(map(float, row)) for row in rows.values()),
             tuple(map(float, values.get("share", ()))),
         )
     except InputError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-        reason = " ".join(str(error).split())[:100]
-        raise InputError(
-            f"{path} cannot be read as a start calibration ({reason}); expected what `calibrate start` writes; check it"
-        ) from error
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise _unreadable(source, error) from error
+
+
+def _unreadable(source: str | Path, error: Exception) -> InputError:
+    reason = " ".join(str(error).split())[:100]
+    return InputError(f"{source} cannot be read as a start calibration ({reason}); expected what `calibrate start` writes; check it")
+
+
+def start_rule_of(prior: Prior, depth: int = 1) -> StartLevelRule | BankRule:
+    """The calibration that a prior's model card holds; for a prior without one the bundled prior's.
+
+    Args:
+        prior: what starts.
+        depth: slices of the images.
+
+    Raises:
+        InputError: the card's calibration is damaged.
+    """
+    domain = prior.domain
+    known = (domain.start_level_of_slices if depth == 1 else {}) or domain.start_level
+    if known:
+        return start_rule_from_json(known, "the prior's model card")
+    return read_start_level() if depth > 1 else start_rule_from_json(read_json(BUNDLED)["start_level_of_slices"], BUNDLED)

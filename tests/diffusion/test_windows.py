@@ -1,0 +1,123 @@
+"""Training windows: which slices, whose voxels, what is missing, and what augmentation may not do."""
+
+import numpy as np
+import pytest
+import torch
+
+from dynamicdps.diffusion.neighbour_network import CONTRASTS
+from dynamicdps.diffusion.windows import SliceWindows, TrainingVolume
+from tests.conftest import make_phantom
+from tests.properties import input_error
+
+
+def numbered(depth: int, height: int, width: int) -> TrainingVolume:
+    """Every voxel says its slice, row and column: 100 z + 10 y + x, brain everywhere."""
+    z, y, x = np.meshgrid(np.arange(depth), np.arange(height), np.arange(width), indexing="ij")
+    return TrainingVolume(np.ascontiguousarray(1 + z + 0 * (y + x)).astype(np.uint8), 1.0)
+
+
+def phantom(seed: int = 0, contrast: str = "T1w") -> TrainingVolume:
+    return TrainingVolume.from_array(make_phantom((64, 72, 66), seed=seed).data.transpose(2, 1, 0), contrast)
+
+
+def test_neighbours_are_neighbours_and_what_is_beyond_is_missing() -> None:
+    windows = SliceWindows([numbered(6, 20, 16)], 5, (20, 16), 64, augment=False)
+    found, present = windows.gather(*windows.draw(torch.Generator().manual_seed(0)))
+    middle = found[:, 2].amax((1, 2))
+    assert set(middle.tolist()) == set(range(1, 7))
+    assert present[:, 2].all()
+    for window, there, number in zip(found, present, middle, strict=True):
+        for place in range(5):
+            expected = number + place - 2
+            if there[place]:
+                assert (window[place] == expected).all()
+            else:
+                assert (window[place] == 0).all()
+    # Some are missing inside of the volume too: the network must know single slices.
+    alone = present.sum(1) == 1
+    assert 0.05 < alone.float().mean() < 0.35
+
+
+def test_planes_lie_as_they_do_in_the_volume() -> None:
+    """The voxels of a window are those of the volume, whatever the plane, superior and anterior upwards."""
+    data = np.random.default_rng(0).integers(1, 255, (66, 70, 74), dtype=np.uint8)
+    windows = SliceWindows([TrainingVolume(data, 1.0)], 3, (66, 70), 200, augment=False)
+    integers, floats = windows.draw(torch.Generator().manual_seed(1))
+    found, present = windows.gather(integers, floats)
+    planes = {0: 0, 1: 0, 2: 0}
+    for row, window, there in zip(integers.tolist(), found, present, strict=True):
+        axis = 0 if row[1] == 70 * 74 else 1 if row[1] == 74 else 2
+        planes[axis] += 1
+        image = torch.from_numpy(np.take(data, row[7] + 1, axis)).float()
+        top, left = row[8], row[9]
+        part = torch.zeros(66, 70)
+        rows = slice(max(0, top), min(image.shape[0], top + 66))
+        columns = slice(max(0, left), min(image.shape[1], left + 70))
+        part[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] = image[rows, columns]
+        assert there[1]
+        torch.testing.assert_close(window[1], part)
+    assert min(planes.values()) > 30
+
+
+def test_a_slab_is_cut_along_its_slices_only() -> None:
+    windows = SliceWindows([TrainingVolume(np.full((20, 70, 70), 200, np.uint8), 0.005)], 3, (64, 64), 50)
+    integers, _ = windows.draw(torch.Generator().manual_seed(0))
+    assert (integers[:, 1] == 70 * 70).all()
+
+
+def test_a_batch_is_a_function_of_the_generator_and_a_window_of_its_numbers() -> None:
+    windows = SliceWindows([phantom(0), phantom(1)], 5, (48, 40), 12)
+    integers, floats = windows.draw(torch.Generator().manual_seed(3))
+    again = windows.draw(torch.Generator().manual_seed(3))
+    assert torch.equal(integers, again[0])
+    assert torch.equal(floats, again[1])
+    whole, there = windows.gather(integers, floats)
+    parts = [windows.gather(integers[i : i + 5], floats[i : i + 5]) for i in range(0, 12, 5)]
+    torch.testing.assert_close(torch.cat([p[0] for p in parts]), whole)
+    assert torch.equal(torch.cat([p[1] for p in parts]), there)
+    assert not torch.equal(windows.draw(torch.Generator().manual_seed(4))[1], floats)
+
+
+def test_augmented_windows_stay_images() -> None:
+    windows = SliceWindows([phantom()], 5, (48, 40), 200)
+    found, present = windows.gather(*windows.draw(torch.Generator().manual_seed(0)))
+    assert torch.isfinite(found).all()
+    assert found.min() >= 0
+    assert found.max() < 1.5
+    assert (found[~present] == 0).all()
+    # Background stays background for the most part.
+    plain = SliceWindows([phantom()], 5, (48, 40), 200, augment=False)
+    untouched, _ = plain.gather(*plain.draw(torch.Generator().manual_seed(0)))
+    share, expected = ((each[:, 2] == 0).float().mean() for each in (found, untouched))
+    assert abs(float(share - expected)) < 0.05
+
+
+def test_statistics_are_those_of_what_the_network_sees() -> None:
+    windows = SliceWindows([numbered(9, 16, 16)], 3, (16, 16), 50)
+    mean, std = windows.statistics()
+    assert mean == pytest.approx(5, abs=0.2)
+    assert std == pytest.approx(2.5, abs=0.25)
+
+
+def test_other_contrasts_are_a_fixed_share_and_are_told() -> None:
+    windows = SliceWindows([phantom(0), phantom(1, "FLAIR"), phantom(2, "FLAIR")], 3, (32, 32), 2000)
+    integers, _ = windows.draw(torch.Generator().manual_seed(0))
+    told = {name: float((integers[:, -1] == CONTRASTS.index(name)).float().mean()) for name in CONTRASTS}
+    assert told["FLAIR"] == pytest.approx(0.12 * 0.9, abs=0.02)
+    assert told["unknown"] == pytest.approx(0.10, abs=0.02)
+    assert told["T2w"] == 0
+
+
+def test_bytes_are_kept_and_other_numbers_rounded() -> None:
+    data = make_phantom((40, 48, 10)).data.transpose(2, 1, 0)
+    rounded = TrainingVolume.from_array(data * 700)
+    assert np.abs(rounded.data * rounded.scale - data * 0.95 / np.percentile(data[data > 0], 99)).max() < 0.003
+    whole = TrainingVolume.from_array((data * 200).astype(np.uint8))
+    assert np.array_equal(whole.data, (data * 200).astype(np.uint8))
+
+
+def test_scans_without_a_slice_are_refused() -> None:
+    empty = np.zeros((10, 64, 64), np.uint8)
+    empty[5, :3, :3] = 200
+    with input_error("no scan holds a usable slice"):
+        SliceWindows([TrainingVolume(empty, 0.005)], 3)
