@@ -26,7 +26,7 @@ def test_volumes_and_intervals_are_the_evaluations(phantom: Volume) -> None:
     found = measure_volumes({"conditional": noisy(phantom, 0.1), "dps": phantom}, samples, mask)
     assert found.of["dps"] == tissue_volumes(segment(phantom.data, mask), phantom.spacing)
     assert set(found.of) == {"conditional", "dps"}
-    known = tissue_intervals([each.data for each in samples], mask, phantom.spacing, estimate=found.of["dps"])
+    known = tissue_intervals([each.data for each in samples], mask, phantom.spacing, estimate=found.of["dps"], pairs=True)
     assert found.intervals == known.interval_mm3
     assert found.doubts == []
     assert measure_volumes({"dps": phantom}, samples[:1], mask).intervals == {}
