@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from dynamicdps.diffusion import NetworkConfig, NetworkDenoiser, SliceUNet, load_prior, read_model, write_model
+from dynamicdps.diffusion import NetworkConfig, NetworkDenoiser, SlicePrior, SliceUNet, load_prior, read_model, write_model
 from dynamicdps.diffusion.model_file import file_hash
 from dynamicdps.diffusion.model_names import bundled
 from tests.properties import input_error
@@ -51,11 +51,13 @@ def test_round_trip(model: Path, network: SliceUNet, tiny_network: NetworkConfig
 
 def test_denoiser_of_a_file(model: Path, network: SliceUNet, generator: torch.Generator) -> None:
     x, sigma = torch.rand(2, 1, 18, 22, generator=generator), torch.tensor([0.05, 0.8])
-    denoiser = load_prior(model)
-    assert not denoiser.training
-    assert denoiser.errors == {0.1: 0.02}
-    assert not any(p.requires_grad for p in denoiser.parameters())
-    torch.testing.assert_close(denoiser(x, sigma), NetworkDenoiser(network, 0.25, 0.3)(x, sigma), atol=0.01, rtol=0.01)
+    prior = load_prior(model)
+    assert isinstance(prior, SlicePrior)
+    assert isinstance(prior.denoiser, NetworkDenoiser)
+    assert not prior.denoiser.training
+    assert prior.domain.errors == {0.1: 0.02}
+    assert not any(p.requires_grad for p in prior.denoiser.parameters())
+    torch.testing.assert_close(prior(x, sigma), NetworkDenoiser(network, 0.25, 0.3)(x, sigma), atol=0.01, rtol=0.01)
 
 
 def edit_card(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
@@ -152,12 +154,12 @@ def test_a_table_of_errors_that_is_none_is_refused(model: Path, table: Any) -> N
 @pytest.mark.parametrize("change", [lambda card: card.pop("denoising_rmse"), lambda card: card.update(denoising_rmse={})])
 def test_a_card_may_hold_no_errors(model: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     edit_card(change)(model)
-    assert load_prior(model).errors == {}
+    assert load_prior(model).domain.errors == {}
 
 
 def test_errors_may_come_in_any_order(model: Path) -> None:
     edit_card(lambda card: card.update(denoising_rmse={"1": 0.1, "0.01": 6e-3, "0.1": 1}))(model)
-    assert load_prior(model).errors == {1.0: 0.1, 0.01: 0.006, 0.1: 1.0}
+    assert load_prior(model).domain.errors == {1.0: 0.1, 0.01: 0.006, 0.1: 1.0}
 
 
 @pytest.mark.parametrize("kind", ["prior", "unet"])
