@@ -5,15 +5,15 @@ import pytest
 import torch
 
 from dynamicdps.diffusion.neighbour_network import CONTRASTS
-from dynamicdps.diffusion.windows import SliceWindows, TrainingVolume
+from dynamicdps.diffusion.windows import SliceWindows, TrainingVolume, WindowDraw
 from tests.conftest import make_phantom
 from tests.properties import input_error
 
 
 def numbered(depth: int, height: int, width: int) -> TrainingVolume:
-    """Every voxel says its slice, row and column: 100 z + 10 y + x, brain everywhere."""
-    z, y, x = np.meshgrid(np.arange(depth), np.arange(height), np.arange(width), indexing="ij")
-    return TrainingVolume(np.ascontiguousarray(1 + z + 0 * (y + x)).astype(np.uint8), 1.0)
+    """Every voxel says which slice it is in, from 1; brain everywhere."""
+    slices = np.arange(1, depth + 1, dtype=np.uint8)[:, None, None]
+    return TrainingVolume(np.tile(slices, (1, height, width)), 1.0)
 
 
 def phantom(seed: int = 0, contrast: str = "T1w") -> TrainingVolume:
@@ -22,7 +22,7 @@ def phantom(seed: int = 0, contrast: str = "T1w") -> TrainingVolume:
 
 def test_neighbours_are_neighbours_and_what_is_beyond_is_missing() -> None:
     windows = SliceWindows([numbered(6, 20, 16)], 5, (20, 16), 64, augment=False)
-    found, present = windows.gather(*windows.draw(torch.Generator().manual_seed(0)))
+    found, present = windows.gather(windows.draw(torch.Generator().manual_seed(0)))
     middle = found[:, 2].amax((1, 2))
     assert set(middle.tolist()) == set(range(1, 7))
     assert present[:, 2].all()
@@ -42,14 +42,13 @@ def test_planes_lie_as_they_do_in_the_volume() -> None:
     """The voxels of a window are those of the volume, whatever the plane, superior and anterior upwards."""
     data = np.random.default_rng(0).integers(1, 255, (66, 70, 74), dtype=np.uint8)
     windows = SliceWindows([TrainingVolume(data, 1.0)], 3, (66, 70), 200, augment=False)
-    integers, floats = windows.draw(torch.Generator().manual_seed(1))
-    found, present = windows.gather(integers, floats)
+    drawn = windows.draw(torch.Generator().manual_seed(1))
+    found, present = windows.gather(drawn)
     planes = {0: 0, 1: 0, 2: 0}
-    for row, window, there in zip(integers.tolist(), found, present, strict=True):
-        axis = 0 if row[1] == 70 * 74 else 1 if row[1] == 74 else 2
+    for stack, (first, top, left), window, there in zip(drawn.stack.tolist(), drawn.corner.tolist(), found, present, strict=True):
+        axis = {70 * 74: 0, 74: 1, 1: 2}[stack[1]]
         planes[axis] += 1
-        image = torch.from_numpy(np.take(data, row[7] + 1, axis)).float()
-        top, left = row[8], row[9]
+        image = torch.from_numpy(np.take(data, first + 1, axis)).float()
         part = torch.zeros(66, 70)
         rows = slice(max(0, top), min(image.shape[0], top + 66))
         columns = slice(max(0, left), min(image.shape[1], left + 70))
@@ -61,33 +60,30 @@ def test_planes_lie_as_they_do_in_the_volume() -> None:
 
 def test_a_slab_is_cut_along_its_slices_only() -> None:
     windows = SliceWindows([TrainingVolume(np.full((20, 70, 70), 200, np.uint8), 0.005)], 3, (64, 64), 50)
-    integers, _ = windows.draw(torch.Generator().manual_seed(0))
-    assert (integers[:, 1] == 70 * 70).all()
+    assert (windows.draw(torch.Generator().manual_seed(0)).stack[:, 1] == 70 * 70).all()
 
 
 def test_a_batch_is_a_function_of_the_generator_and_a_window_of_its_numbers() -> None:
     windows = SliceWindows([phantom(0), phantom(1)], 5, (48, 40), 12)
-    integers, floats = windows.draw(torch.Generator().manual_seed(3))
-    again = windows.draw(torch.Generator().manual_seed(3))
-    assert torch.equal(integers, again[0])
-    assert torch.equal(floats, again[1])
-    whole, there = windows.gather(integers, floats)
-    parts = [windows.gather(integers[i : i + 5], floats[i : i + 5]) for i in range(0, 12, 5)]
+    drawn, again = (windows.draw(torch.Generator().manual_seed(3)) for _ in range(2))
+    assert all(torch.equal(one, other) for one, other in zip(drawn, again, strict=True))
+    whole, there = windows.gather(drawn)
+    parts = [windows.gather(WindowDraw(*(part[i : i + 5] for part in drawn))) for i in range(0, 12, 5)]
     torch.testing.assert_close(torch.cat([p[0] for p in parts]), whole)
     assert torch.equal(torch.cat([p[1] for p in parts]), there)
-    assert not torch.equal(windows.draw(torch.Generator().manual_seed(4))[1], floats)
+    assert not torch.equal(windows.draw(torch.Generator().manual_seed(4)).control, drawn.control)
 
 
 def test_augmented_windows_stay_images() -> None:
     windows = SliceWindows([phantom()], 5, (48, 40), 200)
-    found, present = windows.gather(*windows.draw(torch.Generator().manual_seed(0)))
+    found, present = windows.gather(windows.draw(torch.Generator().manual_seed(0)))
     assert torch.isfinite(found).all()
     assert found.min() >= 0
     assert found.max() < 1.5
     assert (found[~present] == 0).all()
     # Background stays background for the most part.
     plain = SliceWindows([phantom()], 5, (48, 40), 200, augment=False)
-    untouched, _ = plain.gather(*plain.draw(torch.Generator().manual_seed(0)))
+    untouched, _ = plain.gather(plain.draw(torch.Generator().manual_seed(0)))
     share, expected = ((each[:, 2] == 0).float().mean() for each in (found, untouched))
     assert abs(float(share - expected)) < 0.05
 
@@ -101,8 +97,8 @@ def test_statistics_are_those_of_what_the_network_sees() -> None:
 
 def test_other_contrasts_are_a_fixed_share_and_are_told() -> None:
     windows = SliceWindows([phantom(0), phantom(1, "FLAIR"), phantom(2, "FLAIR")], 3, (32, 32), 2000)
-    integers, _ = windows.draw(torch.Generator().manual_seed(0))
-    told = {name: float((integers[:, -1] == CONTRASTS.index(name)).float().mean()) for name in CONTRASTS}
+    contrast = windows.draw(torch.Generator().manual_seed(0)).contrast
+    told = {name: float((contrast == CONTRASTS.index(name)).float().mean()) for name in CONTRASTS}
     assert told["FLAIR"] == pytest.approx(0.12 * 0.9, abs=0.02)
     assert told["unknown"] == pytest.approx(0.10, abs=0.02)
     assert told["T2w"] == 0

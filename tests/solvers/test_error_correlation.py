@@ -1,6 +1,5 @@
 """Errors of a prior that neighbouring slices share: their covariance, and what the data step makes of it."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -107,6 +106,4 @@ def test_single_images_and_draws_are_left_alone(phantom: tuple[Tensor, Tensor], 
 
 def test_a_prior_says_how_its_errors_are_alike(phantom: tuple[Tensor, Tensor]) -> None:
     truth, y = phantom
-    domain = Domain(error_correlation=ALIKE)
     assert not torch.equal(run(y, truth).image, run(y, truth, alike=(1.0,)).image)
-    assert replace(domain, error_correlation=(1.0,)) == Domain()

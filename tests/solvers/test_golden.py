@@ -100,7 +100,11 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
         {"method": "gradient", "line_search": "armijo"},
     ],
     "dynamicdps": OURS,
-    "dynamicdps-paper": [{"steps": 15}, {"steps": 10, "blend": True, "search_every": 2, "start_sigma": 0.05}, {"steps": 12, "start_sigma": 0.2}],
+    "dynamicdps-paper": [
+        {"steps": 15},
+        {"steps": 10, "blend": True, "search_every": 2, "start_sigma": 0.05},
+        {"steps": 12, "start_sigma": 0.2},
+    ],
     "dps": [{"step": 0.5}, {"spacing": "karras", "samples": 2}, {"start_sigma": 0.5}],
     "dps+": [{}, {"evaluations": 2, "jitter": 0.2}],
     "projection": [{}, {"weight": 0.5, "start_sigma": 1.0}],

@@ -29,6 +29,7 @@ from dynamicdps.solvers.dynamicdps import QUALITIES
 from dynamicdps.solvers.initial import Initial, initial_from_model, initial_from_volume
 from dynamicdps.solvers.memory import chunk_within
 from dynamicdps.solvers.sampler import SamplerConfig
+from dynamicdps.solvers.solve import is_solved_whole
 from dynamicdps.volumes import Volume, load
 from dynamicdps.volumes.contrast_check import contrast_doubts
 from dynamicdps.volumes.grids import check_grid
@@ -200,7 +201,7 @@ def run(arguments: "Enhance") -> None:
                 out.print(fit_table(fitted.fit))
             else:
                 initial = find_initial(arguments, head.brain, operator)
-        config = within_memory(arguments, config, head.brain, operator, models["prior"].card)
+        config = within_memory(arguments, config, head.brain, operator, prior, models["prior"].card)
         with progress_bar(arguments.solver, "steps") as bar:
             result = measurement.solve(
                 arguments.solver,
@@ -267,7 +268,7 @@ def find_initial(arguments: "Enhance", scan: Volume, operator: ScanOperator) -> 
     return initial_from_model(even, operator, load_conditional(arguments.conditional), arguments.conditional)
 
 
-def within_memory(arguments: "Enhance", config: Any, scan: Volume, operator: ScanOperator, card: dict[str, Any]) -> Any:
+def within_memory(arguments: "Enhance", config: Any, scan: Volume, operator: ScanOperator, prior: Prior, card: dict[str, Any]) -> Any:
     """The configuration with as many slices a denoiser pass as ``--memory`` allows; as it is without it.
 
     Raises:
@@ -275,7 +276,7 @@ def within_memory(arguments: "Enhance", config: Any, scan: Volume, operator: Sca
     """
     if arguments.memory is None or not isinstance(config, SamplerConfig):
         return config
-    shape, whole = operator.grid_for(scan)[0], operator.operator.couples_slices
+    shape, whole = operator.grid_for(scan)[0], is_solved_whole(operator.operator, prior)
     kept = config.samples if config.samples > 1 else 0
     chunk = chunk_within(arguments.memory, shape, whole, card, arguments.precision, kept, config.differentiates)
     return replace(config, chunk=chunk)

@@ -3,8 +3,6 @@
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from dynamicdps.cli.pictures import write_sheet
@@ -43,7 +41,7 @@ def run(arguments: "Sample") -> None:
             )
         files = [arguments.out / "samples.png"]
         # Single slices lie in one file, volumes in one each.
-        stacks = [samples[:, 0].movedim(1, 0)[0][:, None]] if arguments.slices == 1 else [each[0][:, None] for each in samples]
+        stacks = [samples[:, :, 0]] if arguments.slices == 1 else [volume.movedim(0, 1) for volume in samples]
         for number, stack in enumerate(stacks):
             name = "samples.nii.gz" if len(stacks) == 1 else f"sample-{number + 1}.nii.gz"
             Volume(from_slices(stack), affine).save(arguments.out / name)
@@ -59,9 +57,8 @@ def sheet_of(samples: Tensor) -> Tensor:
     if depth == 1:
         return samples[:, :, 0]
     side = max(depth, height, width)
-    planes = (samples[:, :, depth // 2], samples[:, :, :, height // 2], samples[..., width // 2])
-    padded = [
-        F.pad(p, ((side - p.shape[-1]) // 2, -(-(side - p.shape[-1]) // 2), (side - p.shape[-2]) // 2, -(-(side - p.shape[-2]) // 2)))
-        for p in planes
-    ]
-    return torch.stack(padded, dim=1).flatten(0, 1)
+    sheet = samples.new_zeros((len(samples), 3, 1, side, side))
+    for number, plane in enumerate((samples[:, :, depth // 2], samples[:, :, :, height // 2], samples[..., width // 2])):
+        top, left = (side - plane.shape[-2]) // 2, (side - plane.shape[-1]) // 2
+        sheet[:, number, :, top : top + plane.shape[-2], left : left + plane.shape[-1]] = plane
+    return sheet.flatten(0, 1)

@@ -33,7 +33,13 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: Callable[[], float]) -> float: ...
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """Take one step."""
+        """Take one step.
+
+        Args:
+            closure: computes the loss and its gradients anew, as torch's optimisers take it.
+        """
+        with torch.enable_grad():
+            loss = None if closure is None else closure()
         for group in self.param_groups:
             trained = [p for p in group["params"] if p.grad is not None]
             torch._foreach_mul_(trained, 1 - group["lr"] * group["weight_decay"])
@@ -44,7 +50,7 @@ class Muon(torch.optim.Optimizer):
             for shape, alike in matrices.items():
                 self._step_matrices(alike, shape, group["lr"])
             self._step_vectors([p for p in trained if p.ndim < 2], group["lr"])
-        return None if closure is None else closure()
+        return loss
 
     def _step_matrices(self, alike: list[nn.Parameter], shape: tuple[int, int], lr: float) -> None:
         """Matrices of one shape are made orthogonal together."""

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dynamicdps.diffusion.network import NetworkConfig
+from dynamicdps.diffusion.network import NetworkConfig, pad_to_multiple
 from dynamicdps.errors import InputError
 
 # Contrasts that a network can be told, by their BIDS suffix; the first is that of a scan of which nothing is known.
@@ -120,12 +120,7 @@ class NeighbourUNet(nn.Module):
             ``(batch, slices_out, height, width)``.
         """
         height, width = x.shape[-2:]
-        multiple = self.config.multiple
-        pad_h, pad_w = -height % multiple, -width % multiple
-        if pad_h or pad_w:
-            mode = "reflect" if pad_h < height and pad_w < width else "replicate"
-            x = F.pad(x, (0, pad_w, 0, pad_h), mode=mode)
-        x = F.pixel_unshuffle(x, self.config.unshuffle)
+        x = F.pixel_unshuffle(pad_to_multiple(x, self.config.multiple), self.config.unshuffle)
         flags = present.to(x.dtype)[:, :, None, None].expand(-1, -1, *x.shape[-2:])
         x = torch.cat([x, flags], dim=1).contiguous(memory_format=torch.channels_last)
         out: Tensor = self.unet(x, time, class_labels=contrast)

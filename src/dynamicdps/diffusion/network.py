@@ -91,10 +91,17 @@ class SliceUNet(nn.Module):
         Any height and width: margins are reflected up to the next multiple and cropped off again.
         """
         height, width = x.shape[-2:]
-        multiple = self.config.multiple
-        pad_h, pad_w = -height % multiple, -width % multiple
-        if pad_h or pad_w:
-            mode = "reflect" if pad_h < height and pad_w < width else "replicate"
-            x = F.pad(x, (0, pad_w, 0, pad_h), mode=mode)
-        out: Tensor = self.unet(F.pixel_unshuffle(x, UNSHUFFLE), time)
+        out: Tensor = self.unet(F.pixel_unshuffle(pad_to_multiple(x, self.config.multiple), UNSHUFFLE), time)
         return F.pixel_shuffle(out, UNSHUFFLE)[..., :height, :width]
+
+
+def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
+    """Images ``(batch, channels, height, width)`` with margins below and on the right, so that `multiple` divides height and width.
+
+    Margins are reflected; where an image is smaller than its margin, its last row and column are repeated.
+    """
+    height, width = x.shape[-2:]
+    pad_h, pad_w = -height % multiple, -width % multiple
+    if not pad_h and not pad_w:
+        return x
+    return F.pad(x, (0, pad_w, 0, pad_h), mode="reflect" if pad_h < height and pad_w < width else "replicate")

@@ -17,7 +17,7 @@ from dynamicdps.diffusion.prior import Domain, NeighbourPrior, Prior
 from dynamicdps.diffusion.processes import Processes
 from dynamicdps.diffusion.sampling import image_generators, noise_like, sample_ancestral, sample_heun
 from dynamicdps.diffusion.training import TrainingConfig, TrainingState, train, training_card
-from dynamicdps.diffusion.windows import SliceWindows, TrainingVolume
+from dynamicdps.diffusion.windows import SliceWindows, TrainingVolume, WindowDraw
 from dynamicdps.volumes import IntensityScale, load
 
 # Karras et al. train on data in [-1, 1] with log-normal levels; ours live in [0, 1], so the mean falls by log 2.
@@ -54,16 +54,17 @@ class WindowScoreMatching:
     slices_out: int
 
     def draw(self, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """Numbers of windows, noise levels ``(batch,)`` and seeds of the noise ``(batch,)``."""
-        integers, floats = self.windows.draw(generator)
-        log_sigma = LOG_SIGMA_MEAN + LOG_SIGMA_STD * torch.randn(len(integers), generator=generator)
-        return integers, floats, log_sigma.exp(), torch.randint(2**62, (len(integers),), generator=generator)
+        """What the windows show (`WindowDraw`), noise levels ``(batch,)`` and seeds of the noise ``(batch,)``."""
+        drawn = self.windows.draw(generator)
+        log_sigma = LOG_SIGMA_MEAN + LOG_SIGMA_STD * torch.randn(len(drawn.stack), generator=generator)
+        return *drawn, log_sigma.exp(), torch.randint(2**62, (len(drawn.stack),), generator=generator)
 
     def __call__(self, network: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
         """See `dynamicdps.diffusion.training.Objective`."""
-        integers, floats, sigma, seeds = batch
+        *parts, sigma, seeds = batch
+        drawn = WindowDraw(*parts)
         with torch.no_grad(), torch.autocast(sigma.device.type, enabled=False):
-            clean, present = (part.to(sigma.device) for part in self.windows.gather(integers, floats))
+            clean, present = (part.to(sigma.device) for part in self.windows.gather(drawn))
             noise = torch.stack([_noise(int(seed), clean) for seed in seeds.tolist()])
             s = sigma.view(-1, 1, 1, 1)
             skip, out, in_ = scalings(s, self.data_std)
@@ -74,7 +75,7 @@ class WindowScoreMatching:
             target = ((centred - skip * noisy) / out)[:, middle]
             seen = noisy * in_ * present[:, :, None, None]
             count = present[:, middle].to(target.dtype)
-        found: Tensor = network(seen, network_time(sigma), present, integers[:, -1])
+        found: Tensor = network(seen, network_time(sigma), present, drawn.contrast)
         error = (found.float() - target).square().mean((2, 3))
         return ((error * count).sum(1) / count.sum(1)).mean()
 

@@ -1,8 +1,10 @@
 """Training windows: neighbouring slices of scans, cut, turned, bent and re-scaled on the device that trains."""
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,12 +25,49 @@ MAX_WEIGHT = 64
 ALONE, PARTLY = 0.15, 0.10
 # Share of windows that are turned, scaled and bent: interpolation smooths a little, so most are not.
 BENT = 0.35
-ANGLE, SCALING, BENDING = 12.0, 0.10, 2.0
+# Largest angle in degrees, logarithm of the scale, and displacement of a control point in voxels.
+ANGLE, SCALING, BENDING = 12.0, 0.10, 4.0
+# Control points of the smooth deformation along each axis of a slice.
+CONTROL = 5
+# Range of the brightness factor (slices of one scan differ in brightness), and of the logarithm of the gamma.
+DARKEST, BRIGHTEST, GAMMA = 0.9, 1.05, 0.15
 # Share of windows whose contrast the network is not told, and of these of those with an intensity curve drawn at random.
 UNTOLD, RECOLOURED = 0.10, 0.5
 KNOTS = 6
-# Control points of the smooth deformation along each axis of a slice.
-CONTROL = 5
+# Share of windows of other contrasts than T1w, where there are both.
+OTHERS = 0.12
+
+
+class WindowDraw(NamedTuple):
+    """What a batch of windows shows: tensors of one entry a window.
+
+    Attributes:
+        stack: where the scan lies among the voxels: first index, strides of slices, rows and columns, and their numbers, ``(batch, 7)``.
+        corner: first slice, row and column of the window; they may lie outside, ``(batch, 3)``.
+        flip: whether columns are reversed, ``(batch,)``.
+        contrast: that the network is told, index into `CONTRASTS`, ``(batch,)``.
+        reach: neighbours that are there below and above the middle slice, ``(batch, 2)``.
+        scale: image intensities of one unit of the bytes, ``(batch,)``.
+        gamma: exponent of the intensities, ``(batch,)``.
+        bent: whether the window is turned, scaled and bent, ``(batch,)``.
+        turn: angle, scale and its difference between the axes as shares of the largest, -1 to 1, ``(batch, 3)``.
+        control: displacements of the control points along rows and columns, likewise, ``(batch, 2, CONTROL, CONTROL)``.
+        recoloured: whether intensities pass through a curve drawn at random, ``(batch,)``.
+        knots: of that curve, 0 to 1, ``(batch, KNOTS)``.
+    """
+
+    stack: Tensor
+    corner: Tensor
+    flip: Tensor
+    contrast: Tensor
+    reach: Tensor
+    scale: Tensor
+    gamma: Tensor
+    bent: Tensor
+    turn: Tensor
+    control: Tensor
+    recoloured: Tensor
+    knots: Tensor
 
 
 @dataclass(frozen=True)
@@ -112,12 +151,12 @@ class SliceWindows:
         self.voxels = torch.cat([torch.from_numpy(v.data.ravel()) for v in volumes])
         self._set_weights()
 
-    def _set_weights(self, share_of_others: float = 0.12) -> None:
+    def _set_weights(self) -> None:
         """Slices of T1w scans by their number; those of other contrasts make up a fixed share together."""
         weights = torch.tensor([float(min(len(found), MAX_WEIGHT)) for found in self._usable])
         other = self._stacks[:, -1] != CONTRASTS.index("T1w")
         if other.any() and (~other).any():
-            weights[other] *= share_of_others / (1 - share_of_others) * weights[~other].sum() / weights[other].sum()
+            weights[other] *= OTHERS / (1 - OTHERS) * weights[~other].sum() / weights[other].sum()
         self._weights = weights / weights.sum()
 
     @property
@@ -133,95 +172,97 @@ class SliceWindows:
     def statistics(self) -> tuple[float, float]:
         """Mean and standard deviation of the intensities of a thousand windows without augmentation."""
         generator = torch.Generator().manual_seed(0)
-        plain = SliceWindows.__new__(SliceWindows)
-        plain.__dict__ = self.__dict__ | {"augment": False}
+        plain = copy(self)
+        plain.augment = False
         total = square = count = 0.0
         for _ in range(-(-1000 // self.count)):
-            integers, floats = plain.draw(generator)
-            windows, present = plain.gather(integers, floats)
+            windows, present = plain.gather(plain.draw(generator))
             inside = windows[present].double()
             total, square, count = total + float(inside.sum()), square + float(inside.square().sum()), count + inside.numel()
         mean = total / count
         return mean, (square / count - mean**2) ** 0.5
 
-    def draw(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Numbers of a batch of windows, on the CPU: integers ``(count, 12)`` and floats ``(count, many)``."""
-        count, height, width = self.count, *self.size
-        chosen = torch.multinomial(self._weights, count, replacement=True, generator=generator)
-        stacks = self._stacks[chosen]
-        uniform = torch.rand((count, 20), generator=generator)
-        floats = torch.rand((count, 12 + 2 * CONTROL**2 + KNOTS), generator=generator)
-        middles = torch.tensor(
-            [self._usable[s][int(u * len(self._usable[s]))] for s, u in zip(chosen.tolist(), uniform[:, 0], strict=True)]
-        )
-        first = middles - self.slices // 2
-        # A window larger than the slice lies around it, a smaller one anywhere inside, mostly near the middle.
-        free_rows, free_columns = stacks[:, 5] - height, stacks[:, 6] - width
-        across = (uniform[:, 1:3] + uniform[:, 3:5]) / 2
-        top, left = (across[:, 0] * free_rows).round().long(), (across[:, 1] * free_columns).round().long()
-        # Left and right may be swapped, back and front may not: the columns of a sagittal slice stay.
-        flip = (uniform[:, 5] < 0.5) & self.augment & (stacks[:, 3] == 1)
-        contrast = torch.where((uniform[:, 6] < UNTOLD) & self.augment, CONTRASTS.index("unknown"), stacks[:, 7])
-        integers = torch.stack([*stacks[:, :7].T, first, top, left, flip.long(), contrast], dim=1)
-        middle = self.slices // 2
-        low, high = torch.zeros(count), torch.full((count,), float(self.slices))
-        alone, partly = uniform[:, 7] < ALONE, (uniform[:, 7] >= ALONE) & (uniform[:, 7] < ALONE + PARTLY)
-        low = torch.where(partly, (uniform[:, 8] * (middle + 1)).floor(), torch.where(alone, float(middle), low))
-        high = torch.where(partly, middle + 1 + (uniform[:, 9] * (middle + 1)).floor(), torch.where(alone, middle + 1.0, high))
-        brightness = torch.where((uniform[:, 10] < 0.5) & self.augment, 0.9 + 0.15 * uniform[:, 11], 1.0)
-        gamma = torch.where((uniform[:, 12] < 0.3) & self.augment, torch.exp(0.3 * (uniform[:, 13] - 0.5)), 1.0)
-        bent = (uniform[:, 14] < BENT) & self.augment
-        recoloured = (contrast == CONTRASTS.index("unknown")) & (uniform[:, 15] < RECOLOURED) & self.augment
-        known = torch.stack([self._scales[chosen] * brightness, gamma, low, high, bent.float(), recoloured.float()], dim=1)
-        return integers, torch.cat([known, floats], dim=1)
+    def draw(self, generator: torch.Generator) -> WindowDraw:
+        """What a batch of windows shows, on the CPU."""
+        count, (height, width), middle = self.count, self.size, self.slices // 2
 
-    def gather(self, integers: Tensor, floats: Tensor) -> tuple[Tensor, Tensor]:
-        """Windows of these numbers, on the device of the voxels.
+        def uniform(*shape: int) -> Tensor:
+            return torch.rand((count, *shape), generator=generator)
+
+        def happens(share: float) -> Tensor:
+            return (uniform() < share) & self.augment
+
+        chosen = torch.multinomial(self._weights, count, replacement=True, generator=generator)
+        stack = self._stacks[chosen]
+        slices = torch.tensor([self._usable[s][int(u * len(self._usable[s]))] for s, u in zip(chosen.tolist(), uniform(), strict=True)])
+        # A window larger than the slice lies around it, a smaller one anywhere inside, mostly near the middle.
+        free = stack[:, 5:7] - torch.tensor([height, width])
+        corner = ((uniform(2) + uniform(2)) / 2 * free).round().long()
+        # Left and right may be swapped, back and front may not: the columns of a sagittal slice stay.
+        flip = happens(0.5) & (stack[:, 3] == 1)
+        contrast = torch.where(happens(UNTOLD), CONTRASTS.index("unknown"), stack[:, 7])
+        kind, below, above = uniform(), (uniform() * (middle + 1)).long(), (uniform() * (middle + 1)).long()
+        reach = torch.stack([below, above], dim=1)
+        reach = torch.where((kind < ALONE)[:, None], 0, torch.where((kind < ALONE + PARTLY)[:, None], reach, middle))
+        brightness = torch.where(happens(0.5), DARKEST + (BRIGHTEST - DARKEST) * uniform(), 1.0)
+        gamma = torch.where(happens(0.3), torch.exp(GAMMA * (2 * uniform() - 1)), 1.0)
+        return WindowDraw(
+            stack[:, :7],
+            torch.cat([slices[:, None] - middle, corner], dim=1),
+            flip,
+            contrast,
+            reach,
+            self._scales[chosen] * brightness,
+            gamma,
+            happens(BENT),
+            2 * uniform(3) - 1,
+            2 * uniform(2, CONTROL, CONTROL) - 1,
+            happens(RECOLOURED) & (contrast == CONTRASTS.index("unknown")),
+            uniform(KNOTS),
+        )
+
+    def gather(self, draw: WindowDraw) -> tuple[Tensor, Tensor]:
+        """The windows, on the device of the voxels.
 
         Returns:
             Image intensities ``(batch, slices, height, width)``, 0 where a slice is missing, and which are there, ``(batch, slices)``.
         """
         device = self.voxels.device
-        integers, floats = integers.to(device), floats.to(device)
+        draw = WindowDraw(*(part.to(device) for part in draw))
         height, width = self.size
-        base, stride_z, stride_y, stride_x, depth, rows, columns, first, top, left, flip, _ = integers.T
-        z = first[:, None] + torch.arange(self.slices, device=device)
+        base, stride_z, stride_y, stride_x, depth, rows, columns = draw.stack.T[..., None]
+        first, top, left = draw.corner.T[..., None]
         place = torch.arange(self.slices, device=device)
-        present = (z >= 0) & (z < depth[:, None]) & (place >= floats[:, 2:3]) & (place < floats[:, 3:4])
-        y = top[:, None] + torch.arange(height, device=device)
-        x = torch.arange(width, device=device).expand(len(integers), -1)
-        x = left[:, None] + torch.where(flip[:, None] > 0, width - 1 - x, x)
-        inside = ((y >= 0) & (y < rows[:, None]))[:, :, None] & ((x >= 0) & (x < columns[:, None]))[:, None]
-        y, x = y.clamp_min(0).minimum(rows[:, None] - 1), x.clamp_min(0).minimum(columns[:, None] - 1)
-        plane = (y * stride_y[:, None])[:, :, None] + (x * stride_x[:, None])[:, None]
-        index = (
-            base[:, None, None, None] + (z.clamp_min(0).minimum(depth[:, None] - 1) * stride_z[:, None])[..., None, None] + plane[:, None]
-        )
-        windows = self.voxels[index].float() * inside[:, None] * floats[:, 0, None, None, None]
+        z, y, x = first + place, top + torch.arange(height, device=device), torch.arange(width, device=device)
+        x = left + torch.where(draw.flip[:, None], width - 1 - x, x)
+        away = place - self.slices // 2
+        present = (z >= 0) & (z < depth) & (away >= -draw.reach[:, :1]) & (away <= draw.reach[:, 1:])
+        inside = ((y >= 0) & (y < rows))[:, :, None] & ((x >= 0) & (x < columns))[:, None]
+        z, y, x = (i.clamp_min(0).minimum(size - 1) for i, size in ((z, depth), (y, rows), (x, columns)))
+        index = (base + z * stride_z)[:, :, None, None] + (y * stride_y)[:, None, :, None] + (x * stride_x)[:, None, None]
+        windows = self.voxels[index].float() * inside[:, None] * draw.scale[:, None, None, None]
         if self.augment:
-            windows = self._bend(windows, floats)
-            windows = _recolour(windows.clamp_min(0) ** floats[:, 1, None, None, None], floats[:, 5], floats[:, -KNOTS:])
+            windows = self._bend(windows, draw)
+            windows = _recolour(windows.clamp_min(0) ** draw.gamma[:, None, None, None], draw.recoloured, draw.knots)
         return windows * present[:, :, None, None], present
 
-    def _bend(self, windows: Tensor, floats: Tensor) -> Tensor:
+    def _bend(self, windows: Tensor, draw: WindowDraw) -> Tensor:
         """Turn, scale and bend the windows that are to be; all slices of a window alike."""
-        index = (floats[:, 4] > 0).nonzero()[:, 0]
+        index = draw.bent.nonzero()[:, 0]
         if len(index) == 0:
             return windows
-        numbers = 2 * floats[index, 6 : 18 + 2 * CONTROL**2] - 1
-        angle = numbers[:, 0] * ANGLE * torch.pi / 180
-        scale_y, scale_x = torch.exp(numbers[:, 1] * SCALING + numbers[:, 2] * SCALING / 3), torch.exp(numbers[:, 1] * SCALING)
+        turn, both, uneven = draw.turn[index].T[..., None, None]
+        scale_y, scale_x = torch.exp(SCALING * (both + uneven / 3)), torch.exp(SCALING * both)
+        angle = turn * ANGLE * torch.pi / 180
         height, width = self.size
         y, x = torch.meshgrid(
             torch.arange(height, device=windows.device) - (height - 1) / 2,
             torch.arange(width, device=windows.device) - (width - 1) / 2,
             indexing="ij",
         )
-        cos, sin = angle.cos()[:, None, None], angle.sin()[:, None, None]
-        field = numbers[:, 12:].reshape(-1, 2, CONTROL, CONTROL) * BENDING * 2
-        shift = F.interpolate(field, size=(height, width), mode="bicubic", align_corners=True)
-        source_y = (cos * y + sin * x) * scale_y[:, None, None] + shift[:, 0]
-        source_x = (-sin * y + cos * x) * scale_x[:, None, None] + shift[:, 1]
+        shift = F.interpolate(draw.control[index] * BENDING, size=(height, width), mode="bicubic", align_corners=True)
+        source_y = (angle.cos() * y + angle.sin() * x) * scale_y + shift[:, 0]
+        source_x = (angle.cos() * x - angle.sin() * y) * scale_x + shift[:, 1]
         grid = torch.stack([source_x / ((width - 1) / 2), source_y / ((height - 1) / 2)], dim=-1)
         bent = F.grid_sample(windows[index], grid, mode="bicubic", padding_mode="border", align_corners=True).clamp_min(0)
         # What is left of the edges of the brain's mask by the cubic's overshoot is no tissue.
@@ -230,7 +271,7 @@ class SliceWindows:
 
 def _recolour(windows: Tensor, chosen: Tensor, knots: Tensor) -> Tensor:
     """Pass the chosen windows through curves that are linear between knots drawn at random; background stays 0."""
-    index = (chosen > 0).nonzero()[:, 0]
+    index = chosen.nonzero()[:, 0]
     if len(index) == 0:
         return windows
     values = torch.cat([torch.zeros_like(knots[index, :1]), knots[index]], dim=1)

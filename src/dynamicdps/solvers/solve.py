@@ -210,6 +210,11 @@ def measurement_scale(scan: Volume, operator: ScanOperator) -> IntensityScale:
     return IntensityScale.robust(scan.data, value=operator.operator.typical_value(PERCENTILE_VALUE))
 
 
+def is_solved_whole(operator: Operator, prior: Prior) -> bool:
+    """Whether a scan's slices are one image: where thick slices couple them, or where the prior looks at neighbours."""
+    return operator.couples_slices or prior.neighbours > 0
+
+
 def solve_tensors(
     name: str,
     measurement: Tensor,
@@ -280,7 +285,7 @@ def solve(
         initial: the conditional model's output, in the units of the scan; put on the image grid if it is on another.
         seed: of all randomness; the result is the same for any `batch_size`.
         config: the solver's configuration, for example a `DynamicDPSConfig`; by default its own defaults.
-        batch_size: slices solved together, a bound on memory. Thick slices couple a volume: it is solved whole.
+        batch_size: slices solved together, a bound on memory, where they are images of their own; see `is_solved_whole`.
         progress: called with steps of slices done and planned.
 
     Raises:
@@ -295,7 +300,7 @@ def solve(
     forward = tied.operator
     known = as_prior(prior)
     y, x = y.to(known.device), x.to(known.device)
-    if forward.couples_slices or (known.neighbours and len(x) > 1):
+    if is_solved_whole(forward, known):
         y, x = y.movedim(0, 1)[None], x.movedim(0, 1)[None]
     generator = torch.Generator().manual_seed(seed)
     began = time.monotonic()
