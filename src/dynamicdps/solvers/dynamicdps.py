@@ -23,9 +23,9 @@ ESTIMATES = ("mean", "sample", "deterministic")
 NOISES = ("renewed", "ancestral")
 KEPT = ("last", "best")
 # Of the conjugate gradients in the loop: the next level moves the image by far more than what is left.
-LOOP_TOLERANCE = 5e-2
+LOOP_TOLERANCE = 2e-2
 # Of the last data step, where what is left stays; the first keeps the data step's own, for all samples start from it.
-LAST_TOLERANCE = 1e-2
+LAST_TOLERANCE = 1e-3
 # Directions of the first and the last data step: of Gauss-Newton, and of methods that know a gradient only.
 OUTER_ITERATIONS = 2
 OUTER_ITERATIONS_OF_GRADIENTS = 4
