@@ -1,27 +1,29 @@
 """Where solvers start: a conditional model's image or any volume, on the operator's grid and in the units of the scan."""
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dynamicdps.conditional.model import ConditionalModel
-from dynamicdps.operators import LowField, simulate
+from dynamicdps.operators import LowField, Operator, simulate
 from dynamicdps.solvers.initial import initial_from_model, initial_from_volume
 from dynamicdps.volumes import Volume
 
 OPERATOR = LowField(in_plane_factor=2.0, noise_std=1e-4)
 
 
-class Recorded:
+class Recorded(ConditionalModel):
     """A conditional model that knows the answer, and keeps what it was asked."""
 
     def __init__(self, answer: Tensor) -> None:
+        super().__init__(nn.Identity())
         self.answer, self.asked = answer, cast(tuple[Any, ...], ())
 
-    def enhance(self, y: Tensor, operator: LowField, shape: tuple[int, ...]) -> Tensor:
+    def enhance(self, y: Tensor, operator: Operator, shape: Sequence[int], chunk: int = 8) -> Tensor:
         self.asked = y, operator, shape
         return self.answer
 
@@ -33,7 +35,7 @@ def test_a_model_sees_the_scan_in_image_intensities_and_its_image_comes_back_in_
     assert scale is not None
     x, y, z = phantom.shape
     model = Recorded(torch.from_numpy(np.ascontiguousarray(bright.data.transpose(2, 1, 0)))[None, None] / scale)
-    found = initial_from_model(scan, operator, cast(ConditionalModel, model), "known")
+    found = initial_from_model(scan, operator, model, "known")
     np.testing.assert_allclose(found.volume.data, bright.data, rtol=1e-5)
     np.testing.assert_allclose(found.volume.affine, bright.affine)
     assert found.source == "conditional model known"

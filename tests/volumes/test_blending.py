@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from dynamicdps.volumes import Grid, Volume, blend, prior_grid, sample
+from dynamicdps.volumes.brain_extraction import BrainMask
 from tests.properties import input_error
 from tests.volumes.head import Head, make_head, rotation
 
@@ -18,12 +20,30 @@ def mask_of(head: Head) -> Volume:
 
 
 def test_each_side_shows_its_own(head: Head) -> None:
-    enhanced = head.volume.with_data(np.where(head.brain, 2.0, 9.0))
+    enhanced = head.volume.with_data(np.where(head.brain, 2 * head.volume.data, 9.0))
     out = blend(enhanced, head.volume, mask_of(head))
-    np.testing.assert_allclose(out.data[head.brain], 2)
-    # The scan, so scaled that its brain has the enhanced median.
-    gain = 2 / np.median(head.volume.data[head.brain])
-    np.testing.assert_allclose(out.data[~head.brain], gain * head.volume.data[~head.brain], rtol=1e-5)
+    np.testing.assert_allclose(out.data[head.brain], 2 * head.volume.data[head.brain], rtol=1e-5)
+    # The scan, so scaled that its brain is as bright as the enhanced one.
+    np.testing.assert_allclose(out.data[~head.brain], 2 * head.volume.data[~head.brain], rtol=1e-4)
+
+
+def test_shading_that_was_taken_out_of_the_brain_is_taken_out_around_it(head: Head) -> None:
+    along = np.linspace(0.8, 1.2, head.volume.shape[1])[None, :, None]
+    shaded = head.volume.with_data(head.volume.data * along)
+    out = blend(head.volume, shaded, mask_of(head))
+    around = ndimage.binary_dilation(head.brain, iterations=3) & ~head.brain & (head.volume.data > 0)
+    ratio = out.data[around] / head.volume.data[around]
+    assert ratio.std() < 0.5 * (shaded.data[around] / head.volume.data[around]).std()
+    assert abs(ratio.mean() - 1) < 0.05
+
+
+@pytest.mark.parametrize("width", [0.0, 6.0])
+def test_no_voxel_is_darker_or_brighter_than_scan_and_estimate(head: Head, width: float) -> None:
+    """The estimate is 0 outside of its mask: with a rim inside the mask it leaves no dark seam."""
+    mask = BrainMask(head.brain, "known")
+    enhanced = head.volume.with_data(head.volume.data * head.brain)
+    out = blend(enhanced, head.volume, mask.rim(head.volume, width))
+    np.testing.assert_allclose(out.data, head.volume.data, rtol=1e-3, atol=1e-3)
 
 
 def test_an_unchanged_scan_comes_out_unchanged(head: Head) -> None:

@@ -4,17 +4,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dynamicdps.conditional.esrgan import esrgan_of
-from dynamicdps.conditional.model import ConditionalModel
+from dynamicdps.conditional.model import InitialModel
 from dynamicdps.conditional.unet import unet_of
+from dynamicdps.conditional.volume_model import volume_unet_of
 from dynamicdps.diffusion import ModelFile, read_model
 from dynamicdps.diffusion.held_models import held
 
-_BUILDERS: dict[str, Callable[[ModelFile, str], ConditionalModel]] = {"unet": unet_of, "esrgan": esrgan_of}
+_BUILDERS: dict[str, Callable[[ModelFile, str], InitialModel]] = {"unet": unet_of, "esrgan": esrgan_of, "volume-unet": volume_unet_of}
 CONDITIONAL_KINDS = tuple(_BUILDERS)
 
 
 @held
-def load_conditional(name: str | Path, device: str = "cpu") -> ConditionalModel:
+def load_conditional(name: str | Path, device: str = "cpu") -> InitialModel:
     """A conditional model by its bundled name or file, ready for inference; its model card says of which kind it is.
 
     Raises:

@@ -1,13 +1,25 @@
 """What every conditional model is: the interpolated measurement plus a learned correction."""
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from dynamicdps.operators import Operator, interpolate
+from dynamicdps.operators import Operator, ScanOperator, interpolate
+from dynamicdps.volumes import Volume, to_slices
 
 CENTRE, SPREAD = 0.5, 0.3
+
+
+class InitialModel(Protocol):
+    """What makes an initial image of a measurement."""
+
+    def enhance(self, y: Tensor, operator: Operator, shape: Sequence[int], chunk: int = 8) -> Tensor:
+        """Initial image of a measurement in image intensities; see `ConditionalModel.enhance`."""
+
+    def enhance_scan(self, scan: Volume, operator: ScanOperator, scale: float, mask: Volume | None = None) -> Tensor:
+        """Initial image of a scan; see `ConditionalModel.enhance_scan`."""
 
 
 class ConditionalModel(nn.Module):
@@ -42,6 +54,20 @@ class ConditionalModel(nn.Module):
         """
         slices = interpolate(y, operator.voxel_factors(), shape).reshape(-1, 1, *shape[-2:])
         return torch.cat([self(part) for part in torch.split(slices, chunk)]).clamp_min(0).reshape(tuple(shape))
+
+    def enhance_scan(self, scan: Volume, operator: ScanOperator, scale: float, mask: Volume | None = None) -> Tensor:
+        """Initial image of a scan on the image grid of its operator, ``(1, 1, depth, height, width)``, image intensities.
+
+        Args:
+            scan: scanner units.
+            operator: its forward model, for voxel sizes and the image grid.
+            scale: scanner units of one image-intensity unit.
+            mask: brain, 0 to 1, on the grid of the scan: what surrounds it is left out.
+        """
+        shape, _ = operator.grid_for(scan)
+        data = scan.data if mask is None else scan.data * mask.data
+        y = to_slices(data / scale).movedim(0, 1)[None]
+        return self.enhance(y, operator.operator, (1, 1, *shape[::-1]))
 
 
 def scaled(image: Tensor) -> Tensor:

@@ -72,7 +72,11 @@ class ModelFile:
                 f"the model card of {self.path} describes no network; expected that of its training; copy both again"
             ) from error
         self.load_into(network)
-        return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+        network = network.eval().requires_grad_(False)
+        # A network of volumes has no such order of memory.
+        if any(value.ndim == 5 for value in self.weights.values()):
+            return network
+        return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
     def load_into(self, network: nn.Module) -> None:
         """Load the weights into a network, as float32.

@@ -33,6 +33,9 @@ _MEASURED_MM = 2.0
 _SQUARE = 0.02
 _ENOUGH = 1_000_000
 _UNDETERMINED = 0.5  # of the range that the estimator covers
+# Standard deviations of logarithms: slices are about as thick as they are far apart; and the statistics err by as much on scanners whose
+# profile and encoding they have not learned (whole heads of another simulator: 2.2 and 2.8 mm were read where slices had 5 mm).
+_CONTIGUOUS, _OTHER_PHYSICS = 0.1, 0.7
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,7 @@ def fit_operator(
     y = to_slices(scan.data).movedim(0, 1)[None]
     noise = noise or estimate_noise(y)
     statistics = scan_statistics(y[0, 0], spacing, float(noise.std[0]))
-    estimate, found = read(statistics), None
+    estimate, found = _near_spacing(read(statistics), spacing[2]), None
     scale = statistics.top / estimate.mean["top"]
     noise_std = given.get("noise_std", float(noise.std[0]) / scale)
     values = {n: estimate.mean[n] for n in BOUNDS if n in fit} | {n: v for n, v in given.items() if n in BOUNDS}
@@ -155,6 +158,26 @@ def fit_operator(
         intervals["noise_std"] = (noise_std / read.noise_ratio[1], noise_std / read.noise_ratio[0])
     warnings = [*noise.warnings, *_doubts(estimate, fit, spacing, read)]
     return OperatorFit(ScanOperator(operator, intensity_scale=scale), intervals, given, warnings, estimate, found)
+
+
+def _near_spacing(estimate: ParameterEstimate, spacing_mm: float) -> ParameterEstimate:
+    """The estimate with the distance of slices as what is known beforehand of their thickness.
+
+    Both are logarithms with normal errors. Little is left of the statistics: whose header says that slices overlap or have gaps should
+    give the thickness.
+    """
+    name = "slice_thickness"
+    own = max(estimate.mean[name], 0.1)
+    spread = math.hypot(min(estimate.std[name] / own, 1.0), _OTHER_PHYSICS)
+    weight = _CONTIGUOUS**2 / (_CONTIGUOUS**2 + spread**2)
+    centre = (1 - weight) * math.log(spacing_mm) + weight * math.log(own)
+    half = 1.96 * _CONTIGUOUS * math.sqrt(1 - weight)
+    return replace(
+        estimate,
+        mean=estimate.mean | {name: math.exp(centre)},
+        std=estimate.std | {name: math.exp(centre) * half / 1.96},
+        intervals=estimate.intervals | {name: (math.exp(centre - half), math.exp(centre + half))},
+    )
 
 
 def slice_axis(spacing: tuple[float, float, float]) -> int:

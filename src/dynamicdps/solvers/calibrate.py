@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dynamicdps.conditional import ConditionalModel
+from dynamicdps.conditional import InitialModel
 from dynamicdps.diffusion import Denoiser
 from dynamicdps.diffusion.levels import cosine_levels
 from dynamicdps.errors import InputError
@@ -66,7 +66,7 @@ def spread_slabs(paths: Sequence[str | Path], per_scan: int, depth: int = 1) -> 
 
 def calibrate_start(
     truth: Tensor,
-    models: dict[str, ConditionalModel],
+    models: dict[str, InitialModel],
     degradations: dict[str, LowField],
     denoiser: Denoiser,
     *,

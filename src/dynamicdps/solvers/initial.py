@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from dynamicdps.conditional import ConditionalModel
+from dynamicdps.conditional import InitialModel
 from dynamicdps.operators import ScanOperator
 from dynamicdps.solvers.solve import measurement_scale
-from dynamicdps.volumes import IntensityScale, Volume, from_slices, resample_to, to_slices
+from dynamicdps.volumes import IntensityScale, Volume, from_slices, resample_to
 
 SAME_UNITS = 1.5
 
@@ -23,7 +23,7 @@ class Initial:
     source: str
 
 
-def initial_from_model(scan: Volume, operator: ScanOperator, model: ConditionalModel, name: str) -> Initial:
+def initial_from_model(scan: Volume, operator: ScanOperator, model: InitialModel, name: str, mask: Volume | None = None) -> Initial:
     """Run a conditional model on a measurement.
 
     Args:
@@ -31,11 +31,11 @@ def initial_from_model(scan: Volume, operator: ScanOperator, model: ConditionalM
         operator: its forward model, for voxel sizes and intensity scale.
         model: the network.
         name: its name, for the record.
+        mask: brain with a soft edge, 0 to 1, on the grid of the scan, where the scan shows more than the brain.
     """
-    shape, affine = operator.grid_for(scan)
+    affine = operator.grid_for(scan)[1]
     scale = measurement_scale(scan, operator)
-    y = to_slices(scan.data / scale.scale).movedim(0, 1)[None]
-    x = model.enhance(y, operator.operator, (1, 1, *shape[::-1]))
+    x = model.enhance_scan(scan, operator, scale.scale, mask)
     return Initial(Volume(from_slices(x[0].movedim(0, 1)) * scale.scale, affine, scan.native), f"conditional model {name}")
 
 

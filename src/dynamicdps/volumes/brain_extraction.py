@@ -10,7 +10,7 @@ from dynamicdps.volumes import deepbet
 from dynamicdps.volumes.grids import native_grid, sample
 from dynamicdps.volumes.head import Coarse, find_brain_in_head, head_outline
 from dynamicdps.volumes.intensity import brain_mask
-from dynamicdps.volumes.morphology import Mask, depth, soft_edge
+from dynamicdps.volumes.morphology import Mask, depth, inner_edge, soft_edge
 from dynamicdps.volumes.volume import Volume, load
 
 METHODS = ("auto", "deepbet", "classical", "none")
@@ -41,6 +41,10 @@ class BrainMask:
     def soft(self, volume: Volume, edge_mm: float) -> Volume:
         """1 inside, falling to 0 over `edge_mm` outside: the brain itself keeps its full weight."""
         return Volume(soft_edge(self.inside, edge_mm, volume.spacing), volume.affine, volume.native)
+
+    def rim(self, volume: Volume, edge_mm: float) -> Volume:
+        """0 outside, rising to 1 over `edge_mm` inside: what is blended with it uses an image of the brain only where it holds brain."""
+        return Volume(inner_edge(self.inside, edge_mm, volume.spacing), volume.affine, volume.native)
 
     def millilitres(self, volume: Volume) -> float:
         return float(self.inside.sum() * np.prod(volume.spacing) / 1000)

@@ -17,6 +17,8 @@ from dynamicdps.volumes.volume import Volume
 # Voxels around the brain that stay: what blurs into it from there is part of its measurement.
 MARGIN = 6
 EDGE_MM = 4.0
+# The enhanced brain passes into its surroundings over this width inside the mask: beyond it there is no estimate.
+RIM_MM = 2.5
 # Exact zeros outside the brain beyond which they are a mask's, not a coincidence of rounding.
 MASKED_SHARE = 0.05
 
@@ -60,7 +62,7 @@ class BrainScan:
             InputError: as `target_grid` and `blend`.
         """
         chosen = covering(enhanced, self.whole) if grid == "prior" else target_grid(grid, self.whole)
-        return blend(enhanced, self.whole, self.mask.soft(self.whole, EDGE_MM), chosen)
+        return blend(enhanced, self.whole, self.mask.rim(self.whole, RIM_MM), chosen)
 
 
 def open_brain(path: Path, series: int | None = None, mask: str = "auto", *, cropped: bool = True) -> BrainScan:

@@ -63,6 +63,13 @@ def soft_edge(mask: Mask, width_mm: float, spacing: Spacing) -> NDArray[np.float
     return np.clip(1 - depth(~mask, spacing) / width_mm, 0, 1).astype(np.float32)
 
 
+def inner_edge(mask: Mask, width_mm: float, spacing: Spacing) -> NDArray[np.float32]:
+    """0 outside; inside rising with the distance from the surface, in a straight line, to 1 at `width_mm`."""
+    if width_mm <= 0:
+        return mask.astype(np.float32)
+    return np.clip(depth(mask, spacing) / width_mm, 0, 1).astype(np.float32)
+
+
 def block_mean(data: NDArray[Any], factors: tuple[int, int, int]) -> NDArray[np.float32]:
     """Means over blocks of voxels; the last block is filled by repeating the border."""
     padded = np.pad(data, [(0, -n % f) for n, f in zip(data.shape, factors, strict=True)], mode="edge")

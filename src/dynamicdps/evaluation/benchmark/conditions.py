@@ -19,7 +19,7 @@ _FIXED = {"slice_spacing": None, "slice_profile": "gaussian", "noise": "gaussian
 
 
 class InitialModel(Protocol):
-    """What gives the initial image of a measurement; see `dynamicdps.conditional.ConditionalModel.enhance`."""
+    """What gives the initial image of a measurement; see `dynamicdps.conditional.InitialModel.enhance`."""
 
     def enhance(self, y: Tensor, operator: Operator, shape: Sequence[int]) -> Tensor: ...
 
