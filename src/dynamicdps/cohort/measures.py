@@ -10,16 +10,15 @@ import numpy as np
 
 from dynamicdps.errors import InputError
 from dynamicdps.evaluation import TISSUES, segment, tissue_intervals, tissue_volumes
+from dynamicdps.output_names import ENHANCED, ENHANCED_BRAIN, SAMPLES
 from dynamicdps.report.thumbnail import thumbnail
 from dynamicdps.volumes import Volume, brain_mask, load
-
-SAMPLES = "samples.nii.gz"
 
 
 def brain_of(made: Path) -> Volume:
     """The enhanced brain without the head around it."""
-    brain = made / "enhanced_brain.nii.gz"
-    return load(brain if brain.is_file() else made / "enhanced.nii.gz")
+    brain = made / ENHANCED_BRAIN
+    return load(brain if brain.is_file() else made / ENHANCED)
 
 
 def volumes_of(values: Mapping[str, float | None]) -> dict[str, Any]:

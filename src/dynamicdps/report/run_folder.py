@@ -9,13 +9,13 @@ from typing import Any
 from dynamicdps.errors import InputError
 from dynamicdps.evaluation import StageMetrics
 from dynamicdps.json_file import read_json
+from dynamicdps.output_names import ENHANCED, METRICS, RUN, START_RULE, STARTS, TRACE
 from dynamicdps.report.contents import Interval, Report, Stage
 from dynamicdps.report.facts import facts_of, scan_name, steps_of
-from dynamicdps.report.trace import STARTS, TRACE, read_rows
+from dynamicdps.report.trace import read_rows
 from dynamicdps.solvers import StartLevelRule, read_start_level
 from dynamicdps.volumes import IntensityScale, Volume, load
 
-ENHANCED, RUN, METRICS, START_RULE = "enhanced.nii.gz", "run.json", "metrics.json", "start-level.json"
 # An rms residual this many times the noise is more than a noise level that is a little off.
 HIGH_MISFIT = 1.5
 
