@@ -11,6 +11,7 @@ import pytest
 
 import dynamicdps as dd
 from dynamicdps.cli import main
+from dynamicdps.operators import read_operator
 from dynamicdps.output_names import RESULTS, RUN
 from dynamicdps.pipeline.options import as_words
 from tests.properties import input_error
@@ -85,6 +86,19 @@ def test_an_initial_image_of_any_kind(poor: Path, quick: dict[str, Any], tmp_pat
 def test_wrong_options(values: dict[str, Any], words: str, poor: Path) -> None:
     with input_error(re.escape(words)):
         dd.enhance(poor, **values)
+
+
+def test_an_operator_as_an_object(poor: Path, quick: dict[str, Any], tmp_path: Path) -> None:
+    tied = read_operator(poor.with_name("poor.operator.json"))
+    given = dd.enhance(poor, operator=tied, **quick)
+    np.testing.assert_array_equal(given.image.data, dd.enhance(poor, **quick).image.data)
+    assert given.operator is tied
+    bare = dd.enhance(poor, operator=tied.operator, **quick)
+    assert bare.operator.operator is tied.operator
+    # No word of the command line stands for an object.
+    assert given.argv == bare.argv == ()
+    with input_error("operator is 3"):
+        dd.enhance(poor, operator=3, **quick)  # type: ignore[arg-type]
 
 
 def test_shading_is_found_only_where_the_operator_is(poor: Path, quick: dict[str, Any]) -> None:

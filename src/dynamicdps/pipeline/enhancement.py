@@ -12,7 +12,7 @@ from dynamicdps.diffusion import ModelFile, Prior, load_prior, read_model
 from dynamicdps.errors import InputError
 from dynamicdps.evaluation import StageMetrics, unsupported_map
 from dynamicdps.evaluation.slice_doubts import slice_doubts
-from dynamicdps.operators import ScanOperator
+from dynamicdps.operators import Operator, ScanOperator
 from dynamicdps.operators.fit import FITTED
 from dynamicdps.operators.shading import without_shading
 from dynamicdps.pipeline.brain_volumes import brain_on, keeping_samples, measure_volumes, without_samples
@@ -37,7 +37,13 @@ from dynamicdps.volumes.preparation import brain_step, intensity_step, orientati
 
 
 def enhance(
-    scan: Any, options: EnhanceOptions | None = None, *, initial: Any = None, progress: Progress | None = None, **values: Any
+    scan: Any,
+    options: EnhanceOptions | None = None,
+    *,
+    initial: Any = None,
+    operator: Operator | ScanOperator | str | Path | None = None,
+    progress: Progress | None = None,
+    **values: Any,
 ) -> Enhanced:
     """Enhance a scan.
 
@@ -48,6 +54,7 @@ def enhance(
             there is none, the forward model of the scanner is fitted.
         initial: any model's enhanced image of the scan to start from, as a path, an image of nibabel or a `Volume`; without it the
             conditional model makes one.
+        operator: forward model of the scanner, as an object or as the option of that name.
         progress: is told how far the work is.
         values: options by name in the place of `options`, such as ``quality="fast"``; `EnhanceOptions` has them all.
 
@@ -55,16 +62,18 @@ def enhance(
         InputError: an option is wrong, or the scan or a file that is named cannot be used.
         TypeError: the scan or the initial image is no image, or there is no option of a name.
     """
+    if not isinstance(operator, Operator | ScanOperator):
+        values |= {} if operator is None else {"operator": operator}
     options = replace(options or EnhanceOptions(), **checked_values(EnhanceOptions, values))
     stages = Stages(progress)
     given, start = one_scan(scan), None if initial is None else as_volume(initial, "the initial image")
     device, config = check_device(options.device), check_options(options)
-    operator = find_operator(given, options.operator)
-    check_shading(options.shading, fitted=operator is None)
+    scanner = find_operator(given, operator if isinstance(operator, Operator | ScanOperator) else options.operator)
+    check_shading(options.shading, fitted=scanner is None)
     prior = open_prior(options.prior, device, options.precision)
     models = models_for(given, options, with_conditional=start is None)
     with stages.stage("open"):
-        measurement = open_measurement(given, options, options.mask, cropped=operator is None or operator.image_shape is None)
+        measurement = open_measurement(given, options, options.mask, cropped=scanner is None or scanner.image_shape is None)
         head = measurement.head
         warnings = [
             *head.mask.warnings,
@@ -76,18 +85,18 @@ def enhance(
         measurement.prepare(options.seed)
     fitted: FittedScan | None = None
     with stages.stage("initial"):
-        if operator is None:
+        if scanner is None:
             known = header_values(head.acquisition)
             fitted = fit_scan(head, start, options.conditional, FITTED, known, measurement.noise, options.shading)
-            operator, found = fitted.fit.scan_operator, fitted.initial
+            scanner, found = fitted.fit.scan_operator, fitted.initial
             steps.append(fitted.shading.step())
             warnings += [*steps[-1].warnings, *fitted.fit.warnings]
         else:
-            found = find_initial(head.brain, operator, start, options.conditional)
-    config = within_memory(options, config, head.brain, operator, prior, models["prior"].card)
+            found = find_initial(head.brain, scanner, start, options.conditional)
+    config = within_memory(options, config, head.brain, scanner, prior, models["prior"].card)
     result = measurement.solve(
         options.solver,
-        operator,
+        scanner,
         prior,
         initial=found.volume,
         seed=options.seed,
@@ -106,11 +115,11 @@ def enhance(
         warnings += card_warnings(model, result.volume.spacing, measurement.shown, result.scale)
     result.reconstruction.warnings[:0] = dict.fromkeys(warnings)
     steps.append(intensity_step(result.scale.scale))
-    misfits = {name: measurement.misfit(image, operator, result) for name, image in images.items()}
+    misfits = {name: measurement.misfit(image, scanner, result) for name, image in images.items()}
     metrics = {name: StageMetrics(data_misfit=misfit) for name, (misfit, _) in misfits.items()}
     metrics[options.solver] = with_cost(metrics[options.solver], result)
     image, brain_mask = in_head(head, result.volume, options.grid)
-    uncertainty, hallucination = maps_of(head, result, operator)
+    uncertainty, hallucination = maps_of(head, result, scanner)
     return Enhanced(
         scan=name_of(given),
         image=image,
@@ -121,7 +130,7 @@ def enhance(
         hallucination=hallucination,
         result=result,
         solver=options.solver,
-        operator=operator,
+        operator=scanner,
         fit=None if fitted is None else fitted.fit,
         metrics=volumes.added_to(metrics),
         ranges={name: ranges for name, (_, ranges) in misfits.items()},
@@ -129,11 +138,11 @@ def enhance(
         slab=volumes.slab,
         misfit_space=measurement.space,
         steps=tuple(steps),
-        starts=measurement.starts(operator, result),
+        starts=measurement.starts(scanner, result),
         start_rule=start_rule(config, result, prior),
         facts={
             "preparation": [step.to_json() for step in steps],
-            **result_facts(options.solver, config, result, operator, models),
+            **result_facts(options.solver, config, result, scanner, models),
             "title": f"Enhanced scan: {Path(name_of(given)).name}",
             "initial": found.source,
             "brain": {"method": head.mask.method, "millilitres": round(head.mask.millilitres(head.whole), 1)},
@@ -143,7 +152,7 @@ def enhance(
         },
         durations=stages.seconds | {"solve": round(result.seconds, 3)},
         arguments={"scan": name_of(given), "initial": None if start is None else name_of(start), **values_of(options, EnhanceOptions)},
-        argv=words_of(given, start, options),
+        argv=() if isinstance(operator, Operator | ScanOperator) else words_of(given, start, options),
     )
 
 
