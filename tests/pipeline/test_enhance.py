@@ -111,6 +111,17 @@ def test_an_option_that_there_is_not(poor: Path) -> None:
         dd.enhance(poor, sampels=3)
 
 
+def test_values_of_related_types(poor: Path, quick: dict[str, Any]) -> None:
+    """Numbers of numpy, strings for paths, lists and dictionaries."""
+    values = quick | {"samples": np.int64(1), "start_sigma": np.float32(0.5), "prior": Path(quick["prior"]), "settings": {"chunk": 2}}
+    result = dd.enhance(poor, **values)
+    kept = result.arguments
+    assert (kept["samples"], kept["start_sigma"], kept["prior"], kept["settings"]) == (1, 0.5, quick["prior"], ("chunk=2",))
+    assert result.facts["settings"]["chunk"] == 2
+    with input_error("start_sigma"):
+        dd.enhance(poor, start_sigma="high")
+
+
 def test_options_as_an_object_and_by_name(poor: Path, quick: dict[str, Any]) -> None:
     options = dd.EnhanceOptions(**{**quick, "seed": 3})
     both = dd.enhance(poor, options, seed=4)

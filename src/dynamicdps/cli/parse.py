@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from difflib import get_close_matches
-from itertools import takewhile
 from math import inf
 from pathlib import Path
 from types import UnionType
@@ -91,24 +90,21 @@ def _no_command(command: str, rest: Sequence[str], below: Sequence[str]) -> str:
 def _wrong_option(command: str, words: Sequence[str], options: Sequence["_Option"]) -> str:
     """What is wrong with the words after a command."""
     named = {flag: option for option in options for flag in option.flags}
-    groups = [(word, *_group(word, words[index + 1 :])) for index, word in enumerate(words) if _is_flag(word)]
-    for word, flag, _ in groups:
+    given, loose = _assigned(words, named)
+    for word, flag, _ in given:
         if flag not in named:
             return f"{command} has no option {word}{_meant(flag, list(named))}; expected one that it has"
-    for word, flag, values in groups:
-        option = named[flag]
-        used = values if option.several or "=" in word else values[: 0 if option.hint is bool else 1]
-        if not used and option.hint is not bool and not option.several:
+    for _, flag, values in given:
+        if len(values) < min(1, named[flag].room) and not named[flag].several:
             return f"{flag} has no value; expected one after it"
-        if not option.takes(used):
-            return f"{flag} is {' '.join(used)!r}; expected {option.words}"
+        if not named[flag].takes(values):
+            return f"{flag} is {' '.join(values)!r}; expected {named[flag].words}"
     places = [option for option in options if option.positional]
-    loose = _loose(words, named)
     if len(loose) > len(places) and not any(option.several for option in places):
         return f"{command} does not know what {loose[len(places)]!r} is; expected no further word"
-    given = {flag for _, flag, _ in groups}
+    flags = {flag for _, flag, _ in given}
     lacking = [option for option in places[len(loose) :] if option.required]
-    lacking += [option for option in options if not option.positional and option.required and not given & set(option.flags)]
+    lacking += [option for option in options if not option.positional and option.required and not flags & set(option.flags)]
     if lacking:
         return f"{command} got no {' and no '.join(o.short for o in lacking)}; expected {' and '.join(o.long for o in lacking)}"
     return f"{command} cannot be read from {shlex.join(words)!r}; expected other words"
@@ -137,6 +133,11 @@ class _Option:
     @property
     def positional(self) -> bool:
         return not self.flags
+
+    @property
+    def room(self) -> float:
+        """How many values it takes at most."""
+        return 0 if self.hint is bool else inf if self.several else 1
 
     @property
     def words(self) -> str:
@@ -195,26 +196,23 @@ def _is_flag(word: str) -> bool:
     return word.startswith("-") and not re.fullmatch(r"-(\d.*|\.\d.*|)", word)
 
 
-def _group(word: str, after: Sequence[str]) -> tuple[str, list[str]]:
-    """An option's name as the help has it, and the values that it may take."""
-    name, equals, value = word.partition("=")
-    return name.replace("_", "-"), [value] if equals else list(takewhile(lambda each: not _is_flag(each), after))
-
-
-def _loose(words: Sequence[str], named: Mapping[str, _Option]) -> list[str]:
-    """Words that belong to no option."""
+def _assigned(words: Sequence[str], named: Mapping[str, _Option]) -> tuple[list[tuple[str, str, list[str]]], list[str]]:
+    """Options as they were typed, by their names and with their values; and the words that belong to none."""
+    given: list[tuple[str, str, list[str]]] = []
     loose: list[str] = []
     room = 0.0
     for word in words:
         if _is_flag(word):
-            name = word.partition("=")[0].replace("_", "-")
-            option = named.get(name)
-            room = 0.0 if "=" in word or option is None or option.hint is bool else inf if option.several else 1.0
+            flag, equals, value = word.partition("=")
+            flag = flag.replace("_", "-")
+            given.append((word, flag, [value] if equals else []))
+            room = 0.0 if equals or flag not in named else named[flag].room
         elif room:
+            given[-1][2].append(word)
             room -= 1
         else:
             loose.append(word)
-    return loose
+    return given, loose
 
 
 def _meant(word: str, known: Sequence[str]) -> str:

@@ -45,9 +45,8 @@ class ScanEnhancer:
         with holding_models():
             result = enhance(scan, options)
         # Results are passed on; where models lie on this machine is nobody's concern, and their hashes say which they are.
-        files = {
-            str(value): Path(value).name for value in vars(options).values() if isinstance(value, str | Path) and Path(value).is_absolute()
-        }
+        paths = [Path(value) for value in vars(options).values() if isinstance(value, str | Path)]
+        files = {str(path): path.name for path in paths if path.is_absolute()}
         facts = _renamed(dict(result.facts), files)
         command = _renamed(["enhance", source, "--out", "DIR", *as_words(options)], files)
         arguments = _renamed(dict(result.arguments), files)
@@ -67,11 +66,9 @@ class ScanEnhancer:
 
     def parameters(self) -> Mapping[str, Any]:
         """The models' hashes, the version and the options but for the seed and the device: where the work is done is of no matter."""
-        plain = {name: str(value) if isinstance(value, Path) else value for name, value in vars(self.options).items()}
-        left_out = ("device", "seed")
-        return {"version": __version__, "models": dict(self.models)} | {
-            name: value for name, value in plain.items() if name not in left_out
-        }
+        values = {name: value for name, value in vars(self.options).items() if name not in ("device", "seed")}
+        plain = {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+        return {"version": __version__, "models": dict(self.models)} | plain
 
 
 def make_enhancer(options: StudyOptions, *, here: bool) -> ScanEnhancer:

@@ -1,14 +1,16 @@
 """How a scan is enhanced, as plain values: what the command line, a study and a program in Python can choose."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
+from numbers import Integral, Real
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from dynamicdps.errors import InputError
 
+ACCEPTED: dict[Any, Any] = {int: Integral, float: Real, Path: (str, Path), str: (str, Path)}
 WORDS = {int: "a whole number", float: "a number", str: "a word", Path: "a path", bool: "true or false", type(None): "None"}
 
 
@@ -94,7 +96,9 @@ def values_of(options: Any, kind: type[Any]) -> dict[str, Any]:
 
 
 def checked_values(kind: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values of options by name as a call in Python gives them, in the types that the options have: a path may be a string.
+    """Values of options by name as a call in Python gives them, in the types that the options have.
+
+    A path may be a string, and the solver's settings a dictionary.
 
     Raises:
         TypeError: there is no option of a name; it says which there are.
@@ -111,12 +115,12 @@ def checked_values(kind: type[Any], values: Mapping[str, Any]) -> dict[str, Any]
     return {name: _converted(hints[name], value) for name, value in values.items()}
 
 
-def as_words(options: Any, leave_out: Sequence[str] = ()) -> list[str]:
+def as_words(options: Any) -> list[str]:
     """Options that differ from their defaults, and the seed, as one would type them."""
     words = []
     for known in fields(options):
         value = getattr(options, known.name)
-        if known.name in leave_out or (value == known.default and known.name != "seed"):
+        if value == known.default and known.name != "seed":
             continue
         if known.name == "settings":
             words += [word for setting in value for word in ("--set", str(setting))]
@@ -135,12 +139,12 @@ def _fits(hint: Any, value: Any) -> bool:
             if isinstance(value, str) and value in get_args(part):
                 return True
         elif get_origin(part) is tuple:
-            if isinstance(value, list | tuple) and all(_fits(get_args(part)[0], each) for each in value):
+            if isinstance(value, Mapping) or (isinstance(value, list | tuple) and all(_fits(get_args(part)[0], each) for each in value)):
                 return True
         elif isinstance(value, bool):
             if part is bool:
                 return True
-        elif isinstance(value, {float: (int, float), Path: (str, Path), str: (str, Path)}.get(part, part)):
+        elif isinstance(value, ACCEPTED.get(part, part)):
             return True
     return False
 
@@ -148,11 +152,13 @@ def _fits(hint: Any, value: Any) -> bool:
 def _converted(hint: Any, value: Any) -> Any:
     """A value that fits as the type that its option has."""
     parts = _parts(hint)
+    if isinstance(value, Mapping):
+        return tuple(f"{name}={each}" for name, each in value.items())
     if isinstance(value, list | tuple):
         return tuple(value)
     if isinstance(value, str | Path):
         return Path(value) if Path in parts else str(value)
-    return float(value) if float in parts and value is not None else value
+    return next((kind(value) for kind in (int, float) if kind in parts and value is not None), value)
 
 
 def _words(hint: Any) -> list[str]:
@@ -161,5 +167,5 @@ def _words(hint: Any) -> list[str]:
         if get_origin(part) is Literal:
             words += map(repr, get_args(part))
         else:
-            words.append("a list of words" if get_origin(part) is tuple else WORDS[part])
+            words.append("a list of words or a dictionary" if get_origin(part) is tuple else WORDS[part])
     return words
