@@ -60,7 +60,6 @@ class ScanEnhancer:
             "command": shlex.join(["dynamicdps", *command]),
             **{name: record[name] for name in KEPT},
             **{name: estimate[name] for name in MEASURED if name in estimate},
-            # Empty rather than missing where the segmentation has failed: it would fail again.
             "volumes_mm3": estimate["volumes_mm3"],
         }
 
