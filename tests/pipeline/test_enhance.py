@@ -180,6 +180,17 @@ def test_an_earlier_result_leaves_nothing_behind(poor: Path, quick: dict[str, An
     assert not left & {path.name for path in tmp_path.iterdir()}
 
 
+def test_no_result_takes_the_place_of_the_scan(poor: Path, quick: dict[str, Any], tmp_path: Path) -> None:
+    scan = dd.load(poor).save(tmp_path / "out" / "measurement.nii.gz")
+    before = scan.read_bytes()
+    result = dd.enhance(scan, operator=str(poor.with_name("poor.operator.json")), **quick)
+    with input_error("would be written over"):
+        result.write(tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [scan.name]
+    assert scan.read_bytes() == before
+    assert result.write(tmp_path / "other").is_file()
+
+
 def test_what_is_shown(poor: Path, quick: dict[str, Any], tmp_path: Path) -> None:
     named = dd.load(poor).save(tmp_path / "<b>&.nii.gz")
     result = dd.enhance(named, operator=str(poor.with_name("poor.operator.json")), **quick)

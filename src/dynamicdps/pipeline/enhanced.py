@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from dynamicdps import output_names as names
+from dynamicdps.errors import InputError
 from dynamicdps.evaluation import StageMetrics
 from dynamicdps.json_file import write_json
 from dynamicdps.operators import ScanOperator
 from dynamicdps.operators.fit import OperatorFit
-from dynamicdps.pipeline.provenance import input_hashes, run_record
+from dynamicdps.pipeline.provenance import input_hashes, is_file, named_inputs, run_record
 from dynamicdps.pipeline.ranges import Ranges
 from dynamicdps.report import read_report, write_report
 from dynamicdps.report.summary import summary_page
@@ -110,9 +111,14 @@ class Enhanced:
             The page, ``report.html``.
 
         Raises:
+            InputError: a file that was read, such as the scan, would be written over.
             OSError: the folder cannot be written.
         """
         folder = Path(folder)
+        written = {(folder / name).resolve() for name in (*names.RESULTS, *((names.OPERATOR,) if self.fit else ()))}
+        for _, given in named_inputs(self.arguments):
+            if is_file(Path(given)) and Path(given).resolve() in written:
+                raise InputError(f"{given} was read and would be written over; expected results in another place; choose another folder")
         self.write_results(folder)
         write_json(folder / names.RUN, self._record(folder) if record is None else record)
         return write_report(folder, read_report(folder))
