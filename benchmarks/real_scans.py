@@ -26,12 +26,12 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from dynamicdps.cli.kspace_scan import KSpaceScan
-from dynamicdps.cli.run_fit import FittedScan, fit_scan
 from dynamicdps.diffusion import load_prior
 from dynamicdps.evaluation import data_misfit, ssim_brain
 from dynamicdps.operators.fit import FITTED
 from dynamicdps.operators.kspace_measurement import kspace_noise, measure_kspace
+from dynamicdps.pipeline.fit import FittedScan, fit_scan
+from dynamicdps.pipeline.kspace_scan import KSpaceScan
 from dynamicdps.solvers import make_config, solve
 from dynamicdps.solvers.solve_kspace import kspace_misfit, solve_kspace
 from dynamicdps.volumes import BrainScan, RawScan, Volume, load, open_brain, read_kspace, sample

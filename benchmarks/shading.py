@@ -23,10 +23,10 @@ import torch
 from nibabel.affines import apply_affine
 from numpy.typing import NDArray
 
-from dynamicdps.cli.run_fit import FittedScan, fit_scan
 from dynamicdps.diffusion import Prior, load_prior
 from dynamicdps.operators import LowField, add_noise, preset
 from dynamicdps.operators.fit import FITTED
+from dynamicdps.pipeline.fit import FittedScan, fit_scan
 from dynamicdps.solvers import make_config, solve
 from dynamicdps.volumes import BrainScan, IntensityScale, Volume, bounding_box, brain_mask, crop, from_slices, load, resample_to, to_slices
 from dynamicdps.volumes.acquisition import Acquisition

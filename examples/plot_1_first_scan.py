@@ -21,16 +21,14 @@ scan = crop(dd.load(dd.demo_scan()), (slice(None), slice(None), slice(15, 17)))
 # scanner's own grid, and the operator that says how it came about.
 
 poor, operator = dd.simulate(scan, dd.preset("iqt-out"))
-unet = dd.load_conditional("unet-iqt-in")
-initial = dd.initial_from_model(poor, operator, unet, "unet-iqt-in").volume
-print("scan", scan.shape, "measurement", poor.shape)
+print(scan, poor, sep="\n")
 
 # %%
-# Four samples of the posterior; the default is eight, with less error. The estimate is their mean.
+# Four samples of the posterior; the default is two. The estimate is their mean.
 
-config = dd.DynamicDPSConfig(samples=4)
-prior = dd.load_prior("brain")
-result = dd.solve("dynamicdps", poor, operator, prior, initial=initial, config=config)
+enhanced = dd.enhance(poor, operator=operator, conditional="unet-iqt-in", samples=4)
+result = enhanced.result
+print(enhanced)
 print(f"{result.nfe} denoiser passes a slice, from level {result.start_sigma:.2f} of noise")
 
 # %%
@@ -40,7 +38,7 @@ print(f"{result.nfe} denoiser passes a slice, from level {result.start_sigma:.2f
 # too. The conditional model's image does not explain it: its contrast is wrong.
 
 print("             PSNR (dB)   SSIM  misfit")
-for name, image in {"conditional": initial, "DynamicDPS": result.volume}.items():
+for name, image in {"conditional": enhanced.initial, "DynamicDPS": enhanced.image}.items():
     of = evaluate_volume(image, scan, result.scale, poor, operator)
     print(f"{name:12} {of.psnr:9.1f} {of.ssim:6.3f} {of.data_misfit:7.1f}")
 
@@ -57,8 +55,8 @@ def show(axes, data, title, **colours):
 
 
 grey = {"cmap": "gray", "vmin": 0, "vmax": result.scale.scale}
-images = {"measurement": poor, "conditional": initial}
-images |= {"DynamicDPS": result.volume, "truth": scan}
+images = {"measurement": poor, "conditional": enhanced.initial}
+images |= {"DynamicDPS": enhanced.image, "truth": scan}
 figure, axes = plt.subplots(1, 4, figsize=(7.4, 2.6), layout="constrained")
 for place, (title, image) in zip(axes, images.items(), strict=True):
     show(place, image.data, title, **grey)
@@ -69,8 +67,8 @@ for place, (title, image) in zip(axes, images.items(), strict=True):
 # not how large the error is. That is larger, most of all at the brain's rim, where all samples are
 # wrong in the same way.
 
-error = abs(result.volume.data - scan.data) / result.scale.scale
-spread = result.uncertainty.data / result.scale.scale
+error = abs(enhanced.image.data - scan.data) / result.scale.scale
+spread = enhanced.uncertainty.data / result.scale.scale
 figure, axes = plt.subplots(1, 2, figsize=(7.4, 4.2), layout="constrained")
 show(axes[0], error, "error", vmin=0, vmax=0.15)
 drawn = show(axes[1], spread, "standard deviation of the samples", vmin=0, vmax=0.15)

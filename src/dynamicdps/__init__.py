@@ -12,12 +12,16 @@ if TYPE_CHECKING:
     from dynamicdps.errors import InputError
     from dynamicdps.models import demo_scan
     from dynamicdps.operators import LowField, fit_operator, preset, read_operator, simulate
+    from dynamicdps.pipeline import Enhanced, EnhanceOptions, enhance
     from dynamicdps.solvers import DynamicDPSConfig, solve
     from dynamicdps.solvers.initial import initial_from_model, initial_from_volume
     from dynamicdps.volumes import Volume, load
 
 # Imported on first use: the command line's help must not wait for torch.
 _HOMES = {
+    "enhance": "pipeline",
+    "Enhanced": "pipeline",
+    "EnhanceOptions": "pipeline",
     "load": "volumes",
     "Volume": "volumes",
     "InputError": "errors",
@@ -38,10 +42,13 @@ _HOMES = {
 
 __all__ = [
     "DynamicDPSConfig",
+    "EnhanceOptions",
+    "Enhanced",
     "InputError",
     "LowField",
     "Volume",
     "demo_scan",
+    "enhance",
     "fit_operator",
     "initial_from_model",
     "initial_from_volume",
@@ -64,3 +71,7 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(f"dynamicdps.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'dynamicdps' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *(name for name in globals() if name.startswith("__"))])

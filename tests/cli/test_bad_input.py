@@ -179,7 +179,7 @@ def test_what_is_needed_late_is_refused_before_the_scan_is_opened(
 
     monkeypatch.chdir(tmp_path)
     Path("notes.txt").write_text("about")
-    monkeypatch.setattr("dynamicdps.cli.run_enhance.open_measurement", opened)
+    monkeypatch.setattr("dynamicdps.pipeline.enhancement.open_measurement", opened)
     assert word in refused(["enhance", poor, "--out", str(tmp_path / "out"), *arguments], capsys)
     assert not (tmp_path / "out").exists()
 
@@ -204,7 +204,7 @@ def test_calibrate_operator_before_the_scan_is_opened(
     def opened(*_: Any, **__: Any) -> None:
         raise AssertionError("the work has begun")
 
-    monkeypatch.setattr("dynamicdps.cli.run_fit.open_to_fit", opened)
+    monkeypatch.setattr("dynamicdps.cli.run_fit.open_measurement", opened)
     assert word in refused(["calibrate", "operator", poor, "--out", str(tmp_path / "out" / "a.json"), *arguments], capsys)
     assert not (tmp_path / "out").exists()
 

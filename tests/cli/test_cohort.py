@@ -13,12 +13,13 @@ import torch
 from bidsschematools import rules, schema
 
 from dynamicdps.cli import main
-from dynamicdps.cli.commands import Cohort, Enhance
-from dynamicdps.cli.run_cohort import cluster_config, make_enhancer
-from dynamicdps.cohort import in_process
+from dynamicdps.cli.commands import Cohort
+from dynamicdps.cli.run_cohort import cluster_config
+from dynamicdps.cohort import in_process, make_enhancer
 from dynamicdps.conditional import load_conditional, train_unet
 from dynamicdps.diffusion import NeighbourConfig, NetworkConfig, TrainingConfig, held_models, load_prior, model_file, train_prior
 from dynamicdps.errors import InputError
+from dynamicdps.pipeline import StudyOptions
 from dynamicdps.volumes import load
 from tests.cohort.made import Stub, contents, make_study
 from tests.conftest import make_phantom
@@ -151,12 +152,12 @@ def test_a_wrong_option_leaves_finished_results_alone(
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
 
-def test_a_device_of_the_nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_of_the_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where jobs are submitted there may be no GPU."""
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    assert make_enhancer(Cohort(tmp_path, tmp_path, device="cuda", cluster="slurm"))
+    assert make_enhancer(StudyOptions(device="cuda"), here=False)
     with pytest.raises(InputError, match="not on this machine"):
-        make_enhancer(Cohort(tmp_path, tmp_path, device="cuda"))
+        make_enhancer(StudyOptions(device="cuda"), here=True)
 
 
 @pytest.mark.parametrize(
@@ -220,15 +221,15 @@ def test_a_worker_holds_its_models_from_scan_to_scan(tmp_path: Path, monkeypatch
         read.append(path.stem)
         return load_file(path)
 
-    def enhance(arguments: Enhance) -> None:
-        load_prior(arguments.prior)
-        load_conditional(arguments.conditional)
+    def enhance(scan: Path, options: StudyOptions) -> None:
+        load_prior(options.prior)
+        load_conditional(options.conditional)
         raise InputError("that was all")
 
     monkeypatch.setattr(model_file, "load_file", counted)
     monkeypatch.setattr(held_models, "_held", {})
-    monkeypatch.setattr("dynamicdps.cli.run_enhance.run", enhance)
-    enhancer = make_enhancer(Cohort(tmp_path, tmp_path))
+    monkeypatch.setattr("dynamicdps.cohort.enhancer.enhance", enhance)
+    enhancer = make_enhancer(StudyOptions(), here=True)
     read.clear()
     for number in range(3):
         with pytest.raises(InputError, match="that was all"):

@@ -250,7 +250,7 @@ def test_thick_slices_are_solved_as_a_volume(models: tuple[str, str], scan_files
 
 def test_demo(scan_files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """The bundled models on a phantom in place of the bundled scan, which takes minutes."""
-    monkeypatch.setattr("dynamicdps.cli.run_demo.demo_scan", lambda: scan_files[0])
+    monkeypatch.setattr("dynamicdps.pipeline.demonstration.demo_scan", lambda: scan_files[0])
     out = tmp_path / "out"
     assert main(["demo", "--out", str(out), "--samples", "2"]) == 0
     metrics = json.loads((out / "metrics.json").read_text())

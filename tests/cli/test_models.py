@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from dynamicdps.cli import main
-from dynamicdps.cli.model_fit import card_doubts, check_contrast, contrast_of
 from dynamicdps.diffusion import load_prior, read_model
 from dynamicdps.diffusion.model_file import file_hash
+from dynamicdps.pipeline.model_fit import card_warnings, check_contrast, contrast_of
 from dynamicdps.volumes import IntensityScale, Volume
 from tests.cli.tiny import write_tiny
 from tests.properties import input_error
@@ -129,15 +129,15 @@ def test_contrast_of_the_card(tmp_path: Path) -> None:
 
 def test_spacing_and_range_of_the_card(tmp_path: Path, phantom: Volume) -> None:
     model, scale = read_model(write_tiny(tmp_path / "p.safetensors", "prior"), "prior"), IntensityScale(1.0)
-    assert card_doubts(model, (1.0, 1.0, 5.0), phantom, scale) == []
-    assert card_doubts(model, (1.29, 0.71, 1.0), phantom, scale) == []
+    assert card_warnings(model, (1.0, 1.0, 5.0), phantom, scale) == []
+    assert card_warnings(model, (1.29, 0.71, 1.0), phantom, scale) == []
     for spacing in ((1.31, 1.0, 1.0), (1.0, 0.69, 1.0), (2.0, 2.0, 1.0)):
-        (doubt,) = card_doubts(model, spacing, phantom, scale)
+        (doubt,) = card_warnings(model, spacing, phantom, scale)
         assert "voxels of" in doubt
-    (doubt,) = card_doubts(model, (1.0, 1.0, 1.0), phantom.with_data(phantom.data - 0.5), scale)
+    (doubt,) = card_warnings(model, (1.0, 1.0, 1.0), phantom.with_data(phantom.data - 0.5), scale)
     assert "below 0" in doubt
     noise = 0.02 * np.random.default_rng(0).standard_normal(phantom.shape)
-    assert card_doubts(model, (1.0, 1.0, 1.0), phantom.with_data(phantom.data + noise), scale) == []
+    assert card_warnings(model, (1.0, 1.0, 1.0), phantom.with_data(phantom.data + noise), scale) == []
 
 
 def test_enhance_refuses_another_contrast_and_warns_of_other_voxels(

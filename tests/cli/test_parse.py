@@ -5,9 +5,13 @@ import subprocess
 import sys
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dynamicdps import __version__
 from dynamicdps.cli import main
+from dynamicdps.cli.parse import read_command
+from dynamicdps.errors import InputError
 
 
 @pytest.mark.parametrize(
@@ -76,6 +80,39 @@ def test_values_of_any_kind(value: str, capsys: pytest.CaptureFixture[str], monk
     with pytest.raises(SystemExit):
         main(["enhance", "x", "--out", "o", "--samples", value])
     assert capsys.readouterr().err == f"dynamicdps: --samples is {value!r}; expected a whole number; see dynamicdps enhance --help\n"
+
+
+def test_what_the_parser_says_does_not_matter(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> None:
+        sys.stderr.write("another box of another version")
+        raise SystemExit(2)
+
+    monkeypatch.setattr("tyro.cli", refused)
+    for words, sentence in (
+        ("cohort x y --sed 1", "cohort has no option --sed (did you mean --seed or --set?); expected one that it has"),
+        ("cohort x y --dry-run yes --workers a", "--workers is 'a'; expected a whole number"),
+        ("cohort x", "cohort got no OUT; expected OUT"),
+        ("enhance --samples -1 --set a=1 b=2 --out o", "enhance got no SCAN; expected SCAN"),
+        ("rerun r.json", "rerun cannot be read from 'r.json'; expected other words"),
+    ):
+        with pytest.raises(SystemExit):
+            main(words.split())
+        assert capsys.readouterr().err == f"dynamicdps: {sentence}; see dynamicdps {words.split()[0]} --help\n"
+
+
+FLAGS = ("--out", "--samples", "--seed", "--set", "--channels", "--dry-run", "--no-resume", "--oot", "-x", "--samples=", "--")
+WORDS = st.sampled_from(["enhance", "train", "prior", "cohort", "models", *FLAGS]) | st.text(max_size=3)
+
+
+@given(st.lists(WORDS, max_size=8))
+@settings(max_examples=60, deadline=None)
+def test_any_words_give_one_sentence_or_a_command(words: list[str]) -> None:
+    said = ""
+    try:
+        assert read_command(words) is not None
+    except InputError as error:
+        said = str(error)
+    assert not said or ("expected" in said and "see dynamicdps" in said)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])

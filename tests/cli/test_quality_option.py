@@ -1,20 +1,19 @@
 """What `--quality` stands for, and what overrides it."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from dynamicdps.cli.commands import Enhance
-from dynamicdps.cli.run_enhance import solver_config
 from dynamicdps.cli.run_sample import sheet_of
 from dynamicdps.diffusion.precision import has_bfloat16
+from dynamicdps.pipeline import EnhanceOptions
+from dynamicdps.pipeline.checks import solver_config
 from tests.properties import input_error
 
 
 def config_of(**options: Any) -> Any:
-    return solver_config(Enhance(Path("scan.nii.gz"), Path("out"), **options))
+    return solver_config(EnhanceOptions(**options))
 
 
 @pytest.mark.parametrize(

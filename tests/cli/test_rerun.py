@@ -9,10 +9,9 @@ import pytest
 import torch
 
 from dynamicdps.cli import main
-from dynamicdps.cli.commands import Enhance, TrainPrior
+from dynamicdps.cli.commands import Enhance, Simulate, Train, TrainPrior
 from dynamicdps.cli.run_rerun import restore
 from dynamicdps.diffusion.model_file import file_hash
-from tests.properties import input_error
 
 
 @pytest.fixture
@@ -94,10 +93,16 @@ def test_other_commands(scan_files: list[Path], tmp_path: Path, capsys: pytest.C
     assert main(["rerun", str(tmp_path / "e" / "run.json"), "--out", str(tmp_path / "f")]) == 0
 
 
+WRONG_WORDS = (
+    *('["demo", "--seed", "a"]', '["demo", 3]', '"demo"', "[]", '["demo", "--precision", "int8"]', '["demo", "--help"]'),
+    '["enhance", "x", "--out", "o"]',
+)
+
+
 @pytest.mark.parametrize(
     "text",
-    ["{", "[]", "{}", '{"command": "report", "arguments": {}}', '{"command": "demo", "arguments": []}']
-    + [f'{{"command": "demo", "arguments": {{{value}}}}}' for value in ('"seed": "a"', '"device": 3', '"precision": "int8"')],
+    ["{", "[]", "{}", '{"command": "demo"}', '{"command": "report", "argv": ["report", "x"]}']
+    + [f'{{"command": "demo", "argv": {argv}}}' for argv in WRONG_WORDS],
 )
 def test_what_is_no_record(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "run.json").write_text(text)
@@ -112,12 +117,11 @@ def test_the_same_folder_is_refused(first: Path, capsys: pytest.CaptureFixture[s
     assert "another folder" in capsys.readouterr().err
 
 
-def test_arguments_come_back() -> None:
-    values = {"scan": "a.nii", "out": "o", "samples": None, "settings": ["a=1"], "start_sigma": 1, "initial": None, "estimate": "mean"}
-    restored = restore(Enhance, values)
-    assert restored == Enhance(scan=Path("a.nii"), out=Path("o"), settings=("a=1",), start_sigma=1.0, estimate="mean")
-    lists = {"scans": ["a", "b"], "out": "o", "channels": [16, 32], "max_minutes": float("inf"), "bfloat16": False}
-    assert restore(TrainPrior, lists) == TrainPrior(scans=(Path("a"), Path("b")), out=Path("o"), channels=(16, 32), bfloat16=False)
-    for wrong in ({"samples": True}, {"settings": "a=1"}, {"scan": 1}):
-        with input_error("cannot be used"):
-            restore(Enhance, values | wrong)
+def test_words_come_back_with_another_folder() -> None:
+    enhance = {"command": "enhance", "argv": ["enhance", "a.nii", "--out", "o", "--set", "a=1", "--start-sigma", "1"]}
+    assert restore(enhance, Path("new")) == Enhance(scan=Path("a.nii"), out=Path("new"), settings=("a=1",), start_sigma=1.0)
+    train = {"command": "train prior", "argv": ["train", "prior", "a", "b", "--out", "o", "--channels", "16", "32", "--no-bfloat16"]}
+    expected = TrainPrior(scans=(Path("a"), Path("b")), out=Path("new"), channels=(16, 32), bfloat16=False)
+    assert restore(train, Path("new")) == Train(expected)
+    simulate = {"command": "simulate", "argv": ["simulate", "a.nii", "--out", "low/b.nii"]}
+    assert restore(simulate, Path("new")) == Simulate(scan=Path("a.nii"), out=Path("new/b.nii"))

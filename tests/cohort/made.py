@@ -14,7 +14,8 @@ import numpy as np
 
 from dynamicdps.cohort import BidsScan, Enhancer, Outcome, Task
 from dynamicdps.cohort.state import ScanState, read_states
-from dynamicdps.volumes import load
+from dynamicdps.evaluation import segment, tissue_volumes
+from dynamicdps.volumes import brain_mask, load
 from tests.conftest import make_phantom
 
 SMALL = (16, 18, 6)
@@ -45,13 +46,11 @@ class Stub:
         ]
         noisy[0].save(folder / "enhanced.nii.gz")
         volume.save(folder / "initial.nii.gz")
-        if self.samples > 1:
-            import nibabel as nib
-
-            stack = np.stack([each.data for each in noisy], axis=-1)
-            nib.save(nib.Nifti1Image(stack, volume.affine), folder / "samples.nii.gz")
+        volumes = tissue_volumes(segment(noisy[0].data, brain_mask(noisy[0])), volume.spacing)
+        intervals = {tissue: (0.9 * mm3, 1.1 * mm3) for tissue, mm3 in volumes.items()} if self.samples > 1 else {}
         (folder / "report.html").write_text(f"<!doctype html><title>{source}</title>", encoding="utf-8")
-        return {"data_misfit": 1.0 + self.strength, "start_sigma": 0.1, "warnings": [], "models": {"prior": "0" * 64}, "seed": seed}
+        numbers = {"data_misfit": 1.0 + self.strength, "start_sigma": 0.1, "volumes_mm3": volumes, "volumes_interval_mm3": intervals}
+        return numbers | {"warnings": [], "models": {"prior": "0" * 64}, "seed": seed}
 
     def parameters(self) -> Mapping[str, Any]:
         return {"strength": self.strength, "samples": self.samples}

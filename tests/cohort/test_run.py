@@ -438,15 +438,15 @@ def test_a_folder_that_cannot_be_written(study: Path, tmp_path: Path) -> None:
         run(study, tmp_path / "file" / "out")
 
 
-def test_intervals_come_from_samples(study: Path, tmp_path: Path) -> None:
+def test_volumes_and_intervals_are_the_enhancers(study: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     run(study, out)
     assert rows(out)[0]["gm_low"] == "n/a"
     run(study, out, Stub(strength=0.1, samples=4))
     row = rows(out)[0]
     for tissue in ("csf", "gm", "wm"):
-        assert float(row[f"{tissue}_low"]) <= float(row[f"{tissue}_high"])
-    assert any(float(row[f"{tissue}_low"]) < float(row[f"{tissue}_high"]) for tissue in ("csf", "gm", "wm"))
+        low, middle, high = (float(row[name]) for name in (f"{tissue}_low", tissue, f"{tissue}_high"))
+        assert (low, high) == pytest.approx((0.9 * middle, 1.1 * middle), abs=0.2)
     brain = load(out / f"sub-01/anat/{NAME}_T1w.nii.gz").data
     # Voxels of 1 mm: the three volumes are those of the brain.
     total = sum(float(row[tissue]) for tissue in ("csf", "gm", "wm"))

@@ -1,6 +1,7 @@
 """Reading and writing keep the geometry, the type and the intensities; bad files give one sentence."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import pytest
 from nibabel.orientations import aff2axcodes, apply_orientation, axcodes2ornt, inv_ornt_aff, ornt_transform
 from scipy.spatial.transform import Rotation
 
-from dynamicdps.volumes import Volume, load, resample_to
+from dynamicdps.volumes import Volume, crop, from_nibabel, load, resample_to
+from dynamicdps.volumes.volume import Native
 from tests.properties import input_error
 
 SHAPE = (7, 9, 5)
@@ -114,6 +116,32 @@ def test_one_echo_with_extra_axes_is_a_volume(tmp_path: Path) -> None:
 def test_single_slice_is_a_volume(tmp_path: Path) -> None:
     data = np.random.default_rng(0).random((8, 9, 1), dtype=np.float32)
     assert load(write(tmp_path / "slice.nii", data, np.eye(4))).shape == (8, 9, 1)
+
+
+@pytest.mark.parametrize("codes", ["RAS", "LPI", "SAL"])
+def test_to_nibabel_and_back(tmp_path: Path, phantom: Volume, codes: str) -> None:
+    """The image is that which `save` writes, and a volume of it is the same again."""
+    turned = replace(phantom, native=Native(axcodes2ornt(codes), np.dtype(np.int16)))
+    image = turned.to_nibabel()
+    saved = nib.load(turned.save(tmp_path / "scan.nii.gz"))
+    np.testing.assert_array_equal(image.get_fdata(), saved.get_fdata())
+    np.testing.assert_array_equal(image.affine, saved.affine)
+    assert "".join(aff2axcodes(image.affine)) == codes == turned.orientation
+    for other in (image, saved):
+        back = from_nibabel(other)
+        np.testing.assert_array_equal(back.data, phantom.data)
+        np.testing.assert_allclose(back.affine, phantom.affine)
+        assert back.orientation == codes
+
+
+def test_a_volume_is_one_line_and_knows_its_file_while_it_is_that(tmp_path: Path, phantom: Volume) -> None:
+    path = phantom.save(tmp_path / "scan.nii.gz")
+    scan = load(path)
+    assert repr(scan) == str(scan) == f"Volume({path}: 48 x 56 x 12 voxels of 1 x 1 x 1 mm, RAS)"
+    assert from_nibabel(nib.load(path)).path == path
+    for computed in (phantom, scan.with_data(scan.data), crop(scan, (slice(4, 8),) * 3), from_nibabel(scan.to_nibabel())):
+        assert computed.path is None
+        assert repr(computed).startswith("Volume(array: ")
 
 
 def test_mgz_is_read(tmp_path: Path) -> None:

@@ -31,10 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = command_line.set(words)
     try:
         # Torch and more, for which `--help` does not wait.
-        from dynamicdps.cli.guard import check
+        from dynamicdps.cli.execute import execute
 
-        check(command)
-        command.run()
+        execute(command)
     except InputError as error:
         sys.stderr.write(f"{PROGRAM}: {error}\n")
         return 2

@@ -1,4 +1,4 @@
-"""The commands: arguments in, calls, words out."""
+"""What each command can be asked for; `dynamicdps.cli.registry` says what it does."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,7 +7,10 @@ from typing import Annotated, Literal
 import tyro
 from tyro.conf import Positional, arg
 
+from dynamicdps.pipeline.options import EnhanceOptions, FitOptions, ReadOptions, StudyOptions
+
 Scans = Annotated[Positional[tuple[Path, ...]], arg(metavar="SCAN...")]
+Settings = Annotated[tuple[str, ...], arg(name="set", help="More of the solver's settings, as NAME=VALUE; docs/solvers.md lists them.")]
 
 
 @dataclass
@@ -27,80 +30,27 @@ class Demo:
     device: str = "cpu"
     """cpu, cuda or mps."""
 
-    def run(self) -> None:
-        from dynamicdps.cli.run_demo import run
 
-        run(self)
-
-
-@dataclass
-class Enhance:
-    """Enhance a scan: initial image, then DynamicDPS (or a peer) with the scanner's forward model."""
-
+@dataclass(frozen=True)
+class _Scan:
     scan: Annotated[Positional[Path], arg(metavar="SCAN")]
     """The measurement, T1-weighted: an image file (NIfTI, MGH, Analyze), a folder of DICOM files, or raw k-space (.npz, .h5, ISMRMRD);
     with or without the skull."""
+
+
+@dataclass(frozen=True)
+class _ScanToFolder(_Scan):
     out: Path
     """Folder for the results."""
-    series: int | None = None
-    """Number of the series, where a DICOM folder holds several."""
-    mask: str = "auto"
-    """Where the brain is: auto, deepbet, classical, none (skull-stripped) or a mask file."""
-    voxel_size: str | None = None
-    """Of raw k-space that does not say it: field of view / matrix in mm along x and y, and the distance of slices, as 2,2,5."""
-    orientation: str | None = None
-    """Of raw k-space without an affine: where x, y and the slices grow to, such as RAS (right, front, up; the default) or LPS."""
-    array: str | None = None
-    """Of raw k-space: name of the array (kspace), or of the dataset in an ISMRMRD file (dataset)."""
-    grid: str = "prior"
-    """Grid of the enhanced scan: prior (1 mm), native (the scan's own) or a file whose grid is taken."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Enhance(EnhanceOptions, _ScanToFolder):
+    """Enhance a scan: initial image, then DynamicDPS (or a peer) with the scanner's forward model."""
+
     initial: Path | None = None
     """Any model's enhanced volume to start from; without it the conditional model runs."""
-    prior: str = "brain"
-    """Bundled prior or a .safetensors file."""
-    conditional: str = "unet-range"
-    """Bundled conditional model or a .safetensors file."""
-    operator: str | None = None
-    """A degradation's name, an operator's JSON file, or fit: found from the scan; without it SCAN's own .operator.json is used."""
-    shading: Literal["auto", "off", "on"] = "auto"
-    """Of --operator fit: coil shading as a part of the forward model where the scan shows more than anatomy may (auto), never or always."""
-    solver: str = "dynamicdps"
-    """How to solve: dynamicdps, one of its peers, data-step or conditional; see docs/solvers.md."""
-    quality: Literal["fast", "default", "best"] = "default"
-    """Of dynamicdps. fast: one run without noise, without an uncertainty; default: a pair of samples of opposite noise; best: four pairs
-    and more noise levels. The options below override it."""
-    samples: int | None = None
-    """Posterior samples to average; their spread is the uncertainty. Without it the solver's own choice (dynamicdps: 2, a pair of opposite
-    noise)."""
-    steps: int | None = None
-    """Noise levels from the start down. Without it the solver's own choice (dynamicdps: 5)."""
-    estimate: Literal["mean", "sample", "deterministic"] | None = None
-    """Of dynamicdps: the mean of samples (lowest error, the default), a posterior sample (realistic texture), or a run without noise."""
-    gradient: Literal["image", "network"] | None = None
-    """Of dynamicdps: data steps on the denoised image (the default), or through the network (the paper's)."""
-    start_sigma: float | None = None
-    """Start level for every slice, in image intensities; without it each slice's misfit decides."""
-    start_step: int | None = None
-    """The same as a step number of the paper's 1000-step process."""
-    start_calibration: Path | None = None
-    """What `calibrate start` wrote; without it the bundled calibration."""
-    start_quantile: float | None = None
-    """0 to 1: higher washes more of the initial image out (safer), lower keeps more; without it the level of lowest mean error."""
-    settings: Annotated[tuple[str, ...], arg(name="set")] = ()
-    """More of the solver's settings, as NAME=VALUE; docs/solvers.md lists them."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Type in which the prior computes; bfloat16 is about twice as fast on CPUs made for it."""
-    memory: float | None = None
-    """Bound on the memory of the whole process in GB: as many slices pass the network at once as fit; without it 8."""
-    seed: int = 0
-    """Seed of all randomness."""
-    device: str = "cpu"
-    """cpu, cuda or mps."""
-
-    def run(self) -> None:
-        from dynamicdps.cli.run_enhance import run
-
-        run(self)
+    settings: Settings = ()
 
 
 @dataclass
@@ -129,11 +79,6 @@ class Simulate:
     """Kind of noise."""
     seed: int = 0
     """Seed of the noise."""
-
-    def run(self) -> None:
-        from dynamicdps.cli.run_simulate import run
-
-        run(self)
 
 
 @dataclass
@@ -197,11 +142,6 @@ class TrainPrior(_UNetTraining):
     learning_rate: float = 1e-3
     """Peak of the learning rate."""
 
-    def run(self) -> None:
-        from dynamicdps.cli.run_train import run_prior
-
-        run_prior(self)
-
 
 @dataclass
 class TrainUNet(_UNetTraining):
@@ -211,11 +151,6 @@ class TrainUNet(_UNetTraining):
     """Named degradation of the pairs, or range for many drawn at random."""
     channels: tuple[int, ...] = (32, 64, 128)
     """Feature channels of each level of the network, multiples of 16."""
-
-    def run(self) -> None:
-        from dynamicdps.cli.run_train import run_unet
-
-        run_unet(self)
 
 
 @dataclass
@@ -236,11 +171,6 @@ class TrainESRGAN(_Training):
     """Channels that each layer of a dense block adds."""
     blocks: int = 6
     """Residual-in-residual dense blocks."""
-
-    def run(self) -> None:
-        from dynamicdps.cli.run_train import run_esrgan
-
-        run_esrgan(self)
 
 
 @dataclass
@@ -264,11 +194,6 @@ class TrainOperatorFit:
     seed: int = 0
     """Seed of all randomness."""
 
-    def run(self) -> None:
-        from dynamicdps.cli.run_fit import run_training
-
-        run_training(self)
-
 
 @dataclass
 class Train:
@@ -280,9 +205,6 @@ class Train:
         | Annotated[TrainESRGAN, tyro.conf.subcommand("esrgan")]
         | Annotated[TrainOperatorFit, tyro.conf.subcommand("operator-fit")]
     )
-
-    def run(self) -> None:
-        self.model.run()
 
 
 @dataclass
@@ -311,11 +233,6 @@ class Sample:
     """Seed of all randomness."""
     device: str = "cpu"
     """cpu, cuda or mps."""
-
-    def run(self) -> None:
-        from dynamicdps.cli.run_sample import run
-
-        run(self)
 
 
 @dataclass
@@ -349,47 +266,25 @@ class CalibrateStart:
     seed: int = 0
     """Seed of all randomness."""
 
-    def run(self) -> None:
-        from dynamicdps.cli.run_calibrate import run
 
-        run(self)
-
-
-@dataclass
-class CalibrateOperator:
-    """Find a scan's forward model from the scan and an initial image, without any truth."""
-
-    scan: Annotated[Positional[Path], arg(metavar="SCAN")]
-    """The measurement, T1-weighted: an image file, a folder of DICOM files or raw k-space; with or without the skull."""
+@dataclass(frozen=True)
+class _ScanToFile(_Scan):
     out: Path
     """The operator: a .json file, for --operator of enhance."""
-    series: int | None = None
-    """Number of the series, where a DICOM folder holds several."""
-    mask: str = "auto"
-    """Where the brain is: auto, deepbet, classical, none (skull-stripped) or a mask file."""
-    voxel_size: str | None = None
-    """Of raw k-space that does not say it: field of view / matrix in mm along x and y, and the distance of slices, as 2,2,5."""
-    orientation: str | None = None
-    """Of raw k-space without an affine: where x, y and the slices grow to, such as RAS (right, front, up; the default) or LPS."""
-    array: str | None = None
-    """Of raw k-space: name of the array (kspace), or of the dataset in an ISMRMRD file (dataset)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrateOperator(FitOptions, ReadOptions, _ScanToFile):
+    """Find a scan's forward model from the scan and an initial image, without any truth."""
+
     initial: Path | None = None
     """Any model's enhanced volume; without it the conditional model runs."""
-    conditional: str = "unet-range"
-    """Bundled conditional model or a .safetensors file."""
     fit: str = "gamma,blur,slice_thickness,noise_std"
     """What to find, separated by commas: gamma, blur, slice_thickness, noise_std. What the header says is kept."""
-    shading: Literal["auto", "off", "on"] = "auto"
-    """As enhance."""
     known: tuple[str, ...] = ()
     """What is known, as NAME=VALUE, and kept: gamma, blur (mm), slice_thickness (mm), noise_std (share of the intensity range)."""
     profile: str = ""
     """Parameters whose neighbouring values are tried too, with the others following, separated by commas; written as .profile.csv."""
-
-    def run(self) -> None:
-        from dynamicdps.cli.run_fit import run
-
-        run(self)
 
 
 @dataclass
@@ -397,9 +292,6 @@ class Calibrate:
     """Calibrate the start level on good scans, or the forward model of one poor scan."""
 
     what: Annotated[CalibrateStart, tyro.conf.subcommand("start")] | Annotated[CalibrateOperator, tyro.conf.subcommand("operator")]
-
-    def run(self) -> None:
-        self.what.run()
 
 
 @dataclass
@@ -418,11 +310,6 @@ class Evaluate:
     """Its operator's JSON file; needed with --measurement."""
     name: str = "dynamicdps"
     """Stage name in metrics.json."""
-
-    def run(self) -> None:
-        from dynamicdps.cli.run_evaluate import run
-
-        run(self)
 
 
 @dataclass
@@ -458,11 +345,6 @@ class Benchmark:
     seed: int = 0
     """Seed of all randomness."""
 
-    def run(self) -> None:
-        from dynamicdps.cli.run_benchmark import run
-
-        run(self)
-
 
 @dataclass
 class Report:
@@ -471,20 +353,22 @@ class Report:
     folder: Annotated[Positional[Path], arg(metavar="DIR")]
     """Output folder of enhance or demo."""
 
-    def run(self) -> None:
-        from dynamicdps.cli.run_report import run
 
-        run(self)
-
-
-@dataclass
-class Cohort:
-    """Enhance all T1w scans of a BIDS dataset, on this machine or a cluster, and make one table of tissue volumes."""
-
+@dataclass(frozen=True)
+class _Study:
     bids_dir: Annotated[Positional[Path], arg(metavar="BIDS_DIR")]
     """The dataset, or any folder with --pattern."""
     out: Annotated[Positional[Path], arg(metavar="OUT")]
     """Folder for the derivatives, the table and the page; what it holds already is not done again unless something has changed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cohort(StudyOptions, _Study):
+    """Enhance all T1w scans of a BIDS dataset, on this machine or a cluster, and make one table of tissue volumes.
+
+    Without --operator, a scan that has no .operator.json of its own beside it has its operator fitted.
+    """
+
     subject: tuple[str, ...] = ()
     """Subjects to take, with or without sub-; all without."""
     session: tuple[str, ...] = ()
@@ -513,55 +397,12 @@ class Cohort:
     """Only list what would be done."""
     show_job_script: bool = False
     """Only print the script that would be submitted for each worker."""
-    mask: str = "auto"
-    """As enhance: where the brain is."""
-    grid: str = "prior"
-    """As enhance: grid of the enhanced scans."""
-    prior: str = "brain"
-    """Bundled prior or a .safetensors file."""
-    conditional: str = "unet-range"
-    """Bundled conditional model or a .safetensors file."""
-    operator: str | None = None
-    """A degradation's name, an operator's JSON file, or fit. Without it a scan's own .operator.json where there is one, else fit."""
-    shading: Literal["auto", "off", "on"] = "auto"
-    """As enhance: of operators that are fitted."""
-    solver: str = "dynamicdps"
-    """How to solve; see docs/solvers.md."""
-    quality: Literal["fast", "default", "best"] = "default"
-    """As enhance."""
-    samples: int | None = None
-    """Posterior samples to average."""
-    steps: int | None = None
-    """Noise levels from the start down."""
-    estimate: Literal["mean", "sample", "deterministic"] | None = None
-    """As enhance."""
-    start_quantile: float | None = None
-    """As enhance."""
-    start_calibration: Path | None = None
-    """As enhance."""
-    settings: Annotated[tuple[str, ...], arg(name="set")] = ()
-    """More of the solver's settings, as NAME=VALUE."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Type in which the prior computes."""
-    seed: int = 0
-    """Every scan's seed comes from this one and its name."""
-    device: str = "cpu"
-    """cpu, cuda or mps."""
-
-    def run(self) -> None:
-        from dynamicdps.cli.run_cohort import run
-
-        run(self)
+    settings: Settings = ()
 
 
 @dataclass
 class ListModels:
     """List the bundled models and those that were added."""
-
-    def run(self) -> None:
-        from dynamicdps.cli.run_models import run_list
-
-        run_list()
 
 
 @dataclass
@@ -570,11 +411,6 @@ class ShowModel:
 
     name: Annotated[Positional[str], arg(metavar="NAME")]
     """Bundled or added model, or a .safetensors file."""
-
-    def run(self) -> None:
-        from dynamicdps.cli.run_models import run_show
-
-        run_show(self)
 
 
 @dataclass
@@ -585,11 +421,6 @@ class AddModel:
     """A .safetensors file with its model card, a .json file of the same name, beside it."""
     sha256: str | None = None
     """What the file's SHA-256 must be, as its source says."""
-
-    def run(self) -> None:
-        from dynamicdps.cli.run_models import run_add
-
-        run_add(self)
 
 
 @dataclass
@@ -602,9 +433,6 @@ class Models:
         | Annotated[AddModel, tyro.conf.subcommand("add")]
     ) = field(default_factory=ListModels)
 
-    def run(self) -> None:
-        self.what.run()
-
 
 @dataclass
 class Rerun:
@@ -614,11 +442,6 @@ class Rerun:
     """What a command left behind: run.json, or NAME.run.json."""
     out: Path | None = None
     """Folder for the results; without it a new folder beside the run's, NAME-rerun."""
-
-    def run(self) -> None:
-        from dynamicdps.cli.run_rerun import run
-
-        run(self)
 
 
 Command = (

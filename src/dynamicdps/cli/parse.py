@@ -1,26 +1,28 @@
 """The words of the command line as a command; what is wrong with them as one sentence."""
 
 import io
-import os
 import re
+import shlex
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr, suppress
-from dataclasses import fields, is_dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stderr
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from difflib import get_close_matches
-from typing import Any, get_args, get_type_hints
+from math import inf
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import tyro
 
 from dynamicdps.cli.commands import Command
+from dynamicdps.errors import InputError
 
 PROGRAM = "dynamicdps"
 DESCRIPTION = (
     "Enhance low-field and other poor MRI scans without inventing anatomy. Research use only. `dynamicdps --version` prints the version."
 )
-# What tyro calls the kinds of values.
-KINDS = {"INT": "a whole number", "FLOAT": "a number", "PATH": "a path", "STR": "a word"}
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+KINDS: dict[Any, str] = {int: "a whole number", float: "a number", Path: "a path", str: "a word"}
 _POSITIONAL = get_args(tyro.conf.Positional[int])[1]
 
 
@@ -31,106 +33,151 @@ def parse(words: Sequence[str]) -> Command:
         SystemExit: help was asked for and printed (0), or the words are wrong and one sentence on standard error says so (2).
     """
     try:
+        return read_command(words)
+    except InputError as error:
+        sys.stderr.write(f"{PROGRAM}: {error}\n")
+        raise SystemExit(2) from None
+
+
+def read_command(words: Sequence[str]) -> Command:
+    """The command that the words ask for.
+
+    Raises:
+        InputError: the words are wrong.
+        SystemExit: help was asked for and printed (0).
+    """
+    try:
         with redirect_stderr(io.StringIO()):
-            return _parsed(words)
+            command: Command = tyro.cli(
+                Command,
+                prog=PROGRAM,
+                description=DESCRIPTION,
+                args=words,
+                config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
+            )
+            return command
     except SystemExit as stop:
         if not stop.code:
             raise
-    report = io.StringIO()
-    with _wide(), redirect_stderr(report), suppress(SystemExit):
-        _parsed(words)
-    sys.stderr.write(f"{PROGRAM}: {sentence(report.getvalue(), words)}\n")
-    raise SystemExit(2)
+    raise InputError(fault(words))
 
 
-def _parsed(words: Sequence[str]) -> Command:
-    command: Command = tyro.cli(
-        Command,
-        prog=PROGRAM,
-        description=DESCRIPTION,
-        args=words,
-        config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
-    )
-    return command
+def fault(words: Sequence[str]) -> str:
+    """What is wrong with words that are no command, as one sentence.
 
-
-@contextmanager
-def _wide() -> Iterator[None]:
-    """A terminal so wide that no line of the parser's report is broken."""
-    before = os.environ.get("COLUMNS")
-    os.environ["COLUMNS"] = "100000"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["COLUMNS"]
-        else:
-            os.environ["COLUMNS"] = before
-
-
-def sentence(report: str, words: Sequence[str]) -> str:
-    """The parser's report, a box of many lines, as one sentence.
-
-    Args:
-        report: what the parser prints on a wide terminal.
-        words: of the command line.
+    Found from the commands' own fields: the parser's report is made to be looked at, and changes with its version.
     """
-    command, options, below = _place(words)
-    name = command.removeprefix(f"{PROGRAM} ")
+    place, rest = [PROGRAM], list(words)
+    kind: Any = Command
+    while rest and rest[0] in (below := _commands(kind)):
+        place.append(rest.pop(0))
+        kind = _kind_of(below[place[-1]])
+    command = " ".join(place)
     see = f"see {command} --help"
-    text = _unframed(report)
-    if found := re.search(r"Error parsing (\S+?)(?:/\S+)?: ", text):
-        kind = re.search(rf"^ +{re.escape(found[1])} (.+)$", text, re.MULTILINE)
-        return f"{found[1]} is {_given(words, found[1])}; expected {_in_words(kind[1] if kind else 'another value')}; {see}"
-    if found := re.search(r"invalid choice '(.*)' for argument '(.+?)'\. Expected one of \((.+)\)", text):
-        choices = [choice for choice in re.findall(r"'(.*?)'", found[3]) if choice != "None"]
-        return f"{found[2]} is {found[1]!r}; expected {' or '.join(sorted(choices))}; {see}"
-    if found := re.search(r"Missing value for argument '(.+?)'", text):
-        if found[1].startswith("-"):
-            return f"{found[1]} has no value; expected one after it; {see}"
-        # The parser looks for what has no name first.
-        mistyped = [word for word in words if word.startswith("--") and word.partition("=")[0].replace("_", "-") not in options]
-        if not mistyped:
-            return f"{name} got no {found[1].upper()}; expected one; {see}"
-        unknown = mistyped
-    else:
-        unknown = _unknown(text)
-    if unknown and below and unknown[0] not in below:
-        word = unknown[0]
-        if word.startswith("-"):
-            return f"{word} comes before a command; expected one of {', '.join(below)} first; {see}"
-        return f"there is no command {word!r}{_meant(word, below)}; expected one of {', '.join(below)}; {see}"
-    if option := next((word for word in unknown if word.startswith("-")), ""):
-        return f"{name} has no option {option}{_meant(option.partition('=')[0], options)}; expected one that it has; {see}"
-    if "Missing from" in text:
-        missing = re.findall(r"^ {4}(\S.*)$", text.partition("\n---")[0], re.MULTILINE)
-        return f"{name} got no {' and no '.join(each.split()[0] for each in missing)}; expected {' and '.join(missing)}; {see}"
-    if unknown:
-        return f"{name} does not know what {unknown[0]!r} is; expected no further word; {see}"
-    if below:
-        return f"there is no command after {command}; expected one of {', '.join(below)}; {see}"
-    told = " ".join(text.partition("\n---")[0].split())
-    return f"the command line cannot be read ({told}); expected other words; {see}"
+    if below := _commands(kind):
+        return f"{_no_command(command, rest, list(below))}; {see}"
+    return f"{_wrong_option(' '.join(place[1:]), rest, _options(kind))}; {see}"
 
 
-def _unframed(report: str) -> str:
-    """Without colours, title and frame; lines stay set in, and rulers become ``---``."""
-    lines = _COLOUR.sub("", report).splitlines()
-    framed = [line[2:-1] for line in lines if line.startswith("│")]
-    # Where the terminal knows no such signs, a title and a ruler stand above.
-    inner = framed or [line[2:] for line in lines[2:]]
-    return "\n".join(re.sub(r"^[─-]{3,}$", "---", line.rstrip()) for line in inner)
+def _no_command(command: str, rest: Sequence[str], below: Sequence[str]) -> str:
+    if not rest:
+        return f"there is no command after {command}; expected one of {', '.join(below)}"
+    if rest[0].startswith("-"):
+        return f"{rest[0]} comes before a command; expected one of {', '.join(below)} first"
+    return f"there is no command {rest[0]!r}{_meant(rest[0], below)}; expected one of {', '.join(below)}"
 
 
-def _place(words: Sequence[str]) -> tuple[str, list[str], list[str]]:
-    """The command that words name, as one types it; its options; and the commands that may follow."""
-    command, options, below = [PROGRAM], list[str](), _commands(Command)
-    for word in words:
-        if word not in below:
-            break
-        command.append(word)
-        options, below = _options(below[word])
-    return " ".join(command), options, list(below)
+def _wrong_option(command: str, words: Sequence[str], options: Sequence["_Option"]) -> str:
+    """What is wrong with the words after a command."""
+    named = {flag: option for option in options for flag in option.flags}
+    given, loose = _assigned(words, named)
+    for word, flag, _ in given:
+        if flag not in named:
+            return f"{command} has no option {word}{_meant(flag, list(named))}; expected one that it has"
+    for _, flag, values in given:
+        if len(values) < min(1, named[flag].room) and not named[flag].several:
+            return f"{flag} has no value; expected one after it"
+        if not named[flag].takes(values):
+            return f"{flag} is {' '.join(values)!r}; expected {named[flag].words}"
+    places = [option for option in options if option.positional]
+    if len(loose) > len(places) and not any(option.several for option in places):
+        return f"{command} does not know what {loose[len(places)]!r} is; expected no further word"
+    flags = {flag for _, flag, _ in given}
+    lacking = [option for option in places[len(loose) :] if option.required]
+    lacking += [option for option in options if not option.positional and option.required and not flags & set(option.flags)]
+    if lacking:
+        return f"{command} got no {' and no '.join(o.short for o in lacking)}; expected {' and '.join(o.long for o in lacking)}"
+    return f"{command} cannot be read from {shlex.join(words)!r}; expected other words"
+
+
+@dataclass(frozen=True)
+class _Option:
+    """A field of a command as the command line knows it.
+
+    Attributes:
+        flags: its names; of a positional one none.
+        hint: type of a value.
+        several: whether it takes any number of values.
+        required: whether it must be given.
+        short: what stands for it in a sentence.
+        long: the same with its value.
+    """
+
+    flags: tuple[str, ...]
+    hint: Any
+    several: bool
+    required: bool
+    short: str
+    long: str
+
+    @property
+    def positional(self) -> bool:
+        return not self.flags
+
+    @property
+    def room(self) -> float:
+        """How many values it takes at most."""
+        return 0 if self.hint is bool else inf if self.several else 1
+
+    @property
+    def words(self) -> str:
+        """What values are expected."""
+        if get_origin(self.hint) is Literal:
+            return " or ".join(sorted(get_args(self.hint)))
+        kind = KINDS.get(self.hint, "another value")
+        return f"{kind.removeprefix('a ')}s" if self.several else kind
+
+    def takes(self, values: Sequence[str]) -> bool:
+        """Whether it takes the values."""
+        if get_origin(self.hint) is Literal:
+            return all(value in get_args(self.hint) for value in values)
+        if self.hint not in (int, float):
+            return True
+        try:
+            return all(self.hint(value) is not None for value in values)
+        except ValueError:
+            return False
+
+
+def _options(kind: Any) -> list[_Option]:
+    """The options of a command."""
+    hints = get_type_hints(kind, include_extras=True)
+    found = []
+    for known in fields(kind):
+        marks = getattr(hints[known.name], "__metadata__", ())
+        plain = get_args(hints[known.name])[0] if marks else hints[known.name]
+        parts = [part for part in get_args(plain) if part is not type(None)] if get_origin(plain) in (Union, UnionType) else [plain]
+        several = get_origin(parts[0]) is tuple
+        hint = get_args(parts[0])[0] if several else parts[0]
+        required = known.default is MISSING and known.default_factory is MISSING
+        if _POSITIONAL in marks:
+            name = next((mark.metavar for mark in marks if getattr(mark, "metavar", None)), known.name.upper())
+            found.append(_Option((), hint, several, required and not several, name, name))
+            continue
+        name = "--" + next((mark.name for mark in marks if getattr(mark, "name", None)), known.name).replace("_", "-")
+        flags = (name, name.replace("--", "--no-", 1)) if hint is bool else (name,)
+        found.append(_Option(flags, hint, several, required, name, f"{name} {getattr(hint, '__name__', 'VALUE').upper()}"))
+    return found
 
 
 def _commands(kind: Any) -> dict[str, Any]:
@@ -139,52 +186,35 @@ def _commands(kind: Any) -> dict[str, Any]:
     return {part[1].name: part[0] for part in parts if len(part) == 2 and is_dataclass(part[0])}
 
 
-def _options(kind: Any) -> tuple[list[str], dict[str, Any]]:
-    """Options of a command, and the commands that may follow it."""
-    options: list[str] = []
-    hints = get_type_hints(kind, include_extras=True)
-    for known in fields(kind):
-        if below := _commands(hints[known.name]):
-            return [], below
-        marks = getattr(hints[known.name], "__metadata__", ())
-        if _POSITIONAL in marks:
-            continue
-        name = next((mark.name for mark in marks if getattr(mark, "name", None)), known.name).replace("_", "-")
-        options += [f"--{name}", f"--no-{name}"] if hints[known.name] is bool else [f"--{name}"]
-    return options, {}
+def _kind_of(command: Any) -> Any:
+    """What a command's words are read as: the commands below it, or itself."""
+    hints = get_type_hints(command, include_extras=True)
+    return next((hint for hint in hints.values() if _commands(hint)), command)
 
 
-def _unknown(text: str) -> list[str]:
-    """Words that the parser does not know."""
-    if found := re.search(r"Unrecognized options: (.+)", text):
-        return found[1].split(", ")
-    listed = re.search(r"Unrecognized (?:or misplaced )?options:\n((?: +\S.*\n?)+)", text)
-    return [line.strip().partition(" (applied to ")[0] for line in listed[1].splitlines()] if listed else []
+def _is_flag(word: str) -> bool:
+    return word.startswith("-") and not re.fullmatch(r"-(\d.*|\.\d.*|)", word)
+
+
+def _assigned(words: Sequence[str], named: Mapping[str, _Option]) -> tuple[list[tuple[str, str, list[str]]], list[str]]:
+    """Options as they were typed, by their names and with their values; and the words that belong to none."""
+    given: list[tuple[str, str, list[str]]] = []
+    loose: list[str] = []
+    room = 0.0
+    for word in words:
+        if _is_flag(word):
+            flag, equals, value = word.partition("=")
+            flag = flag.replace("_", "-")
+            given.append((word, flag, [value] if equals else []))
+            room = 0.0 if equals or flag not in named else named[flag].room
+        elif room:
+            given[-1][2].append(word)
+            room -= 1
+        else:
+            loose.append(word)
+    return given, loose
 
 
 def _meant(word: str, known: Sequence[str]) -> str:
     close = get_close_matches(word.replace("_", "-"), known, n=2, cutoff=0.75)
     return f" (did you mean {' or '.join(close)}?)" if close else ""
-
-
-def _given(words: Sequence[str], option: str) -> str:
-    """What stands after an option."""
-    values: list[str] = []
-    here = False
-    for word in words:
-        name, equals, value = word.partition("=")
-        if name.startswith("--"):
-            here = name.replace("_", "-") == option
-            values = [value] if here and equals else [] if here else values
-        elif here:
-            values.append(word)
-    return repr(" ".join(values))
-
-
-def _in_words(kind: str) -> str:
-    """What tyro says of an option's values, such as ``{None}|INT``, in words."""
-    kind = kind.removeprefix("{None}|")
-    several = re.fullmatch(r"\[(\w+) \[\1 \.\.\.\]\]", kind)
-    if several and several[1] in KINDS:
-        return KINDS[several[1]].removeprefix("a ") + "s"
-    return KINDS.get(kind, kind)

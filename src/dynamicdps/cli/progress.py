@@ -1,11 +1,13 @@
 """Progress bars; the library knows only callbacks."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from dynamicdps.pipeline.progress import Progress as StageProgress
 
 console = Console(stderr=True)
 out = Console(highlight=False, soft_wrap=True)
@@ -53,3 +55,22 @@ def progress_bar(label: str, unit: str = "") -> Iterator[Bar]:
         # Where nothing was shown, stopping prints an empty line.
         if shown:
             bars.stop()
+
+
+@contextmanager
+def stage_bars(label: str, unit: str) -> Iterator[StageProgress]:
+    """A bar for the solver and words for the tissue volumes, one after the other; what it gives is told of the stages of a run."""
+    with ExitStack() as shown:
+        bar: Bar | None = None
+
+        def update(stage: str, done: int, planned: int) -> None:
+            nonlocal bar
+            if stage == "solve":
+                bar = bar or shown.enter_context(progress_bar(label, unit))
+                bar(done, planned)
+            elif stage == "volumes":
+                shown.close()
+                if not done:
+                    shown.enter_context(console.status("tissue volumes ..."))
+
+        yield update

@@ -3,13 +3,13 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 
+from dynamicdps.cli.commands import Benchmark
 from dynamicdps.cli.progress import out, progress_bar, say
 from dynamicdps.cli.record import recorded
-from dynamicdps.cli.run_enhance import open_prior
 from dynamicdps.cli.table import benchmark_table
 from dynamicdps.diffusion import read_model
 from dynamicdps.errors import InputError
@@ -33,11 +33,9 @@ from dynamicdps.evaluation.benchmark import (
 from dynamicdps.json_file import read_json, write_json
 from dynamicdps.operators import PRESETS, Operator
 from dynamicdps.operators.presets import read_degradations
+from dynamicdps.pipeline.enhancement import open_prior
 from dynamicdps.report.benchmark_index import write_benchmark_index
 from dynamicdps.volumes import load
-
-if TYPE_CHECKING:
-    from dynamicdps.cli.commands import Benchmark
 
 # Where the table goes to a file or another program.
 TABLE_WIDTH = 100
@@ -71,7 +69,7 @@ def read_settings(path: Path) -> dict[str, dict[str, Any]]:
     return values
 
 
-def resume(arguments: "Benchmark", prior_hash: str, settings: dict[str, dict[str, Any]]) -> Results:
+def resume(arguments: Benchmark, prior_hash: str, settings: dict[str, dict[str, Any]]) -> Results:
     """Rows of an earlier run in the same folder, if it was the same benchmark; what makes it the same is noted in benchmark.json.
 
     Raises:
@@ -91,7 +89,7 @@ def resume(arguments: "Benchmark", prior_hash: str, settings: dict[str, dict[str
     return finished
 
 
-def check(arguments: "Benchmark") -> None:
+def check(arguments: Benchmark) -> None:
     """Refuse what no benchmark can be made of.
 
     Raises:
@@ -107,7 +105,7 @@ def check(arguments: "Benchmark") -> None:
             raise InputError(f"--{name.replace('_', '-')} is {getattr(arguments, name)}; expected at least {least}; change it")
 
 
-def run(arguments: "Benchmark") -> None:
+def run(arguments: Benchmark) -> None:
     check(arguments)
     solvers = list(dict.fromkeys(name for name in arguments.solvers.split(",") if name))
     settings = read_settings(arguments.settings) if arguments.settings else {}

@@ -1,15 +1,14 @@
 """`dynamicdps calibrate start`."""
 
-from typing import TYPE_CHECKING
-
+from dynamicdps.cli.commands import CalibrateStart
 from dynamicdps.cli.progress import progress_bar, say
 from dynamicdps.cli.record import recorded
-from dynamicdps.cli.run_enhance import open_prior
 from dynamicdps.conditional import load_conditional
 from dynamicdps.diffusion import read_model
 from dynamicdps.errors import InputError
 from dynamicdps.json_file import write_json
 from dynamicdps.operators import preset
+from dynamicdps.pipeline.enhancement import open_prior
 from dynamicdps.solvers import DynamicDPSConfig
 from dynamicdps.solvers.calibrate import build_bank, calibrate_start, spread_slabs
 from dynamicdps.solvers.dps import DPSConfig
@@ -18,11 +17,8 @@ from dynamicdps.solvers.start_level import CHUNK
 # Two thick slices of the bundled degradations.
 LEAST_COUPLED = 10
 
-if TYPE_CHECKING:
-    from dynamicdps.cli.commands import CalibrateStart
 
-
-def run(arguments: "CalibrateStart") -> None:
+def run(arguments: CalibrateStart) -> None:
     if arguments.out.suffix != ".json":
         raise InputError(f"cannot write {arguments.out.name!r}; expected a name that ends in .json; change --out")
     if not arguments.scans:

@@ -1,21 +1,18 @@
 """`dynamicdps evaluate`."""
 
-from typing import TYPE_CHECKING
-
-from dynamicdps.cli.outputs import write_metrics
+from dynamicdps.cli.commands import Evaluate
 from dynamicdps.cli.progress import out, say
 from dynamicdps.cli.record import recorded
 from dynamicdps.cli.table import metrics_table
 from dynamicdps.errors import InputError
 from dynamicdps.evaluation import evaluate_volume
 from dynamicdps.operators import read_operator
+from dynamicdps.output_names import ENHANCED, ENHANCED_BRAIN
+from dynamicdps.pipeline.enhanced import write_metrics
 from dynamicdps.volumes import IntensityScale, load
 
-if TYPE_CHECKING:
-    from dynamicdps.cli.commands import Evaluate
 
-
-def run(arguments: "Evaluate") -> None:
+def run(arguments: Evaluate) -> None:
     if (arguments.measurement is None) != (arguments.operator is None):
         raise InputError("one of --measurement and --operator is missing; expected both or neither; add the other")
     reconstruction, truth = load(arguments.reconstruction), load(arguments.truth)
@@ -26,7 +23,7 @@ def run(arguments: "Evaluate") -> None:
         stages = {arguments.name: evaluate_volume(reconstruction, truth, scale, measurement, operator)}
         write_metrics(arguments.out, stages)
     out.print(metrics_table(stages))
-    alone = arguments.reconstruction.with_name("enhanced_brain.nii.gz")
-    if arguments.reconstruction.name == "enhanced.nii.gz" and alone.is_file():
+    alone = arguments.reconstruction.with_name(ENHANCED_BRAIN)
+    if arguments.reconstruction.name == ENHANCED and alone.is_file():
         say(f"warning: {arguments.reconstruction} shows the scan around the brain; evaluate {alone.name}, which is the estimate alone")
     say(f"{arguments.out / 'metrics.json'}")

@@ -1,10 +1,9 @@
 """`dynamicdps models`."""
 
-from typing import TYPE_CHECKING
-
 from rich.markup import escape
 from rich.table import Table
 
+from dynamicdps.cli.commands import AddModel, ListModels, ShowModel
 from dynamicdps.cli.progress import out, say
 from dynamicdps.conditional import CONDITIONAL_KINDS, load_conditional
 from dynamicdps.diffusion import ModelFile, load_prior, read_model
@@ -13,11 +12,8 @@ from dynamicdps.diffusion.model_names import KINDS, bundled_folder, known_models
 from dynamicdps.json_file import read_json
 from dynamicdps.report.facts import CARD, text_of
 
-if TYPE_CHECKING:
-    from dynamicdps.cli.commands import AddModel, ShowModel
 
-
-def run_list() -> None:
+def run_list(_: ListModels) -> None:
     table = Table("name", "kind", "contrast", "degradation", "from")
     for name, path in sorted(known_models().items()):
         try:
@@ -32,7 +28,7 @@ def run_list() -> None:
     say(f"added models lie in {user_folder()}; show a card: dynamicdps models show NAME")
 
 
-def run_show(arguments: "ShowModel") -> None:
+def run_show(arguments: ShowModel) -> None:
     model = read_model(arguments.name, KINDS)
     rows = [("name", model.name), ("kind", model.card["kind"]), ("file", str(model.path)), *_rows(model)]
     width = max(len(label) for label, _ in rows)
@@ -47,7 +43,7 @@ def _rows(model: ModelFile) -> list[tuple[str, str]]:
     return [*rows, (CARD["sha256"], str(model.card["sha256"]))]
 
 
-def run_add(arguments: "AddModel") -> None:
+def run_add(arguments: AddModel) -> None:
     model = check_model(arguments.file, arguments.sha256)
     # That the weights fit the card's network shows only when it is built.
     (load_conditional if model.card["kind"] in CONDITIONAL_KINDS else load_prior)(model.path)

@@ -1,18 +1,14 @@
 """`dynamicdps report`."""
 
-from typing import TYPE_CHECKING
-
-from dynamicdps.cli.outputs import write_page
+from dynamicdps.cli.commands import Report
 from dynamicdps.cli.progress import say
 from dynamicdps.errors import InputError
-
-if TYPE_CHECKING:
-    from dynamicdps.cli.commands import Report
+from dynamicdps.report import read_report, write_report
 
 
-def run(arguments: "Report") -> None:
+def run(arguments: Report) -> None:
     try:
-        page = write_page(arguments.folder)
+        page = write_report(arguments.folder, read_report(arguments.folder))
     except OSError as error:
         raise InputError(
             f"cannot write into {arguments.folder} ({error.strerror}); expected an output folder of yours; copy it to a place of yours"

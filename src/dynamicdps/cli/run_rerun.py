@@ -1,65 +1,55 @@
 """`dynamicdps rerun`."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import replace
 from pathlib import Path
-from types import UnionType
-from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hints
+from typing import Any
 
 import torch
 
 from dynamicdps import __version__
-from dynamicdps.cli import commands
+from dynamicdps.cli.commands import Command, Rerun
 from dynamicdps.cli.guard import check
+from dynamicdps.cli.parse import read_command
 from dynamicdps.cli.progress import say
-from dynamicdps.cli.record import input_hashes, machine, versions
+from dynamicdps.cli.registry import TABLE, chosen, with_chosen
 from dynamicdps.diffusion.model_file import file_hash
 from dynamicdps.errors import InputError
 from dynamicdps.json_file import read_json
+from dynamicdps.output_names import METRICS
+from dynamicdps.pipeline.provenance import input_hashes, machine, versions
 
-if TYPE_CHECKING:
-    from dynamicdps.cli.commands import Rerun
-
-REPEATED: dict[str, type[Any]] = {
-    "demo": commands.Demo,
-    "enhance": commands.Enhance,
-    "simulate": commands.Simulate,
-    "train prior": commands.TrainPrior,
-    "train unet": commands.TrainUNet,
-    "train esrgan": commands.TrainESRGAN,
-    "train operator-fit": commands.TrainOperatorFit,
-    "sample": commands.Sample,
-    "calibrate start": commands.CalibrateStart,
-    "calibrate operator": commands.CalibrateOperator,
-    "evaluate": commands.Evaluate,
-    "benchmark": commands.Benchmark,
-}
-# Those whose --out is a file.
-TO_FILE = ("simulate", "calibrate start", "calibrate operator")
+REPEATED = [entry.name for entry in TABLE.values() if entry.repeatable]
 # Results; tables and pages hold times.
-COMPARED = (".nii.gz", ".nii", ".safetensors", ".operator.json", ".csv", "metrics.json")
+COMPARED = (".nii.gz", ".nii", ".safetensors", ".operator.json", ".csv", METRICS)
 UNTIMED = "seconds"
 
 
-def run(arguments: "Rerun") -> None:
+def run(arguments: Rerun, execute: Callable[[Command], None]) -> None:
+    """Repeat a run.
+
+    Args:
+        arguments: of the command.
+        execute: what checks and runs a command.
+
+    Raises:
+        InputError: the record cannot be used, or the command that it names is refused.
+    """
     record = _read(arguments.run_json)
-    name = str(record["command"])
     old = arguments.run_json.absolute().parent
     folder = arguments.out or _new_folder(old)
     if folder.resolve() == old.resolve():
         raise InputError(f"{folder} holds the run that is to be repeated; expected another folder; change --out")
-    options = dict(record["arguments"])
-    kept = Path(str(options.get("out", "out"))).name
-    options["out"] = str(folder / kept) if name in TO_FILE else str(folder)
-    repeated = restore(REPEATED[name], options)
+    command = restore(record, folder)
+    repeated = chosen(command)
     check(repeated)
-    doubts = differences(record, input_hashes(repeated))
+    doubts = differences(record, input_hashes(vars(repeated)))
     for doubt in doubts:
         say(f"differs: {doubt}")
     with _threads(record):
-        repeated.run()
+        execute(command)
     same, other = compare(old, folder)
     say(f"{len(same)} files have the same bytes, {len(other)} have others" + (f": {', '.join(other)}" if other else ""))
     if other and not doubts:
@@ -72,53 +62,32 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         reason = " ".join(str(getattr(error, "strerror", None) or error).split())[:100]
         raise InputError(f"{path} cannot be read ({reason}); expected a run.json that a command wrote; check the path") from error
-    if not isinstance(record, dict) or not isinstance(record.get("arguments"), dict) or record.get("command") not in REPEATED:
+    if not isinstance(record, dict) or record.get("command") not in REPEATED or not record.get("argv"):
         raise InputError(f"{path} is no record of a run that can be repeated; expected one of {', '.join(REPEATED)}; name its run.json")
     return record
 
 
-def restore(kind: type[Any], values: Mapping[str, Any]) -> Any:
-    """A command from the arguments of its record; what a newer version has in addition keeps its default.
+def restore(record: Mapping[str, Any], folder: Path) -> Command:
+    """The command that a record's words ask for, with its results in another folder.
 
     Raises:
-        InputError: an argument is missing, unknown or of another type.
+        InputError: they are no words of that command.
     """
-    hints = get_type_hints(kind)
-    known = {each.name for each in fields(kind)}
-    unknown = sorted(set(values) - known)
-    if unknown:
-        raise InputError(
-            f"the record has the argument {unknown[0]!r}; expected those of this version; repeat it with the version that wrote it"
-        )
+    name, argv = str(record["command"]), record["argv"]
     try:
-        return kind(**{name: _value(hints[name], value) for name, value in values.items()})
-    except (TypeError, ValueError, OverflowError) as error:
-        reason = " ".join(str(error).split())[:100]
-        raise InputError(f"the record's arguments cannot be used ({reason}); expected what a command wrote; check run.json") from error
-
-
-def _value(hint: Any, value: Any) -> Any:
-    """A plain value as the type that a field has."""
-    origin, parts = get_origin(hint), get_args(hint)
-    if origin in (Union, UnionType):
-        if value is None and type(None) in parts:
-            return None
-        return _value(next(part for part in parts if part is not type(None)), value)
-    if origin is tuple:
-        if not isinstance(value, list):
-            raise TypeError(f"{value!r} is no list")
-        return tuple(_value(parts[0], each) for each in value)
-    if parts:  # a choice of words
-        if value not in parts:
-            raise ValueError(f"{value!r} is none of {', '.join(map(str, parts))}")
-        return value
-    if hint is Path and isinstance(value, str):
-        return Path(value)
-    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    if type(value) is not hint:
-        raise TypeError(f"{value!r} is no {hint.__name__}")
-    return value
+        if not isinstance(argv, list) or not all(isinstance(word, str) for word in argv):
+            raise InputError("they are no list of words")
+        command = read_command(argv)
+        if TABLE[type(chosen(command))].name != name:
+            raise InputError(f"they are of {TABLE[type(chosen(command))].name}")
+    except (InputError, SystemExit) as error:
+        raise InputError(
+            f"the record's words of {name} cannot be used ({error}); expected what this version's command line takes; check run.json, or "
+            "repeat the run with the version that wrote it"
+        ) from error
+    each = chosen(command)
+    moved = replace(each, out=folder / each.out.name if TABLE[type(each)].to_file else folder)
+    return with_chosen(command, moved)
 
 
 def differences(record: Mapping[str, Any], inputs: Mapping[str, str]) -> list[str]:
@@ -175,7 +144,7 @@ def compare(old: Path, new: Path) -> tuple[list[str], list[str]]:
 
 
 def _digest(path: Path) -> str:
-    if path.name != "metrics.json":
+    if path.name != METRICS:
         return file_hash(path)
     try:
         stages = read_json(path)

@@ -1,23 +1,20 @@
 """`dynamicdps sample`."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from torch import Tensor
 
+from dynamicdps.cli.commands import Sample
 from dynamicdps.cli.pictures import write_sheet
 from dynamicdps.cli.progress import progress_bar, say
 from dynamicdps.cli.record import recorded
-from dynamicdps.cli.run_enhance import check_device, open_prior
 from dynamicdps.diffusion import draw_samples, read_model
 from dynamicdps.errors import InputError
+from dynamicdps.pipeline.checks import check_device
+from dynamicdps.pipeline.enhancement import open_prior
 from dynamicdps.volumes import Volume, from_slices
 
-if TYPE_CHECKING:
-    from dynamicdps.cli.commands import Sample
 
-
-def run(arguments: "Sample") -> None:
+def run(arguments: Sample) -> None:
     for name, high in (("n", 10_000), ("steps", 1000), ("slices", 512), ("height", 1024), ("width", 1024)):
         if not 1 <= getattr(arguments, name) <= high:
             raise InputError(f"--{name} is {getattr(arguments, name)}; expected 1 to {high}; change it")

@@ -1,8 +1,8 @@
 """`dynamicdps simulate`."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
+from dynamicdps.cli.commands import Simulate
 from dynamicdps.cli.progress import say
 from dynamicdps.cli.record import recorded
 from dynamicdps.errors import InputError
@@ -10,13 +10,10 @@ from dynamicdps.operators import preset, simulate
 from dynamicdps.volumes import load
 from dynamicdps.volumes.volume import SUFFIXES
 
-if TYPE_CHECKING:
-    from dynamicdps.cli.commands import Simulate
-
 WHITE_MATTER = 0.9
 
 
-def run(arguments: "Simulate") -> None:
+def run(arguments: Simulate) -> None:
     path = arguments.out
     if not path.name.endswith(SUFFIXES):
         raise InputError(f"cannot write {path.name!r}; expected a name that ends in .nii or .nii.gz; change --out")

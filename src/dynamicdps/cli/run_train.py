@@ -6,14 +6,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from dynamicdps.cli.commands import TrainESRGAN, TrainPrior, TrainUNet, _Training, _UNetTraining
 from dynamicdps.cli.pictures import write_sheet
 from dynamicdps.cli.progress import progress_bar, say
 from dynamicdps.cli.record import Record, recorded
-from dynamicdps.cli.run_enhance import check_device
 from dynamicdps.conditional import RRDBConfig, train_esrgan, train_unet
 from dynamicdps.diffusion import NeighbourConfig, NetworkConfig, TrainingConfig, train_prior
 from dynamicdps.diffusion.model_file import file_hash
@@ -21,12 +20,10 @@ from dynamicdps.diffusion.neighbour_network import CONTRASTS
 from dynamicdps.diffusion.precision import has_bfloat16
 from dynamicdps.diffusion.processes import Processes, join
 from dynamicdps.errors import InputError
-
-if TYPE_CHECKING:
-    from dynamicdps.cli.commands import TrainESRGAN, TrainPrior, TrainUNet, _Training, _UNetTraining
+from dynamicdps.pipeline.checks import check_device
 
 
-def training_config(arguments: "_Training") -> TrainingConfig:
+def training_config(arguments: _Training) -> TrainingConfig:
     """How to train, checked.
 
     Raises:
@@ -53,7 +50,7 @@ def training_config(arguments: "_Training") -> TrainingConfig:
     )
 
 
-def network_config(arguments: "_UNetTraining") -> NetworkConfig:
+def network_config(arguments: _UNetTraining) -> NetworkConfig:
     """The network's size, checked.
 
     Raises:
@@ -67,7 +64,7 @@ def network_config(arguments: "_UNetTraining") -> NetworkConfig:
     return NetworkConfig(channels=channels, residual_blocks=blocks, attention=(False,) * len(channels))
 
 
-def prior_config(arguments: "TrainPrior") -> NeighbourConfig:
+def prior_config(arguments: TrainPrior) -> NeighbourConfig:
     """The prior's network, checked.
 
     Raises:
@@ -123,7 +120,7 @@ class Session:
 
 
 @contextmanager
-def session(arguments: "_Training", name: str) -> Iterator[Session]:
+def session(arguments: _Training, name: str) -> Iterator[Session]:
     """Meet the other processes; the first one records the training, shows its progress and names the files at the end."""
     with join(check_device(arguments.device)) as processes:
         if not processes.first:
@@ -136,7 +133,7 @@ def session(arguments: "_Training", name: str) -> Iterator[Session]:
         say("\n".join(map(str, training.files)))
 
 
-def run_prior(arguments: "TrainPrior") -> None:
+def run_prior(arguments: TrainPrior) -> None:
     config = training_config(arguments)
     network = prior_config(arguments)
     sheet = arguments.out / "samples.png"
@@ -162,7 +159,7 @@ def run_prior(arguments: "TrainPrior") -> None:
         training.end("prior", model, sheet)
 
 
-def run_unet(arguments: "TrainUNet") -> None:
+def run_unet(arguments: TrainUNet) -> None:
     config, network = training_config(arguments), network_config(arguments)
     with session(arguments, "unet") as training:
         model = train_unet(
@@ -181,7 +178,7 @@ def run_unet(arguments: "TrainUNet") -> None:
         training.end("conditional", model)
 
 
-def run_esrgan(arguments: "TrainESRGAN") -> None:
+def run_esrgan(arguments: TrainESRGAN) -> None:
     config, network = training_config(arguments), RRDBConfig(arguments.channels, arguments.growth, arguments.blocks)
     with session(arguments, "esrgan") as training:
         model = train_esrgan(

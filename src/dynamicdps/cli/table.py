@@ -1,5 +1,6 @@
-"""The tables that demo, evaluate and benchmark print."""
+"""The tables and lines of numbers that commands print."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -8,9 +9,13 @@ from rich.table import Table
 
 from dynamicdps.evaluation import StageMetrics
 from dynamicdps.evaluation.benchmark.tables import cost
+from dynamicdps.operators.fit import OperatorFit
+
+UNITS = {"gamma": "", "blur": "image voxels", "slice_thickness": "mm", "noise_std": "of the intensity range"}
+NAMES = {"csf": "CSF", "gm": "GM", "wm": "WM"}
 
 
-def metrics_table(stages: dict[str, StageMetrics]) -> Table:
+def metrics_table(stages: Mapping[str, StageMetrics]) -> Table:
     """One row a stage; what was not measured is a dash."""
     table = Table()
     table.add_column("", no_wrap=True)
@@ -63,6 +68,33 @@ def benchmark_table(summary: dict[str, Any]) -> Table:
             )
         table.add_section()
     return table
+
+
+def fit_table(fit: OperatorFit) -> Table:
+    """Parameters with their intervals, as the command line shows them."""
+    table = Table("parameter", "value", "95 % interval", "from")
+    inner = fit.scanner.to_json()
+    for name, unit in UNITS.items():
+        if inner.get(name) is None:
+            continue
+        low, high = fit.intervals.get(name, (None, None))
+        interval = f"{low:.3g} to {high:.3g}" if low is not None else ""
+        source = "the scan" if name in fit.intervals else "given" if name in fit.known else "default"
+        table.add_row(name, f"{inner[name]:.3g} {unit}".strip(), interval, source)
+    return table
+
+
+def volumes_line(volumes: Mapping[str, float], intervals: Mapping[str, tuple[float, float]], slab: bool) -> str:
+    """The volumes in one line; empty where there are none."""
+    if not volumes:
+        return ""
+    parts = []
+    for tissue, name in NAMES.items():
+        ends = intervals.get(tissue)
+        known = f" ({ends[0] / 1000:.1f} to {ends[1] / 1000:.1f})" if ends else ""
+        parts.append(f"{name} {volumes[tissue] / 1000:.1f}{known}")
+    of = "the slab that was scanned" if slab else "the enhanced brain"
+    return f"tissue volumes of {of} in ml{' (95 % intervals)' if intervals else ''}: {', '.join(parts)}"
 
 
 def _mean(entry: dict[str, Any], name: str, digits: int, factor: float = 1.0) -> str:

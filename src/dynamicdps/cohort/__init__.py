@@ -2,6 +2,7 @@
 
 from dynamicdps.cohort.bids import BidsScan, find_scans
 from dynamicdps.cohort.clusters import ClusterConfig, job_script, open_client, worker_count
+from dynamicdps.cohort.enhancer import ScanEnhancer, make_enhancer
 from dynamicdps.cohort.queue import ClusterLostError, in_process, on_cluster
 from dynamicdps.cohort.run import Planned, Summary, plan, run_cohort, write_overview
 from dynamicdps.cohort.work import Enhancer, Outcome, Task, process_scan
@@ -13,11 +14,13 @@ __all__ = [
     "Enhancer",
     "Outcome",
     "Planned",
+    "ScanEnhancer",
     "Summary",
     "Task",
     "find_scans",
     "in_process",
     "job_script",
+    "make_enhancer",
     "on_cluster",
     "open_client",
     "plan",

@@ -11,21 +11,21 @@ from dynamicdps.cohort.bids import BidsScan
 from dynamicdps.cohort.state import ScanState
 from dynamicdps.errors import InputError
 from dynamicdps.json_file import read_json, write_json
+from dynamicdps.output_names import BRAIN_MASK, ENHANCED, ENHANCED_BRAIN, INITIAL, REPORT, RESIDUAL, UNCERTAINTY
 
 BIDS_VERSION = "1.10.0"
 # What says whose a folder is, and what is in it.
 DESCRIPTION = ("dataset_description.json", "README", ".bidsignore")
 PROGRAM = "DynamicDPS"
 SUFFIX = "T1w"
-REPORT = "report.html"
 # What an enhancer may leave in its folder, and what BIDS calls it. The measurement is the source itself and is not kept twice.
 FILES = {
-    "enhanced.nii.gz": "T1w.nii.gz",
-    "enhanced_brain.nii.gz": "desc-brain_T1w.nii.gz",
-    "initial.nii.gz": "desc-initial_T1w.nii.gz",
-    "residual.nii.gz": "desc-residual_T1w.nii.gz",
-    "uncertainty.nii.gz": "desc-uncertainty_T1w.nii.gz",
-    "brain_mask.nii.gz": "label-brain_probseg.nii.gz",
+    ENHANCED: "T1w.nii.gz",
+    ENHANCED_BRAIN: "desc-brain_T1w.nii.gz",
+    INITIAL: "desc-initial_T1w.nii.gz",
+    RESIDUAL: "desc-residual_T1w.nii.gz",
+    UNCERTAINTY: "desc-uncertainty_T1w.nii.gz",
+    BRAIN_MASK: "label-brain_probseg.nii.gz",
     REPORT: REPORT,
 }
 # What lies in the folder beside BIDS files.

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Literal
 
 from dynamicdps.cohort.bids import BidsScan
-from dynamicdps.cohort.derivatives import REPORT, write_description
+from dynamicdps.cohort.derivatives import write_description
 from dynamicdps.cohort.lock import locked
 from dynamicdps.cohort.state import HIDDEN, ScanState, read_state, read_states, state_path
 from dynamicdps.cohort.table import write_table
 from dynamicdps.cohort.work import ALIVE, Enhancer, Outcome, Task, parameters_hash, unchanged
 from dynamicdps.errors import InputError
+from dynamicdps.output_names import REPORT
 from dynamicdps.report.index import write_index
 
 WORK = "work-"

@@ -36,7 +36,8 @@ class Enhancer(Protocol):
             seed: of all randomness.
 
         Returns:
-            What the sidecar says of it, as plain values; ``data_misfit``, ``start_sigma`` and ``warnings`` go into the table.
+            What the sidecar says of it, as plain values; ``data_misfit``, ``start_sigma``, ``volumes_mm3``, ``volumes_interval_mm3`` and
+            ``warnings`` go into the table.
 
         Raises:
             InputError: the scan cannot be enhanced.
@@ -126,8 +127,8 @@ def process_scan(task: Task, enhancer: Enhancer) -> Outcome:
         made.mkdir()
         _use_threads(task.threads)
         facts = dict(enhancer(scan.path, made, source=scan.source, seed=task.seed))
-        values, doubts, picture = measure(made, facts)
-        warnings = [_plain(str(warning), task, made) for warning in (*(facts.get("warnings") or ()), *doubts)]
+        values, picture = measure(made, facts)
+        warnings = [_plain(str(warning), task, made) for warning in facts.get("warnings") or ()]
         facts["warnings"] = warnings
         about = sidecar(scan, facts | volumes_of(values), seed=task.seed, input_hash=digest, parameters=task.parameters)
         write_json(made / "sidecar.json", about)

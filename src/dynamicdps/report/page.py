@@ -13,12 +13,12 @@ from markupsafe import Markup
 
 from dynamicdps import __version__
 from dynamicdps.atomic_file import atomic_write
+from dynamicdps.output_names import REPORT
 from dynamicdps.report.contents import Report
 from dynamicdps.report.curves import residual_charts, run_charts
 from dynamicdps.report.numbers import metrics_table, volumes_chart, volumes_table
 from dynamicdps.report.viewer import make_viewer
 
-NAME = "report.html"
 STATIC = files("dynamicdps.report") / "static"
 
 
@@ -49,7 +49,7 @@ def write_report(folder: Path, report: Report) -> Path:
     Raises:
         ValueError: no stage has a volume.
     """
-    return write_html(folder / NAME, render(report))
+    return write_html(folder / REPORT, render(report))
 
 
 def write_html(path: Path, page: str) -> Path:

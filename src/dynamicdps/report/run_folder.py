@@ -9,13 +9,26 @@ from typing import Any
 from dynamicdps.errors import InputError
 from dynamicdps.evaluation import StageMetrics
 from dynamicdps.json_file import read_json
+from dynamicdps.output_names import (
+    ENHANCED,
+    HALLUCINATION,
+    INITIAL,
+    MEASUREMENT,
+    METRICS,
+    RESIDUAL,
+    RUN,
+    START_RULE,
+    STARTS,
+    TRACE,
+    TRUTH,
+    UNCERTAINTY,
+)
 from dynamicdps.report.contents import Interval, Report, Stage
 from dynamicdps.report.facts import facts_of, scan_name, steps_of
-from dynamicdps.report.trace import STARTS, TRACE, read_rows
+from dynamicdps.report.trace import read_rows
 from dynamicdps.solvers import StartLevelRule, read_start_level
 from dynamicdps.volumes import IntensityScale, Volume, load
 
-ENHANCED, RUN, METRICS, START_RULE = "enhanced.nii.gz", "run.json", "metrics.json", "start-level.json"
 # An rms residual this many times the noise is more than a noise level that is a little off.
 HIGH_MISFIT = 1.5
 
@@ -49,18 +62,18 @@ def read_report(folder: Path) -> Report:
 def _report(folder: Path, run: Mapping[str, Any], metrics: Mapping[str, Any]) -> Report:
     warnings = [str(warning) for warning in run.get("warnings") or ()]
     volumes: dict[str, Volume] = {}
-    for name in ("measurement", "initial", "truth", "residual", "uncertainty", "hallucination"):
-        if not (folder / f"{name}.nii.gz").is_file():
+    for name in (MEASUREMENT, INITIAL, TRUTH, RESIDUAL, UNCERTAINTY, HALLUCINATION):
+        if not (folder / name).is_file():
             continue
         try:
-            volumes[name] = load(folder / f"{name}.nii.gz")
+            volumes[name] = load(folder / name)
         except InputError as error:
             # One map that is all 0 must not cost the page; the sentence names the file, not its folder.
-            warnings.append(f"{name}.nii.gz is not shown: {str(error).replace(f'{folder}/', '')}.")
+            warnings.append(f"{name} is not shown: {str(error).replace(f'{folder}/', '')}.")
     solver = str(run.get("solver") or "dynamicdps")
     stages = [
         *([_stage("interpolated", None, metrics, "measurement")] if "measurement" in metrics else []),
-        *([_stage("initial image", volumes["initial"], metrics, "conditional")] if "initial" in volumes else []),
+        *([_stage("initial image", volumes[INITIAL], metrics, "conditional")] if INITIAL in volumes else []),
         _stage("enhanced", load(folder / ENHANCED), metrics, solver),
     ]
     estimate, starts = stages[-1].metrics, read_rows(folder / STARTS)
@@ -68,15 +81,15 @@ def _report(folder: Path, run: Mapping[str, Any], metrics: Mapping[str, Any]) ->
         title=str(run.get("title") or f"Enhanced scan: {scan_name(run) or folder.resolve().name}"),
         stages=stages,
         warnings=[*_run_warnings(run, estimate), *warnings],
-        truth=volumes.get("truth"),
-        measurement=volumes.get("measurement"),
-        residual=volumes.get("residual"),
-        uncertainty=volumes.get("uncertainty"),
-        hallucination=volumes.get("hallucination"),
+        truth=volumes.get(TRUTH),
+        measurement=volumes.get(MEASUREMENT),
+        residual=volumes.get(RESIDUAL),
+        uncertainty=volumes.get(UNCERTAINTY),
+        hallucination=volumes.get(HALLUCINATION),
         trace=read_rows(folder / TRACE),
         starts=starts,
         start_rule=_read_rule(folder / START_RULE),
-        steps=steps_of(run, estimate, starts, volumes.get("measurement"), "truth" in volumes),
+        steps=steps_of(run, estimate, starts, volumes.get(MEASUREMENT), TRUTH in volumes),
         facts=facts_of(run),
         command=command_of(run),
         scale=_brain_scale(run),

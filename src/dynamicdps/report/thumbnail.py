@@ -23,17 +23,18 @@ def thumbnail(volume: Volume) -> bytes:
     return small_picture(values / scale, *volume.spacing[:2])
 
 
-def small_picture(values: NDArray[np.floating], dx: float = 1.0, dy: float = 1.0) -> bytes:
+def small_picture(values: NDArray[np.floating], dx: float = 1.0, dy: float = 1.0, pixels: int = PIXELS) -> bytes:
     """JPEG file of a slice, likewise.
 
     Args:
         values: ``(x, y)``, 0 black to 1 white; what is not finite is black.
         dx: voxel size along x.
         dy: along y.
+        pixels: most along a side.
     """
     from matplotlib.image import imsave
 
-    pixel = max(dx, dy, max(values.shape[0] * dx, values.shape[1] * dy) / PIXELS)
+    pixel = max(dx, dy, max(values.shape[0] * dx, values.shape[1] * dy) / pixels)
     columns, rows = (
         np.minimum(((np.arange(max(1, int(n * d / pixel))) + 0.5) * pixel / d).astype(int), n - 1)
         for n, d in zip(values.shape, (dx, dy), strict=True)

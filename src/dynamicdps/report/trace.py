@@ -15,7 +15,6 @@ from dynamicdps.operators import ScanOperator
 from dynamicdps.solvers import Result, TraceStep, excess_misfit
 from dynamicdps.volumes import Volume, to_slices
 
-TRACE, STARTS = "trace.csv", "starts.csv"
 # Ends of the band around a mean over images.
 LOW, HIGH = 0.1, 0.9
 MEASURES = ("sigma", "misfit", "step_length")

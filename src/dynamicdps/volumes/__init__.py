@@ -10,12 +10,14 @@ from dynamicdps.volumes.crop import bounding_box, crop, swap_axes
 from dynamicdps.volumes.dicom import load_dicom
 from dynamicdps.volumes.grids import Grid, covering, like, native_grid, prior_grid, sample, target_grid
 from dynamicdps.volumes.intensity import IntensityScale, brain_mask
-from dynamicdps.volumes.kspace_file import RawScan, read_kspace
+from dynamicdps.volumes.kspace_file import read_kspace
 from dynamicdps.volumes.preparation import Step
-from dynamicdps.volumes.scan import Scan, read_scan
+from dynamicdps.volumes.raw_scan import RawScan
+from dynamicdps.volumes.reader import read_scan
+from dynamicdps.volumes.scan import Scan
 from dynamicdps.volumes.sidecar import read_acquisition
 from dynamicdps.volumes.slices import from_slices, to_slices
-from dynamicdps.volumes.volume import Volume, load, resample_to
+from dynamicdps.volumes.volume import Volume, from_nibabel, load, resample_to
 
 __all__ = [
     "Acquisition",
@@ -36,6 +38,7 @@ __all__ = [
     "crop",
     "estimate_bias",
     "extract_brain",
+    "from_nibabel",
     "from_slices",
     "like",
     "load",

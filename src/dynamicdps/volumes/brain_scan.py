@@ -11,7 +11,8 @@ from dynamicdps.volumes.blending import blend
 from dynamicdps.volumes.brain_extraction import BrainMask, extract_brain
 from dynamicdps.volumes.crop import bounding_box, crop
 from dynamicdps.volumes.grids import covering, native_grid, sample, target_grid
-from dynamicdps.volumes.scan import Scan, read_scan
+from dynamicdps.volumes.reader import read_scan
+from dynamicdps.volumes.scan import Scan
 from dynamicdps.volumes.volume import Volume
 
 # Voxels around the brain that stay: what blurs into it from there is part of its measurement.

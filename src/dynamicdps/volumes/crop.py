@@ -38,7 +38,7 @@ def crop(volume: Volume, box: tuple[slice, slice, slice]) -> Volume:
     """
     affine = volume.affine.copy()
     affine[:3, 3] = apply_affine(volume.affine, [axis.start or 0 for axis in box])
-    return replace(volume, data=np.ascontiguousarray(volume.data[box]), affine=affine)
+    return replace(volume, data=np.ascontiguousarray(volume.data[box]), affine=affine, path=None)
 
 
 def swap_axes(volume: Volume, axis: int) -> Volume:

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from dynamicdps.errors import InputError
 from dynamicdps.volumes.acquisition import Acquisition, plausible
 from dynamicdps.volumes.hdf5_file import import_h5py, read_stored
-from dynamicdps.volumes.kspace_file import RawScan, check_samples
 from dynamicdps.volumes.promise import check_bytes, check_voxels
+from dynamicdps.volumes.raw_scan import RawScan, check_samples
 from dynamicdps.volumes.volume import to_ras
 
 # Headers say a few pages about a scan.

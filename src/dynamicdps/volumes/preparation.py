@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from nibabel.orientations import ornt2axcodes
-
 from dynamicdps.volumes.brain_scan import BrainScan
 from dynamicdps.volumes.volume import Volume
 
@@ -32,8 +30,8 @@ class Step:
 
 def orientation_step(scan: Volume) -> Step:
     """Where the axes of the file grew to, and what the voxels are in RAS order."""
-    code = "".join(ornt2axcodes(scan.native.orientation))
-    return Step("orientation", {}, {"file": code, "voxels": list(scan.shape), "spacing_mm": [round(s, 4) for s in scan.spacing]})
+    spacing = [round(s, 4) for s in scan.spacing]
+    return Step("orientation", {}, {"file": scan.orientation, "voxels": list(scan.shape), "spacing_mm": spacing})
 
 
 def brain_step(scan: BrainScan, mask: str) -> Step:

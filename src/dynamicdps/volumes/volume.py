@@ -12,7 +12,7 @@ import numpy as np
 from nibabel import imageglobals
 from nibabel.affines import apply_affine
 from nibabel.imageclasses import all_image_classes
-from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
+from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt2axcodes, ornt_transform
 from numpy.typing import NDArray
 
 from dynamicdps.atomic_file import atomic_write
@@ -44,7 +44,7 @@ class Native:
 RAS = Native(np.array([[0.0, 1.0], [1.0, 1.0], [2.0, 1.0]]), np.dtype(np.float32))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Volume:
     """Intensities on a grid in RAS order.
 
@@ -52,11 +52,13 @@ class Volume:
         data: float32, shape ``(x, y, z)``, x growing to the subject's right, y forward, z up.
         affine: voxel indices to millimetres, ``(4, 4)``.
         native: orientation and type of the file it came from; kept through every step and restored by `save`.
+        path: the file that holds exactly this volume; `None` for one that was computed.
     """
 
     data: NDArray[np.float32]
     affine: NDArray[np.float64]
-    native: Native = field(default=RAS, repr=False)
+    native: Native = RAS
+    path: Path | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if self.data.ndim != 3:
@@ -75,11 +77,20 @@ class Volume:
         x, y, z = self.data.shape
         return x, y, z
 
+    @property
+    def orientation(self) -> str:
+        """Where the axes of its file grow to, such as ``"LPS"``; in memory they are always RAS."""
+        return "".join(ornt2axcodes(self.native.orientation))
+
+    def __repr__(self) -> str:
+        sizes = " x ".join(f"{s:.4g}" for s in self.spacing)
+        return f"Volume({self.path or 'array'}: {' x '.join(map(str, self.shape))} voxels of {sizes} mm, {self.orientation})"
+
     def with_data(self, data: NDArray[Any]) -> "Volume":
         """The same grid and origin with other intensities of the same shape."""
         if data.shape != self.data.shape:
             raise ValueError(f"the data have shape {data.shape}; expected {self.data.shape}")
-        return replace(self, data=np.ascontiguousarray(data, dtype=np.float32))
+        return replace(self, data=np.ascontiguousarray(data, dtype=np.float32), path=None)
 
     def save(self, path: str | Path, *, dtype: Any = np.float32) -> Path:
         """Write a NIfTI file in the orientation of the file this volume came from.
@@ -94,6 +105,17 @@ class Volume:
         path = Path(path)
         if not path.name.endswith(SUFFIXES):
             raise InputError(f"cannot write {path.name!r}; expected a name that ends in .nii or .nii.gz; change the name")
+        image = self.to_nibabel(dtype=dtype)
+        with atomic_write(path) as partial:
+            nib.save(image, partial)
+        return path
+
+    def to_nibabel(self, *, dtype: Any = np.float32) -> nib.Nifti1Image:
+        """The image as `save` writes it: in the orientation of the file this volume came from.
+
+        Args:
+            dtype: type of the voxels; `None` keeps that of the source, rounding and clipping to its range.
+        """
         native = self.native
         to_native = ornt_transform(axcodes2ornt("RAS"), native.orientation)
         data = apply_orientation(self.data, to_native)
@@ -111,9 +133,7 @@ class Volume:
         image.header.set_xyzt_units("mm", "sec")
         if scaled:
             image.header.set_slope_inter(slope, inter)
-        with atomic_write(path) as partial:
-            nib.save(image, partial)
-        return path
+        return image
 
 
 def load(path: str | Path) -> Volume:
@@ -129,26 +149,42 @@ def load(path: str | Path) -> Volume:
     image = open_image(path)
     try:
         check_image(image, path)
-        shape = tuple(n for i, n in enumerate(image.shape) if i < 3 or n != 1)
-        if len(shape) != 3:
-            raise InputError(f"{path} has shape {image.shape}; expected one 3-D volume; pick one volume or echo first")
-        dtype = np.dtype(image.get_data_dtype())
-        if dtype.kind not in "iuf":
-            raise InputError(f"{path} holds values of type {dtype}; expected real numbers; save the magnitude first")
-        if 0 in shape:
-            raise InputError(f"{path} has shape {image.shape}; expected at least one voxel along each axis; check the export")
-        # What overflows becomes infinite, which is refused below.
-        with np.errstate(all="ignore"), _quiet():
-            data = np.asarray(image.dataobj, dtype=np.float32).reshape(shape)
-        affine = np.asarray(image.affine, dtype=np.float64)
-        slope, inter = getattr(image.dataobj, "slope", 1.0), getattr(image.dataobj, "inter", 0.0)
+        return replace(from_nibabel(image, str(path)), path=path)
     except InputError:
         raise
     except Exception as error:  # damaged bytes lead nibabel and the decompressors to errors of any type
         raise _unreadable(path, error) from error
-    check_intensities(data, str(path))
+
+
+def from_nibabel(image: Any, name: str = "the image") -> Volume:
+    """A three-dimensional image of nibabel in RAS order.
+
+    Args:
+        image: any of nibabel's spatial images, such as a ``Nifti1Image``.
+        name: what messages call it.
+
+    Raises:
+        InputError: as `load`, but for what only files can have.
+    """
+    shape = tuple(n for i, n in enumerate(image.shape) if i < 3 or n != 1)
+    if len(shape) != 3:
+        raise InputError(f"{name} has shape {image.shape}; expected one 3-D volume; pick one volume or echo first")
+    dtype = np.dtype(image.get_data_dtype())
+    if dtype.kind not in "iuf":
+        raise InputError(f"{name} holds values of type {dtype}; expected real numbers; save the magnitude first")
+    if 0 in shape:
+        raise InputError(f"{name} has shape {image.shape}; expected at least one voxel along each axis; check the export")
+    # What overflows becomes infinite, which is refused below.
+    with np.errstate(all="ignore"), _quiet():
+        data = np.asarray(image.dataobj, dtype=np.float32).reshape(shape)
+    affine = np.asarray(image.affine, dtype=np.float64)
+    slope, inter = getattr(image.dataobj, "slope", 1.0), getattr(image.dataobj, "inter", 0.0)
+    check_intensities(data, name)
     plain = (slope, inter) == (1.0, 0.0)
-    return to_ras(data, affine, str(path), dtype, (float("nan"), float("nan")) if plain else (float(slope), float(inter)))
+    volume = to_ras(data, affine, name, dtype, (float("nan"), float("nan")) if plain else (float(slope), float(inter)))
+    # The voxels of a proxy are those of its file.
+    file = image.get_filename() if nib.is_proxy(image.dataobj) else None
+    return volume if file is None else replace(volume, path=Path(file))
 
 
 def open_image(path: Path) -> Any:

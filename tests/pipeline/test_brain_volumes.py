@@ -5,9 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dynamicdps.cli.brain_volumes import brain_on, keeping_samples, measure_volumes, volumes_line
+from dynamicdps.cli.table import volumes_line
 from dynamicdps.evaluation import TISSUES, segment, tissue_intervals, tissue_volumes
 from dynamicdps.operators import LowField, simulate
+from dynamicdps.pipeline.brain_volumes import brain_on, keeping_samples, measure_volumes
 from dynamicdps.solvers import DynamicDPSConfig
 from dynamicdps.solvers.reconstruction import PlainConfig
 from dynamicdps.volumes import BrainScan, Volume, brain_mask
@@ -28,7 +29,7 @@ def test_volumes_and_intervals_are_the_evaluations(phantom: Volume) -> None:
     assert set(found.of) == {"conditional", "dps"}
     known = tissue_intervals([each.data for each in samples], mask, phantom.spacing, estimate=found.of["dps"], pairs=True)
     assert found.intervals == known.interval_mm3
-    assert found.doubts == []
+    assert found.warnings == []
     assert measure_volumes({"dps": phantom}, samples[:1], mask).intervals == {}
 
 
@@ -36,7 +37,7 @@ def test_an_image_that_cannot_be_segmented_is_a_doubt_and_no_end() -> None:
     phantom = make_phantom()
     found = measure_volumes({"dps": phantom.with_data(np.ones(phantom.shape))}, (), brain_mask(phantom))
     assert (found.of, found.intervals) == ({}, {})
-    (doubt,) = found.doubts
+    (doubt,) = found.warnings
     assert doubt.startswith("the tissue volumes are unknown: the image has 1 different values")
 
 

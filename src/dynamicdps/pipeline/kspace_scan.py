@@ -1,29 +1,19 @@
-"""A raw scan as commands open it."""
+"""A raw scan, its brain and its noise."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
 from dynamicdps.errors import InputError
 from dynamicdps.operators.kspace_measurement import kspace_noise
 from dynamicdps.operators.noise_estimate import NoiseEstimate
-from dynamicdps.volumes import BrainScan, RawScan, read_kspace
+from dynamicdps.pipeline.inputs import name_of
+from dynamicdps.pipeline.options import ReadOptions
+from dynamicdps.volumes import BrainScan, RawScan, Volume, read_kspace
 from dynamicdps.volumes.brain_scan import cut_brain
 from dynamicdps.volumes.kspace_file import SUFFIXES
 from dynamicdps.volumes.scan import Scan
-
-
-class RawOptions(Protocol):
-    """Arguments that say what a file of k-space does not."""
-
-    scan: Path
-    series: int | None
-    mask: str
-    voxel_size: str | None
-    orientation: str | None
-    array: str | None
 
 
 @dataclass(frozen=True)
@@ -52,37 +42,37 @@ def is_kspace(scan: Path) -> bool:
     return scan.suffix.lower() in SUFFIXES
 
 
-def refuse_raw_options(options: RawOptions) -> None:
+def refuse_raw_options(scan: Path | Volume, options: ReadOptions) -> None:
     """Refuse options for k-space with another scan.
 
     Raises:
         InputError: one is given.
     """
-    if is_kspace(options.scan):
-        return
     for name in ("voxel_size", "orientation", "array"):
         if getattr(options, name) is not None:
             flag = name.replace("_", "-")
             raise InputError(
-                f"--{flag} is given, but {options.scan} is no file of raw k-space; expected {', '.join(SUFFIXES)}; leave it out"
+                f"--{flag} is given, but {name_of(scan)} is no file of raw k-space; expected {', '.join(SUFFIXES)}; leave it out"
             )
 
 
-def open_kspace(options: RawOptions, *, cropped: bool = True) -> KSpaceScan:
+def open_kspace(scan: Path, options: ReadOptions, mask: str, *, cropped: bool = True) -> KSpaceScan:
     """Read a raw scan, find its brain in the magnitude, and measure its noise.
 
     Args:
-        options: of the command.
+        scan: the file.
+        options: what it does not say.
+        mask: as `extract_brain`.
         cropped: as `open_brain`.
 
     Raises:
         InputError: as `read_kspace`, `extract_brain` and `kspace_noise`; or an option does not fit a file of k-space.
     """
     if options.series is not None:
-        raise InputError(f"series {options.series} was asked for, but {options.scan} is a file; expected a folder; leave the series out")
+        raise InputError(f"series {options.series} was asked for, but {scan} is a file; expected a folder; leave the series out")
     size = None if options.voxel_size is None else _numbers(options.voxel_size)
-    raw = read_kspace(options.scan, array=options.array, voxel_size_mm=size, orientation=options.orientation).with_square_voxels()
-    head = cut_brain(Scan(raw.magnitude(), raw.acquisition), options.mask, cropped=cropped)
+    raw = read_kspace(scan, array=options.array, voxel_size_mm=size, orientation=options.orientation).with_square_voxels()
+    head = cut_brain(Scan(raw.magnitude(), raw.acquisition), mask, cropped=cropped)
     return KSpaceScan(raw, head, kspace_noise(raw))
 
 

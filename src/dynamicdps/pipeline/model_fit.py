@@ -38,7 +38,7 @@ def check_contrast(scan: Path, model: ModelFile) -> None:
         )
 
 
-def card_doubts(model: ModelFile, image_spacing: tuple[float, float, float], scan: Volume, scale: IntensityScale) -> list[str]:
+def card_warnings(model: ModelFile, image_spacing: tuple[float, float, float], scan: Volume, scale: IntensityScale) -> list[str]:
     """What of a model's card does not fit, a sentence each: voxels of the slices, and the range of intensities.
 
     Args:

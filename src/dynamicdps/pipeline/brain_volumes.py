@@ -16,7 +16,6 @@ from dynamicdps.volumes import BrainScan, Volume, brain_mask
 from dynamicdps.volumes.grids import native_grid, sample
 
 Intervals = dict[str, tuple[float, float]]
-NAMES = {"csf": "CSF", "gm": "GM", "wm": "WM"}
 
 
 @dataclass(frozen=True)
@@ -27,13 +26,13 @@ class BrainVolumes:
         of: each image's, by its stage.
         intervals: 95 %, of the estimate; empty without samples.
         slab: whether the image holds a part of the brain only.
-        doubts: why there are none.
+        warnings: why there are none.
     """
 
     of: dict[str, dict[str, float]] = field(default_factory=dict)
     intervals: Intervals = field(default_factory=dict)
     slab: bool = False
-    doubts: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     def added_to(self, stages: Mapping[str, StageMetrics]) -> dict[str, StageMetrics]:
         """The stages with their volumes."""
@@ -69,7 +68,7 @@ def measure_volumes(images: Mapping[str, Volume], samples: tuple[Volume, ...], m
         of = {name: tissue_volumes(segment(image.data, mask), spacing) for name, image in images.items()}
         return BrainVolumes(of, volume_intervals(samples, mask, of[list(images)[-1]]), is_cut_off(mask))
     except InputError as error:
-        return BrainVolumes(doubts=[f"the tissue volumes are unknown: {error}"])
+        return BrainVolumes(warnings=[f"the tissue volumes are unknown: {error}"])
 
 
 def volume_intervals(samples: tuple[Volume, ...], mask: NDArray[np.bool_], estimate: Mapping[str, float]) -> Intervals:
@@ -82,16 +81,3 @@ def volume_intervals(samples: tuple[Volume, ...], mask: NDArray[np.bool_], estim
 def without_samples(result: Result) -> Result:
     """The result without posterior samples: their memory is free, and no file of them is written."""
     return replace(result, samples=(), reconstruction=replace(result.reconstruction, samples=None))
-
-
-def volumes_line(volumes: Mapping[str, float], intervals: Mapping[str, tuple[float, float]], slab: bool) -> str:
-    """The volumes in one line; empty where there are none."""
-    if not volumes:
-        return ""
-    parts = []
-    for tissue, name in NAMES.items():
-        ends = intervals.get(tissue)
-        known = f" ({ends[0] / 1000:.1f} to {ends[1] / 1000:.1f})" if ends else ""
-        parts.append(f"{name} {volumes[tissue] / 1000:.1f}{known}")
-    of = "the slab that was scanned" if slab else "the enhanced brain"
-    return f"tissue volumes of {of} in ml{' (95 % intervals)' if intervals else ''}: {', '.join(parts)}"

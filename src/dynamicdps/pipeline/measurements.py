@@ -1,21 +1,26 @@
-"""What `enhance` has to explain: an image, or the raw k-space that images are made from."""
+"""What is to be explained: an image, or the raw k-space that images are made from."""
 
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 
-from dynamicdps.cli.kspace_scan import KSpaceScan, RawOptions, is_kspace, open_kspace
-from dynamicdps.cli.outputs import RANGE_PERCENTILES, Ranges, misfit_range
 from dynamicdps.diffusion import Denoiser
+from dynamicdps.errors import InputError
 from dynamicdps.evaluation import data_misfit
 from dynamicdps.operators import ScanOperator
 from dynamicdps.operators.kspace_measurement import SMOOTH_MM, KSpaceMeasurement, measure_kspace
 from dynamicdps.operators.noise_estimate import NoiseEstimate
+from dynamicdps.pipeline.inputs import as_scan
+from dynamicdps.pipeline.kspace_scan import KSpaceScan, is_kspace, open_kspace, refuse_raw_options
+from dynamicdps.pipeline.options import ReadOptions
+from dynamicdps.pipeline.ranges import RANGE_PERCENTILES, Ranges, misfit_range
 from dynamicdps.report.trace import Rows, start_rows
 from dynamicdps.solvers import Result, excess_misfit, solve
 from dynamicdps.solvers.solve_kspace import kspace_misfit, residual_parts, solve_kspace
-from dynamicdps.volumes import BrainScan, Volume, open_brain
+from dynamicdps.volumes import BrainScan, Volume, read_scan
+from dynamicdps.volumes.brain_scan import cut_brain
 
 # Of what no real image explains, in standard deviations of the noise: beyond it phase or sensitivities are wrong.
 _UNEXPLAINED = 2.0
@@ -59,15 +64,25 @@ class Measurement(Protocol):
         """What run.json says of it."""
 
 
-def open_measurement(options: RawOptions, *, cropped: bool) -> Measurement:
-    """The scan that is asked for.
+def open_measurement(scan: Path | Volume, options: ReadOptions, mask: str, *, cropped: bool) -> Measurement:
+    """Read a scan and find its brain.
+
+    Args:
+        scan: an image, its file, a folder of DICOM files, or a file of raw k-space.
+        options: what its files do not say.
+        mask: as `extract_brain`.
+        cropped: as `open_brain`.
 
     Raises:
-        InputError: as `open_brain` and `open_kspace`.
+        InputError: as `read_scan`, `extract_brain` and `open_kspace`; or an option does not fit the scan.
     """
-    if is_kspace(options.scan):
-        return KSpaceOfScan(open_kspace(options, cropped=cropped))
-    return ImageOfScan(open_brain(options.scan, options.series, options.mask, cropped=cropped))
+    if isinstance(scan, Path) and is_kspace(scan):
+        return KSpaceOfScan(open_kspace(scan, options, mask, cropped=cropped))
+    refuse_raw_options(scan, options)
+    if isinstance(scan, Volume) and options.series is not None:
+        raise InputError(f"series {options.series} was asked for, but the scan is a volume; expected a folder; leave the series out")
+    opened = as_scan(scan) if isinstance(scan, Volume) else read_scan(scan, options.series)
+    return ImageOfScan(cut_brain(opened, mask, cropped=cropped))
 
 
 class ImageOfScan:

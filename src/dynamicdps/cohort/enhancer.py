@@ -1,0 +1,113 @@
+"""What a worker does with a scan of a study: the same as for a single scan, and files that are the same wherever it was done."""
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from dynamicdps import __version__
+from dynamicdps.conditional import CONDITIONAL_KINDS, load_conditional
+from dynamicdps.diffusion import load_prior, read_model
+from dynamicdps.diffusion.held_models import holding_models
+from dynamicdps.diffusion.model_file import file_hash
+from dynamicdps.pipeline import EnhanceOptions, StudyOptions, enhance
+from dynamicdps.pipeline.checks import FIT, check_device, check_options, device_kind
+from dynamicdps.pipeline.inputs import operator_beside
+from dynamicdps.pipeline.options import as_words, values_of
+from dynamicdps.pipeline.provenance import run_record
+
+# Of the estimate, in the sidecar and the table.
+MEASURED = ("data_misfit", "start_sigma", "nfe", "nbackward", "volumes_interval_mm3")
+# Of the result, in the sidecar.
+KEPT = ("operator", "solver", "settings", "models", "warnings", "initial", "brain", "versions")
+FILES = ("mask", "grid", "prior", "conditional", "operator", "start_calibration")
+
+
+@dataclass(frozen=True)
+class ScanEnhancer:
+    """`dynamicdps.pipeline.enhance` for each scan of a study; see `dynamicdps.cohort.Enhancer`.
+
+    Attributes:
+        options: of every scan; the seed is each scan's own.
+        models: hashes of the models and other files that they name.
+    """
+
+    options: StudyOptions
+    models: tuple[tuple[str, str], ...]
+
+    def __call__(self, scan: Path, folder: Path, *, source: str, seed: int) -> Mapping[str, Any]:
+        """What depends on times, folders and the machine's files is left out of the files and of what the sidecar says."""
+        options = EnhanceOptions(**values_of(self.options, StudyOptions) | {"seed": seed})
+        if options.operator is None and not operator_beside(scan).is_file():
+            options = replace(options, operator=FIT)
+        # A worker does many scans with the same models.
+        with holding_models():
+            result = enhance(scan, options)
+        # Results are passed on; where models lie on this machine is nobody's concern, and their hashes say which they are.
+        paths = [Path(value) for value in vars(options).values() if isinstance(value, str | Path)]
+        files = {str(path): path.name for path in paths if path.is_absolute()}
+        facts = _renamed(dict(result.facts), files)
+        command = _renamed(["enhance", source, "--out", "DIR", *as_words(options)], files)
+        arguments = _renamed(dict(result.arguments), files)
+        metrics = {name: replace(stage, seconds=None) for name, stage in result.metrics.items()}
+        record = run_record("enhance", arguments | {"scan": source, "out": "DIR"}, command, facts, {}, inputs={})
+        replace(result, metrics=metrics).write(folder, record)
+        estimate = metrics[options.solver].to_json()
+        if result.intervals:
+            estimate["volumes_interval_mm3"] = {tissue: list(ends) for tissue, ends in result.intervals.items()}
+        return {
+            "command": shlex.join(["dynamicdps", *command]),
+            **{name: record[name] for name in KEPT},
+            **{name: estimate[name] for name in MEASURED if name in estimate},
+            "volumes_mm3": estimate["volumes_mm3"],
+        }
+
+    def parameters(self) -> Mapping[str, Any]:
+        """The models' hashes, the version and the options but for the seed and the device: where the work is done is of no matter."""
+        values = {name: value for name, value in vars(self.options).items() if name not in ("device", "seed")}
+        plain = {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+        return {"version": __version__, "models": dict(self.models)} | plain
+
+
+def make_enhancer(options: StudyOptions, *, here: bool) -> ScanEnhancer:
+    """The enhancer for options; whatever no scan could be enhanced with is refused here, before any scan is touched.
+
+    Args:
+        options: of every scan.
+        here: whether the work is done on this machine, which then must have the device: those who submit jobs may have another machine
+            than those who do them.
+
+    Raises:
+        InputError: there is no such solver, model or file, or an option is wrong.
+    """
+    (check_device if here else device_kind)(options.device)
+    check_options(options)
+    load_conditional(options.conditional)
+    load_prior(options.prior)
+    models = {
+        "prior": str(read_model(options.prior, "prior").card["sha256"]),
+        "conditional": str(read_model(options.conditional, CONDITIONAL_KINDS).card["sha256"]),
+    }
+    values = values_of(options, StudyOptions)
+    for name in FILES:
+        if values[name] is not None and Path(values[name]).is_file():
+            # Workers may run in other folders.
+            path = Path(values[name]).resolve()
+            models[f"{name} file"] = file_hash(path)
+            values[name] = path if name == "start_calibration" else str(path)
+    return ScanEnhancer(StudyOptions(**values), tuple(models.items()))
+
+
+def _renamed(values: Any, files: Mapping[str, str]) -> Any:
+    """Plain values with other names for some files, wherever they occur."""
+    if isinstance(values, str | Path):
+        text = str(values)
+        for path, name in files.items():
+            text = text.replace(path, name)
+        return text
+    if isinstance(values, list | tuple):
+        return [_renamed(value, files) for value in values]
+    if isinstance(values, dict):
+        return {_renamed(key, files): _renamed(value, files) for key, value in values.items()}
+    return values

@@ -1,0 +1,16 @@
+"""Names of the files that an enhanced scan leaves in its folder."""
+
+ENHANCED, ENHANCED_BRAIN, BRAIN_MASK = "enhanced.nii.gz", "enhanced_brain.nii.gz", "brain_mask.nii.gz"
+INITIAL, MEASUREMENT, RESIDUAL = "initial.nii.gz", "measurement.nii.gz", "residual.nii.gz"
+UNCERTAINTY, HALLUCINATION = "uncertainty.nii.gz", "hallucination.nii.gz"
+TRUTH, SAMPLES = "truth.nii.gz", "samples.nii.gz"
+OPERATOR, START_RULE = "operator.json", "start-level.json"
+TRACE, STARTS = "trace.csv", "starts.csv"
+METRICS, RUN, REPORT = "metrics.json", "run.json", "report.html"
+
+# What enhance and demo write or delete in their folder; `OPERATOR` only where the operator is fitted.
+RESULTS = (
+    *(RUN, METRICS, REPORT, TRACE, STARTS, START_RULE),
+    *(ENHANCED, ENHANCED_BRAIN, BRAIN_MASK, INITIAL, MEASUREMENT),
+    *(RESIDUAL, UNCERTAINTY, HALLUCINATION, TRUTH, SAMPLES),
+)

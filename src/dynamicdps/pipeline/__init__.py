@@ -1,0 +1,23 @@
+"""The product: a scan in, an enhanced scan with its maps, numbers and page out."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from dynamicdps.pipeline.options import EnhanceOptions, StudyOptions
+
+if TYPE_CHECKING:
+    from dynamicdps.pipeline.demonstration import demo
+    from dynamicdps.pipeline.enhanced import Enhanced
+    from dynamicdps.pipeline.enhancement import enhance
+    from dynamicdps.pipeline.progress import Progress
+
+# Imported on first use: the command line's help, which shows the options, must not wait for torch.
+_HOMES = {"Enhanced": "enhanced", "Progress": "progress", "demo": "demonstration", "enhance": "enhancement"}
+
+__all__ = ["EnhanceOptions", "Enhanced", "Progress", "StudyOptions", "demo", "enhance"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"dynamicdps.pipeline.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'dynamicdps.pipeline' has no attribute {name!r}")

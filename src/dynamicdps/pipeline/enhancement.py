@@ -1,0 +1,283 @@
+"""Enhance a scan: find its brain, its forward model and an initial image, solve, and measure what came out."""
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dynamicdps.conditional import CONDITIONAL_KINDS, load_conditional
+from dynamicdps.diffusion import ModelFile, Prior, load_prior, read_model
+from dynamicdps.errors import InputError
+from dynamicdps.evaluation import StageMetrics, unsupported_map
+from dynamicdps.evaluation.slice_doubts import slice_doubts
+from dynamicdps.operators import Operator, ScanOperator
+from dynamicdps.operators.fit import FITTED
+from dynamicdps.operators.shading import without_shading
+from dynamicdps.pipeline.brain_volumes import brain_on, keeping_samples, measure_volumes, without_samples
+from dynamicdps.pipeline.checks import check_device, check_options, check_shading
+from dynamicdps.pipeline.enhanced import Enhanced
+from dynamicdps.pipeline.fit import FittedScan, fit_scan, header_values
+from dynamicdps.pipeline.inputs import as_volume, find_operator, name_of, one_scan
+from dynamicdps.pipeline.measurements import open_measurement
+from dynamicdps.pipeline.model_fit import card_warnings, check_contrast
+from dynamicdps.pipeline.options import EnhanceOptions, as_words, checked_values, values_of
+from dynamicdps.pipeline.progress import Progress, Stages
+from dynamicdps.solvers import DynamicDPSConfig, Result, start_rule_of
+from dynamicdps.solvers.initial import Initial, initial_from_model, initial_from_volume
+from dynamicdps.solvers.memory import chunk_within
+from dynamicdps.solvers.sampler import SamplerConfig
+from dynamicdps.solvers.solve import is_solved_whole
+from dynamicdps.solvers.start_level import StartRule
+from dynamicdps.volumes import BrainScan, Volume
+from dynamicdps.volumes.brain_scan import EDGE_MM
+from dynamicdps.volumes.contrast_check import contrast_doubts
+from dynamicdps.volumes.preparation import brain_step, intensity_step, orientation_step
+
+
+def enhance(
+    scan: Any,
+    options: EnhanceOptions | None = None,
+    *,
+    initial: Any = None,
+    operator: Operator | ScanOperator | str | Path | None = None,
+    progress: Progress | None = None,
+    **values: Any,
+) -> Enhanced:
+    """Enhance a scan.
+
+    Args:
+        scan: path of an image file, of a folder of DICOM files or of raw k-space; an image of nibabel; a `Volume`; or a list of one of
+            them. T1-weighted, with or without the skull.
+        options: how; by default with the bundled models, and with the scan's own ``.operator.json`` where there is one beside it. Where
+            there is none, the forward model of the scanner is fitted.
+        initial: any model's enhanced image of the scan to start from, as a path, an image of nibabel or a `Volume`; without it the
+            conditional model makes one.
+        operator: forward model of the scanner, as an object or as the option of that name.
+        progress: is told how far the work is.
+        values: options by name in the place of `options`, such as ``quality="fast"``; `EnhanceOptions` has them all.
+
+    Raises:
+        InputError: an option is wrong, or the scan or a file that is named cannot be used.
+        TypeError: the scan or the initial image is no image, or there is no option of a name.
+    """
+    if not isinstance(operator, Operator | ScanOperator):
+        values |= {} if operator is None else {"operator": operator}
+    options = replace(options or EnhanceOptions(), **checked_values(EnhanceOptions, values))
+    stages = Stages(progress)
+    given, start = one_scan(scan), None if initial is None else as_volume(initial, "the initial image")
+    device, config = check_device(options.device), check_options(options)
+    scanner = find_operator(given, operator if isinstance(operator, Operator | ScanOperator) else options.operator)
+    check_shading(options.shading, fitted=scanner is None)
+    prior = open_prior(options.prior, device, options.precision)
+    models = models_for(given, options, with_conditional=start is None)
+    with stages.stage("open"):
+        measurement = open_measurement(given, options, options.mask, cropped=scanner is None or scanner.image_shape is None)
+        head = measurement.head
+        warnings = [
+            *head.mask.warnings,
+            *contrast_doubts(head.whole, head.mask.inside, head.acquisition.slice_axis),
+            *prior_warnings(prior),
+        ]
+        steps = [orientation_step(head.whole), brain_step(head, options.mask)]
+    with stages.stage("prepare"):
+        measurement.prepare(options.seed)
+    fitted: FittedScan | None = None
+    with stages.stage("initial"):
+        if scanner is None:
+            known = header_values(head.acquisition)
+            fitted = fit_scan(head, start, options.conditional, FITTED, known, measurement.noise, options.shading)
+            scanner, found = fitted.fit.scan_operator, fitted.initial
+            steps.append(fitted.shading.step())
+            warnings += [*steps[-1].warnings, *fitted.fit.warnings]
+        else:
+            found = find_initial(head.brain, scanner, start, options.conditional)
+    config = within_memory(options, config, head.brain, scanner, prior, models["prior"].card)
+    result = measurement.solve(
+        options.solver,
+        scanner,
+        prior,
+        initial=found.volume,
+        seed=options.seed,
+        config=keeping_samples(config),
+        progress=lambda done, planned: stages.tell("solve", done, planned),
+    )
+    if result.reconstruction.stopped == "diverged":
+        raise InputError(f"{result.reconstruction.warnings[0]}; expected a solver that converges; change its settings, or --solver")
+    images = {"conditional": result.initial, options.solver: result.volume}
+    with stages.stage("volumes"):
+        volumes = measure_volumes(images, result.samples, brain_on(head, result.volume))
+    if not getattr(config, "keep_samples", False):
+        result = without_samples(result)
+    warnings += [*measurement.doubts(), *slice_doubts(result.residual, head.acquisition.slice_axis), *volumes.warnings]
+    for model in models.values():
+        warnings += card_warnings(model, result.volume.spacing, measurement.shown, result.scale)
+    result.reconstruction.warnings[:0] = dict.fromkeys(warnings)
+    steps.append(intensity_step(result.scale.scale))
+    misfits = {name: measurement.misfit(image, scanner, result) for name, image in images.items()}
+    metrics = {name: StageMetrics(data_misfit=misfit) for name, (misfit, _) in misfits.items()}
+    metrics[options.solver] = with_cost(metrics[options.solver], result)
+    image, brain_mask = in_head(head, result.volume, options.grid)
+    uncertainty, hallucination = maps_of(head, result, scanner)
+    return Enhanced(
+        scan=name_of(given),
+        image=image,
+        estimate=result.volume if brain_mask is None else estimate_alone(head, result.volume),
+        brain_mask=brain_mask,
+        measurement=measurement.shown,
+        uncertainty=uncertainty,
+        hallucination=hallucination,
+        result=result,
+        solver=options.solver,
+        operator=scanner,
+        fit=None if fitted is None else fitted.fit,
+        metrics=volumes.added_to(metrics),
+        ranges={name: ranges for name, (_, ranges) in misfits.items()},
+        intervals=volumes.intervals,
+        slab=volumes.slab,
+        misfit_space=measurement.space,
+        steps=tuple(steps),
+        starts=measurement.starts(scanner, result),
+        start_rule=start_rule(config, result, prior),
+        facts={
+            "preparation": [step.to_json() for step in steps],
+            **result_facts(options.solver, config, result, scanner, models),
+            "title": f"Enhanced scan: {Path(name_of(given)).name}",
+            "initial": found.source,
+            "brain": {"method": head.mask.method, "millilitres": round(head.mask.millilitres(head.whole), 1)},
+            "acquisition": head.acquisition.to_json(),
+            "slab": volumes.slab,
+            **measurement.facts(),
+        },
+        durations=stages.seconds | {"solve": round(result.seconds, 3)},
+        arguments={"scan": name_of(given), "initial": None if start is None else name_of(start), **values_of(options, EnhanceOptions)},
+        argv=() if isinstance(operator, Operator | ScanOperator) else words_of(given, start, options),
+    )
+
+
+def open_prior(name: str, device: str, precision: str) -> Prior:
+    """The prior that is asked for, computing in the precision that is asked for."""
+    return load_prior(name, device, torch.bfloat16 if precision == "bfloat16" else torch.float32)
+
+
+def prior_warnings(prior: Prior) -> list[str]:
+    """What a prior's card leaves open."""
+    warnings = []
+    if not prior.domain.errors:
+        warnings.append(
+            "the prior's card has no denoising errors, so that those of a good prior are taken, which this one may not reach; train it "
+            "with --validation"
+        )
+    if not prior.domain.start_level:
+        warnings.append(
+            "the prior's card has no calibration of the start level, so that the bundled prior's is taken, which may start too high or too "
+            "low; run `dynamicdps calibrate start` and give --start-calibration"
+        )
+    return warnings
+
+
+def models_for(scan: Path | Volume, options: EnhanceOptions, *, with_conditional: bool) -> dict[str, ModelFile]:
+    """The models that are used, by kind.
+
+    Raises:
+        InputError: one cannot be used, or was made for another contrast than the scan's name says.
+    """
+    models = {"prior": read_model(options.prior, "prior")}
+    if with_conditional:
+        models["conditional"] = read_model(options.conditional, CONDITIONAL_KINDS)
+        load_conditional(options.conditional)
+    path = scan.path if isinstance(scan, Volume) else scan
+    if path is not None:
+        for model in models.values():
+            check_contrast(path, model)
+    return models
+
+
+def find_initial(scan: Volume, operator: ScanOperator, start: Volume | None, conditional: str) -> Initial:
+    """The volume that is given, or the conditional model's image of the scan without shading, which no model knows."""
+    if start is not None:
+        return initial_from_volume(scan, operator, start, name_of(start))
+    even = without_shading(scan, operator.operator)
+    return initial_from_model(even, operator, load_conditional(conditional), conditional)
+
+
+def within_memory(options: EnhanceOptions, config: Any, scan: Volume, operator: ScanOperator, prior: Prior, card: dict[str, Any]) -> Any:
+    """The configuration with as many slices a denoiser pass as the memory that is allowed; as it is where none is named.
+
+    Raises:
+        InputError: the budget is too small for any.
+    """
+    if options.memory is None or not isinstance(config, SamplerConfig):
+        return config
+    shape, whole = operator.grid_for(scan)[0], is_solved_whole(operator.operator, prior)
+    kept = config.samples if config.samples > 1 else 0
+    chunk = chunk_within(options.memory, shape, whole, card, options.precision, kept, config.differentiates)
+    return replace(config, chunk=chunk)
+
+
+def with_cost(metrics: StageMetrics, result: Result) -> StageMetrics:
+    """A solver's metrics with what it took."""
+    seconds = round(result.seconds, 2)
+    return replace(metrics, nfe=result.nfe, nbackward=result.nbackward, start_sigma=result.start_sigma, seconds=seconds)
+
+
+def in_head(head: BrainScan, estimate: Volume, grid: str) -> tuple[Volume, Volume | None]:
+    """The estimate in its head on the grid that is asked for, and the brain mask with its soft edge.
+
+    A skull-stripped scan has no surroundings: on the prior's grid the estimate is returned as it is, without a mask.
+    """
+    if head.weights is None and grid == "prior":
+        return estimate, None
+    return head.in_head(estimate, grid), head.mask.soft(head.whole, EDGE_MM)
+
+
+def estimate_alone(head: BrainScan, estimate: Volume) -> Volume:
+    """The estimate inside the brain: outside of it nothing was measured, and what the solver leaves there is no result."""
+    return estimate if head.weights is None else estimate.with_data(estimate.data * head.inside_on(estimate))
+
+
+def maps_of(head: BrainScan | None, result: Result, operator: ScanOperator) -> tuple[Volume | None, Volume | None]:
+    """Uncertainty and null-space part of a result, ended at the brain of a head: outside nothing was measured."""
+    uncertainty, unsupported = result.uncertainty, unsupported_map(result.volume, operator, result.scale)
+    if head is None or head.weights is None:
+        return uncertainty, unsupported
+    inside = head.inside_on(result.volume)
+    uncertainty, unsupported = (v if v is None else v.with_data(v.data * inside) for v in (uncertainty, unsupported))
+    return uncertainty, unsupported
+
+
+def start_rule(config: Any, result: Result, prior: Prior) -> StartRule | None:
+    """The calibration that chose the start levels; `None` where they were given or the solver has none."""
+    if not isinstance(config, DynamicDPSConfig) or config.start_sigma is not None:
+        return None
+    return config.start_rule or start_rule_of(prior, result.volume.shape[2])
+
+
+def result_facts(solver: str, config: Any, result: Result, operator: ScanOperator, models: Mapping[str, ModelFile]) -> dict[str, Any]:
+    """What run.json says of a reconstruction."""
+    return {
+        "models": {kind: model.card["sha256"] for kind, model in models.items()},
+        "cards": {kind: {"name": model.name, **model.card} for kind, model in models.items()},
+        "operator": operator.to_json(),
+        "solver": solver,
+        "settings": settings_of(config),
+        "intensity_scale": result.scale.scale,
+        "start_sigma": result.start_sigma,
+        "warnings": result.reconstruction.warnings,
+    }
+
+
+def settings_of(config: Any) -> dict[str, Any]:
+    """A solver's settings as plain values, calibrations by their source; what is not set is left out."""
+    values = {f.name: getattr(config, f.name) for f in fields(config)}
+    return {name: getattr(value, "source", value) for name, value in values.items() if value is not None}
+
+
+def words_of(scan: Path | Volume, start: Volume | None, options: EnhanceOptions) -> tuple[str, ...]:
+    """The words of the command line that enhance the same, without the folder; none where an image has no file."""
+    if (isinstance(scan, Volume) and scan.path is None) or (start is not None and start.path is None):
+        return ()
+    initial = [] if start is None else ["--initial", name_of(start)]
+    plain = EnhanceOptions(**values_of(options, EnhanceOptions))
+    return ("enhance", name_of(scan), *initial, *as_words(plain))

@@ -1,0 +1,69 @@
+"""A scan's forward model from the scan itself."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from dynamicdps.conditional import load_conditional
+from dynamicdps.operators.fit import OperatorFit, fit_operator
+from dynamicdps.operators.noise_estimate import NoiseEstimate, scan_noise
+from dynamicdps.operators.shading import Shading, find_shading
+from dynamicdps.pipeline.inputs import name_of
+from dynamicdps.solvers.initial import Initial, initial_from_model, initial_from_volume
+from dynamicdps.volumes import BrainScan, Volume
+from dynamicdps.volumes.acquisition import Acquisition
+
+
+@dataclass(frozen=True)
+class FittedScan:
+    """A scan's initial image, its shading, and the operator that was found from all three."""
+
+    initial: Initial
+    fit: OperatorFit
+    shading: Shading
+
+
+def header_values(acquisition: Acquisition) -> dict[str, float]:
+    """What a scan's header and sidecar say of its operator: the slice thickness."""
+    thickness = acquisition.slice_thickness_mm
+    return {} if thickness is None else {"slice_thickness": thickness}
+
+
+def fit_scan(
+    head: BrainScan,
+    initial: Volume | None,
+    conditional: str,
+    fit: Sequence[str],
+    known: Mapping[str, float],
+    noise: NoiseEstimate | None = None,
+    shading: str = "off",
+) -> FittedScan:
+    """Find a scan's operator as a user would who has nothing else.
+
+    The statistics come first: their contrast says how much of the shading may be anatomy. What is left without the shading goes to the
+    conditional model (its scale depends on the contrast), and its image, or the one that is given, sharpens the contrast.
+
+    Args:
+        head: the scan and its brain.
+        initial: any model's enhanced volume.
+        conditional: a conditional model, where there is none.
+        fit: what to find; what is known is kept.
+        known: values from the header or the user, by name.
+        noise: of the scan, where it was measured elsewhere.
+        shading: one of `dynamicdps.operators.shading.CHOICES`.
+
+    Raises:
+        InputError: as `fit_operator` and `find_shading`.
+    """
+    scan, noise = head.brain, noise or scan_noise(head)
+    wanted = [name for name in fit if name not in known]
+    first = fit_operator(scan, fit=wanted, known=known, noise=noise)
+    inside = head.mask.inside if head.weights is None else head.weights > 0
+    found = find_shading(scan, inside, float(first.scanner.gamma), shading)
+    even = found.flat(scan)
+    if found.kept:
+        first = fit_operator(even, fit=wanted, known=known, noise=noise)
+    if initial is not None:
+        image = initial_from_volume(even, first.scan_operator, initial, name_of(initial))
+    else:
+        image = initial_from_model(even, first.scan_operator, load_conditional(conditional), conditional)
+    return FittedScan(image, fit_operator(scan, image.volume, fit=wanted, known=known, noise=noise, shading=found), found)

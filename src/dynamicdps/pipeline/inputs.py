@@ -1,0 +1,88 @@
+"""What may be enhanced: a file, a folder, an image of nibabel, or a volume."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from nibabel.spatialimages import SpatialImage
+
+from dynamicdps.errors import InputError
+from dynamicdps.operators import Operator, ScanOperator, read_operator
+from dynamicdps.volumes import Acquisition, Scan, Volume, from_nibabel, load, read_acquisition
+
+ACCEPTED = "a path, a nibabel image or a Volume"
+
+
+def one_scan(scan: Any) -> Path | Volume:
+    """What is given as a scan, as a path or a volume.
+
+    Raises:
+        TypeError: it is something else.
+        InputError: there are several scans, or none, or the image cannot be used.
+    """
+    if isinstance(scan, Sequence) and not isinstance(scan, str):
+        if len(scan) != 1:
+            raise InputError(f"{len(scan)} scans are given; expected one; enhance them one by one")
+        return one_scan(scan[0])
+    if isinstance(scan, str | Path):
+        return Path(scan)
+    return as_volume(scan, "the scan")
+
+
+def as_volume(image: Any, what: str) -> Volume:
+    """A path, an image of nibabel or a volume as a volume.
+
+    Args:
+        image: any of these.
+        what: it is called in messages.
+
+    Raises:
+        TypeError: it is something else.
+        InputError: as `load` and `from_nibabel`.
+    """
+    if isinstance(image, Volume):
+        return image
+    if isinstance(image, str | Path):
+        return load(image)
+    if isinstance(image, SpatialImage):
+        return from_nibabel(image, what)
+    raise TypeError(
+        f"{what} is a {type(image).__name__}; expected {ACCEPTED}; convert it, for example with nibabel.Nifti1Image(array, affine)"
+    )
+
+
+def as_scan(volume: Volume) -> Scan:
+    """A volume with what its file, where it is one, says of the acquisition.
+
+    Raises:
+        InputError: as `read_acquisition`.
+    """
+    return Scan(volume, Acquisition() if volume.path is None else read_acquisition(volume.path))
+
+
+def name_of(scan: Path | Volume) -> str:
+    """A scan's path, or ``array`` where it has none."""
+    path = scan.path if isinstance(scan, Volume) else scan
+    return "array" if path is None else str(path)
+
+
+def operator_beside(scan: Path) -> Path:
+    """Where a scan's own forward model lies, if it has one."""
+    return scan.with_name(scan.name.removesuffix(".gz").removesuffix(".nii") + ".operator.json")
+
+
+def find_operator(scan: Path | Volume, given: Operator | ScanOperator | str | None) -> ScanOperator | None:
+    """The operator that is given, or the one that lies beside the scan; `None` where it is to be fitted.
+
+    Raises:
+        InputError: as `read_operator`.
+    """
+    if isinstance(given, Operator | ScanOperator):
+        return given if isinstance(given, ScanOperator) else ScanOperator(given)
+    if given == "fit":
+        return None
+    if given is not None:
+        return read_operator(given)
+    path = scan.path if isinstance(scan, Volume) else scan
+    beside = None if path is None else operator_beside(path)
+    return read_operator(beside) if beside is not None and beside.is_file() else None

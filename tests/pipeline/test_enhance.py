@@ -1,0 +1,216 @@
+"""The product as a function: what it takes, what it gives, and that the command line does the same."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+import dynamicdps as dd
+from dynamicdps.cli import main
+from dynamicdps.operators import read_operator
+from dynamicdps.output_names import RESULTS, RUN
+from dynamicdps.pipeline.options import as_words
+from tests.properties import input_error
+
+
+def test_a_path_an_image_a_volume_and_a_list_of_one_are_the_same_scan(poor: Path, quick: dict[str, Any]) -> None:
+    image = nib.load(poor)
+    in_memory = nib.Nifti1Image(image.get_fdata(dtype=np.float32), image.affine)
+    operator = str(poor.with_name("poor.operator.json"))
+    first = dd.enhance(str(poor), **quick)
+    for scan in (poor, [poor], image, in_memory, dd.load(poor), dd.load(poor).with_data(dd.load(poor).data)):
+        again = dd.enhance(scan, operator=operator, **quick)
+        np.testing.assert_array_equal(again.image.data, first.image.data)
+        np.testing.assert_array_equal(again.image.affine, first.image.affine)
+        assert again.volumes == first.volumes
+
+
+def test_an_operator_beside_the_file_is_used_and_another_is_fitted(poor: Path, quick: dict[str, Any]) -> None:
+    for scan in (poor, dd.load(poor), nib.load(poor)):
+        assert dd.enhance(scan, **quick).fit is None
+    computed = dd.load(poor).with_data(dd.load(poor).data)
+    fitted = dd.enhance(computed, **quick)
+    assert fitted.fit is not None
+    assert fitted.operator is fitted.fit.scan_operator
+
+
+@pytest.mark.parametrize(
+    ("scan", "error", "words"),
+    [
+        (np.zeros((4, 4, 4)), TypeError, "the scan is a ndarray; expected a path, a nibabel image or a Volume"),
+        (None, TypeError, "the scan is a NoneType"),
+        (["a.nii", "b.nii"], dd.InputError, "2 scans are given; expected one"),
+        ([], dd.InputError, "0 scans are given; expected one"),
+        ("missing.nii.gz", dd.InputError, "does not exist"),
+        (nib.Nifti1Image(np.ones((4, 4, 4), np.float32), np.eye(4)), dd.InputError, "constant"),
+        (nib.Nifti1Image(np.ones((4, 4, 4, 2), np.float32), np.eye(4)), dd.InputError, "pick one volume"),
+    ],
+)
+def test_what_is_no_scan(scan: Any, error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        dd.enhance(scan)
+
+
+def test_an_initial_image_of_any_kind(poor: Path, quick: dict[str, Any], tmp_path: Path) -> None:
+    del quick["conditional"]
+    start = dd.load(poor)
+    path = start.save(tmp_path / "start.nii.gz")
+    results = [dd.enhance(poor, initial=initial, **quick) for initial in (path, str(path), dd.load(path), nib.load(path))]
+    for result in results:
+        np.testing.assert_array_equal(result.image.data, results[0].image.data)
+        assert result.facts["initial"].startswith(f"volume {path}")
+    assert "conditional" not in results[0].facts["models"]
+    with pytest.raises(TypeError, match="the initial image is a ndarray"):
+        dd.enhance(poor, initial=start.data, **quick)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"samples": "3"}, "samples is '3' (str); expected a whole number or None"),
+        ({"samples": True}, "samples is True (bool)"),
+        ({"quality": "good"}, "expected 'fast' or 'default' or 'best'"),
+        ({"settings": "chunk=2"}, "expected a list of words"),
+        ({"mask": 3}, "mask is 3 (int); expected a word"),
+        ({"start_sigma": 100}, "0.001 to 40"),
+        ({"device": "abacus"}, "there is no device"),
+        ({"shading": "on", "operator": "iqt-in"}, "--operator fit"),
+        ({"series": 1}, "series 1"),
+        ({"array": "kspace"}, "--array is given"),
+    ],
+)
+def test_wrong_options(values: dict[str, Any], words: str, poor: Path) -> None:
+    with input_error(re.escape(words)):
+        dd.enhance(poor, **values)
+
+
+def test_an_operator_as_an_object(poor: Path, quick: dict[str, Any], tmp_path: Path) -> None:
+    tied = read_operator(poor.with_name("poor.operator.json"))
+    given = dd.enhance(poor, operator=tied, **quick)
+    np.testing.assert_array_equal(given.image.data, dd.enhance(poor, **quick).image.data)
+    assert given.operator is tied
+    bare = dd.enhance(poor, operator=tied.operator, **quick)
+    assert bare.operator.operator is tied.operator
+    # No word of the command line stands for an object.
+    assert given.argv == bare.argv == ()
+    with input_error("operator is 3"):
+        dd.enhance(poor, operator=3, **quick)  # type: ignore[arg-type]
+
+
+def test_shading_is_found_only_where_the_operator_is(poor: Path, quick: dict[str, Any]) -> None:
+    with input_error("--operator fit"):
+        dd.enhance(poor, shading="on", **quick)
+
+
+def test_an_option_that_there_is_not(poor: Path) -> None:
+    with pytest.raises(TypeError, match=r"there is no option 'sampels' \(did you mean samples\?\); expected some of"):
+        dd.enhance(poor, sampels=3)
+
+
+def test_values_of_related_types(poor: Path, quick: dict[str, Any]) -> None:
+    """Numbers of numpy, strings for paths, lists and dictionaries."""
+    values = quick | {"samples": np.int64(1), "start_sigma": np.float32(0.5), "prior": Path(quick["prior"]), "settings": {"chunk": 2}}
+    result = dd.enhance(poor, **values)
+    kept = result.arguments
+    assert (kept["samples"], kept["start_sigma"], kept["prior"], kept["settings"]) == (1, 0.5, quick["prior"], ("chunk=2",))
+    assert result.facts["settings"]["chunk"] == 2
+    with input_error("start_sigma"):
+        dd.enhance(poor, start_sigma="high")
+
+
+def test_options_as_an_object_and_by_name(poor: Path, quick: dict[str, Any]) -> None:
+    options = dd.EnhanceOptions(**{**quick, "seed": 3})
+    both = dd.enhance(poor, options, seed=4)
+    np.testing.assert_array_equal(both.image.data, dd.enhance(poor, **{**quick, "seed": 4}).image.data)
+    assert not np.array_equal(both.image.data, dd.enhance(poor, options).image.data)
+
+
+def test_progress_is_told_and_nothing_is_printed(poor: Path, quick: dict[str, Any], capfd: pytest.CaptureFixture[str]) -> None:
+    told: list[tuple[str, int, int]] = []
+    dd.enhance(poor, progress=lambda *step: told.append(step), **quick)
+    assert list(dict.fromkeys(stage for stage, _, _ in told)) == ["open", "prepare", "initial", "solve", "volumes"]
+    for stage in ("open", "prepare", "initial", "solve", "volumes"):
+        steps = [(done, planned) for name, done, planned in told if name == stage]
+        assert steps == sorted(steps)
+        assert steps[-1][0] == steps[-1][1]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_folder_is_that_of_the_command(poor: Path, quick: dict[str, Any], tmp_path: Path) -> None:
+    """The same bytes but for times, and the same names."""
+    result = dd.enhance(poor, **quick)
+    page = result.write(tmp_path / "python")
+    assert page == tmp_path / "python" / "report.html"
+    assert main(["enhance", str(poor), "--out", str(tmp_path / "command"), *as_words(dd.EnhanceOptions(**quick))]) == 0
+    python, command = ({path.name: path for path in (tmp_path / name).iterdir()} for name in ("python", "command"))
+    assert python.keys() == command.keys()
+    assert python.keys() <= set(RESULTS)
+    for name in python:
+        if not name.endswith((".json", ".html")):
+            assert python[name].read_bytes() == command[name].read_bytes()
+    records = [json.loads(paths[RUN].read_text()) for paths in (python, command)]
+    assert set(records[0]) == set(records[1])
+    for key in set(records[0]) - {"argv", "durations", "arguments"}:
+        assert records[0][key] == records[1][key], key
+    assert records[0]["arguments"] == records[1]["arguments"] | {"out": str(tmp_path / "python")}
+    # What was enhanced in Python can be repeated, too.
+    assert main(["rerun", str(python[RUN]), "--out", str(tmp_path / "again")]) == 0
+    assert (tmp_path / "again" / "enhanced.nii.gz").read_bytes() == python["enhanced.nii.gz"].read_bytes()
+
+
+def test_a_scan_without_a_file_is_written_and_not_repeated(poor: Path, quick: dict[str, Any], tmp_path: Path) -> None:
+    scan = dd.load(poor)
+    result = dd.enhance(scan.with_data(scan.data), **quick)
+    result.write(tmp_path / "out")
+    record = json.loads((tmp_path / "out" / RUN).read_text())
+    assert (record["arguments"]["scan"], record["argv"]) == ("array", [])
+    assert (tmp_path / "out" / "operator.json").is_file()
+    assert main(["rerun", str(tmp_path / "out" / RUN), "--out", str(tmp_path / "again")]) == 2
+
+
+def test_an_earlier_result_leaves_nothing_behind(poor: Path, quick: dict[str, Any], tmp_path: Path) -> None:
+    dd.enhance(poor, **{**quick, "grid": "native", "settings": ["keep_samples=true"]}).write(tmp_path)
+    left = {"uncertainty.nii.gz", "samples.nii.gz", "enhanced_brain.nii.gz", "brain_mask.nii.gz"}
+    assert left <= {path.name for path in tmp_path.iterdir()}
+    dd.enhance(poor, **{**quick, "samples": 1}).write(tmp_path)
+    assert not left & {path.name for path in tmp_path.iterdir()}
+
+
+def test_no_result_takes_the_place_of_the_scan(poor: Path, quick: dict[str, Any], tmp_path: Path) -> None:
+    scan = dd.load(poor).save(tmp_path / "out" / "measurement.nii.gz")
+    before = scan.read_bytes()
+    result = dd.enhance(scan, operator=str(poor.with_name("poor.operator.json")), **quick)
+    with input_error("would be written over"):
+        result.write(tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [scan.name]
+    assert scan.read_bytes() == before
+    assert result.write(tmp_path / "other").is_file()
+
+
+def test_what_is_shown(poor: Path, quick: dict[str, Any], tmp_path: Path) -> None:
+    named = dd.load(poor).save(tmp_path / "<b>&.nii.gz")
+    result = dd.enhance(named, operator=str(poor.with_name("poor.operator.json")), **quick)
+    assert repr(result).startswith(f"Enhanced({named} by dynamicdps: 48 x 56 x 12 voxels of 1 x 1 x 1 mm, data misfit ")
+    assert "\n" not in repr(result)
+    page = result._repr_html_()
+    assert page.count("<img ") == 3
+    assert "grey matter (cm³)" in page
+    assert "&lt;b&gt;&amp;.nii.gz" in page
+    assert "<b>&" not in page
+    assert "<script" not in page
+    assert all(warning in page.replace("&#39;", "'") for warning in result.warnings)
+    assert result.image.save(tmp_path / "enhanced.nii.gz").is_file()
+    assert set(result.volumes) == set(result.intervals) == {"csf", "gm", "wm"}
+    assert result.uncertainty is not None
+    assert result.uncertainty.shape == result.image.shape
+    assert set(result.metrics) == {"conditional", "dynamicdps"}
+
+
+def test_tab_shows_the_public_names() -> None:
+    assert {"enhance", "load", "Volume", "solvers", "__version__"} <= set(dir(dd))
+    assert not {"import_module", "TYPE_CHECKING", "Any", "_HOMES"} & set(dir(dd))
+    assert all(hasattr(dd, name) for name in dir(dd))
