@@ -10,6 +10,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from dynamicdps.models import demo_scan
 from dynamicdps.operators import LowField, ScanOperator, Turned, estimator_training, read_operator, simulate
@@ -138,7 +139,7 @@ def test_doubts(measured: tuple[Volume, ScanOperator], truth: Volume) -> None:
     coarse, _ = simulate(truth, LowField(in_plane_factor=6.0, noise_std=0.01))
     assert any("6 mm" in w for w in fit_operator(coarse).warnings)
     scan = measured[0]
-    strange = scan.with_data(np.where(scan.data > 0.1 * scan.data.max(), 1.1 * scan.data.max() - scan.data, scan.data))
+    strange = scan.with_data(ndimage.gaussian_filter(scan.data, 4))
     assert any("unlike" in w or "hardly" in w or "outside" in w for w in fit_operator(strange).warnings)
 
 
@@ -279,6 +280,6 @@ def test_profiles_are_lowest_near_the_truth(truth: Volume, measured: tuple[Volum
     assert true == pytest.approx(1, rel=0.15)
     assert min(low, high) > 1.05 * true
     assert float(rows[1]["gamma"]) == pytest.approx(0.6, rel=0.1)
-    assert float(rows[1]["slice_thickness"]) == pytest.approx(4.0, rel=0.1)
+    assert float(rows[1]["slice_thickness"]) == pytest.approx(2.0, rel=0.1)
     with input_error("'noise_std' has no profile"):
         fit_profiles(measured[0], truth, found, ["noise_std"])

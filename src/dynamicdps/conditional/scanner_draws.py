@@ -34,6 +34,7 @@ class ScannerRange:
         signal_to_noise: white matter's, before interpolation.
         shading: standard deviation of the logarithm along each axis.
         gain: standard deviation of the logarithm of the intensity scale's error.
+        other_contrasts: share of scans whose intensities do not rise with those of the image.
         outside: share of scans that show what lies around the brain.
         mask_error: by how much a brain mask is too wide.
     """
@@ -45,6 +46,7 @@ class ScannerRange:
     signal_to_noise: tuple[float, float] = (6.0, 60.0)
     shading: float = 0.06
     gain: float = 0.06
+    other_contrasts: float = 0.25
     outside: float = 0.8
     mask_error: tuple[float, float] = (0.0, 4.0)
 
@@ -132,10 +134,20 @@ def draw_axes(shape: tuple[int, ...], rng: np.random.Generator, limits: ScannerR
     ]
 
 
-def draw_contrast(rng: np.random.Generator) -> tuple[Array, Array]:
-    """An increasing curve of intensities as abscissae and values; white matter stays where it is."""
+def draw_contrast(rng: np.random.Generator, other: float = 0.0) -> tuple[Array, Array]:
+    """A curve of intensities as abscissae and values, increasing or, as a share of the draws, any.
+
+    White matter stays where it is; of curves that do not increase the brightest tissue comes there.
+
+    Args:
+        rng: source of all randomness.
+        other: share of curves that need not increase.
+    """
     x = np.array([0, 0.12, 0.3, 0.5, 0.7, 0.85, WHITE, 1.3, 2.5])
-    if rng.random() < 0.4:
+    if rng.random() < other:
+        y = np.concatenate([[0], rng.uniform(0.15, 1, len(x) - 1)])
+        y *= WHITE / y[:7].max()
+    elif rng.random() < 0.4:
         y = WHITE * (x / WHITE) ** math.exp(rng.uniform(-0.7, 0.35))
     else:
         y = np.concatenate([[0], np.cumsum(np.diff(x) * np.exp(rng.normal(0, 0.5, len(x) - 1)))])
@@ -177,8 +189,11 @@ def along(volume: Array, matrices: list[Array | None]) -> Array:
     return tensor.contiguous().numpy()
 
 
-def draw_scan(image: Array, distance: Array, rng: np.random.Generator, limits: ScannerRange) -> tuple[Array, Array]:
+def draw_scan(image: Array, distance: Array, rng: np.random.Generator, limits: ScannerRange) -> tuple[Array, Array, Array]:
     """A random scanner's magnitude image, interpolated on the image's grid and masked, and its voxel.
+
+    What a network is to make of it is the brain in the scan's own contrast and shading: blur, slices and noise are the same for every
+    contrast, and which contrast it is, is for the fit to say.
 
     Args:
         image: brain in image intensities, 0 outside, ``(z, y, x)``.
@@ -187,11 +202,11 @@ def draw_scan(image: Array, distance: Array, rng: np.random.Generator, limits: S
         limits: of what is drawn.
 
     Returns:
-        The interpolated scan, and the logarithm to the base 2 of the measured voxel's edges.
+        The interpolated scan, the logarithm to the base 2 of the measured voxel's edges, and what an ideal scanner would show of the brain.
     """
     shape = image.shape
     seen = draw_surroundings(image, distance, rng) if rng.random() < limits.outside else image
-    curve = draw_contrast(rng)
+    curve = draw_contrast(rng, limits.other_contrasts)
     seen = np.interp(seen, *curve).astype(np.float32)
     shade = sum(
         rng.normal(0, limits.shading)
@@ -209,4 +224,5 @@ def draw_scan(image: Array, distance: Array, rng: np.random.Generator, limits: S
     scan = along(magnitude, [a.back for a in axes])
     wide, edge = rng.uniform(*limits.mask_error), rng.uniform(0.5, 4)
     mask = np.clip((wide + edge - distance) / edge, 0, 1)
-    return (scan * mask).astype(np.float32), np.log2([a.spacing for a in axes]).astype(np.float32)
+    ideal = np.where(distance > 0, 0, seen)
+    return (scan * mask).astype(np.float32), np.log2([a.spacing for a in axes]).astype(np.float32), ideal.astype(np.float32)

@@ -1,4 +1,4 @@
-"""The network of a conditional model that sees whole volumes: a residual U-Net in three dimensions."""
+"""The network of what sees whole volumes: a residual U-Net in three dimensions."""
 
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -21,6 +21,8 @@ class VolumeConfig:
         channels: feature channels of each level; each level has half the resolution of the one before.
         blocks: residual blocks of each level, on the way down and again on the way up.
         unshuffle: edge of the cubes of voxels that become channels of the first level.
+        planes: numbers of a volume that the network is told, each as a plane of constant value.
+        outputs: channels of what it returns.
 
     Raises:
         InputError: there is no level, or a number is less than 1 or far too large.
@@ -29,9 +31,11 @@ class VolumeConfig:
     channels: tuple[int, ...] = (32, 64, 96)
     blocks: tuple[int, ...] = (1, 1, 2)
     unshuffle: int = 2
+    planes: int = 3
+    outputs: int = 1
 
     def __post_init__(self) -> None:
-        sizes = (*self.channels, *self.blocks, self.unshuffle)
+        sizes = (*self.channels, *self.blocks, self.unshuffle, self.outputs, self.planes + 1)
         if not self.channels or len(self.channels) != len(self.blocks) or min(sizes) < 1 or max(sizes) > 1024 or len(self.channels) > 8:
             raise InputError(
                 f"channels {self.channels}, blocks {self.blocks} and cubes of {self.unshuffle} voxels make no network; expected as many "
@@ -48,7 +52,8 @@ class VolumeConfig:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "VolumeConfig":
-        return cls(tuple(int(c) for c in values["channels"]), tuple(int(b) for b in values["blocks"]), int(values["unshuffle"]))
+        channels, blocks = (tuple(int(n) for n in values[name]) for name in ("channels", "blocks"))
+        return cls(channels, blocks, int(values["unshuffle"]), int(values["planes"]), int(values["outputs"]))
 
 
 class ResidualBlock(nn.Module):
@@ -72,9 +77,9 @@ class ResidualBlock(nn.Module):
 
 
 class VolumeUNet(nn.Module):
-    """Volumes and their measured voxels to a correction of the volumes.
+    """Volumes, with some numbers that are told beside them, to volumes of the same size.
 
-    The voxel's lengths enter as constant planes, so that one network serves thick slices along any axis.
+    The numbers enter as planes of constant value: measured voxels, for one network that serves thick slices along any axis.
     """
 
     def __init__(self, config: VolumeConfig) -> None:
@@ -86,30 +91,31 @@ class VolumeUNet(nn.Module):
         def level(index: int) -> nn.Sequential:
             return nn.Sequential(*(ResidualBlock(channels[index]) for _ in range(config.blocks[index])))
 
-        self.entry = nn.Conv3d(cells + 3, channels[0], 3, padding=1)
+        self.entry = nn.Conv3d(cells + config.planes, channels[0], 3, padding=1)
         self.down = nn.ModuleList(level(i) for i in range(len(channels)))
         self.halving = nn.ModuleList(nn.Conv3d(a, b, 2, stride=2) for a, b in pairwise(channels))
         self.up = nn.ModuleList(level(i) for i in range(len(channels) - 1))
         self.narrowing = nn.ModuleList(nn.Conv3d(b, a, 1) for a, b in pairwise(channels))
-        self.exit = nn.Conv3d(channels[0], cells, 3, padding=1)
+        self.exit = nn.Conv3d(channels[0], config.outputs * cells, 3, padding=1)
         self.exit.weight.data.mul_(0.1)
 
-    def forward(self, x: Tensor, voxel: Tensor) -> Tensor:
-        """The correction.
+    def forward(self, x: Tensor, told: Tensor | None = None) -> Tensor:
+        """Map volumes.
 
         Args:
             x: ``(batch, 1, depth, height, width)``, any size.
-            voxel: logarithm to the base 2 of the measured voxel's edges along depth, height and width in image voxels, ``(batch, 3)``.
+            told: ``(batch, planes)``; none for a network without planes.
 
         Returns:
-            The shape of `x`.
+            ``(batch, outputs, depth, height, width)``.
         """
         size = x.shape[2:]
         # At the end only: what is there keeps its place in the cubes.
         margin = [m for n in reversed(size) for m in (0, -n % self.config.multiple)]
         x = cubes_to_channels(F.pad(x, margin), self.config.unshuffle)
-        planes = voxel.to(x.dtype)[:, :, None, None, None].expand(-1, -1, *x.shape[2:])
-        x = self.entry(torch.cat([x, planes], 1))
+        if told is not None:
+            x = torch.cat([x, told.to(x.dtype)[:, :, None, None, None].expand(-1, -1, *x.shape[2:])], 1)
+        x = self.entry(x)
         kept: list[Tensor] = []
         for index, blocks in enumerate(self.down):
             x = blocks(x)
@@ -132,7 +138,7 @@ def cubes_to_channels(x: Tensor, edge: int) -> Tensor:
 
 
 def channels_to_cubes(x: Tensor, edge: int) -> Tensor:
-    """Inverse of `cubes_to_channels`."""
-    batch, _, depth, height, width = x.shape
-    x = x.view(batch, edge, edge, edge, depth, height, width).permute(0, 4, 1, 5, 2, 6, 3)
-    return x.reshape(batch, 1, depth * edge, height * edge, width * edge)
+    """Inverse of `cubes_to_channels`, for several channels: ``(batch, n edge ** 3, d, h, w)`` to ``(batch, n, edge d, edge h, edge w)``."""
+    batch, channels, depth, height, width = x.shape
+    x = x.view(batch, channels // edge**3, edge, edge, edge, depth, height, width).permute(0, 1, 5, 2, 6, 3, 7, 4)
+    return x.reshape(batch, channels // edge**3, depth * edge, height * edge, width * edge)

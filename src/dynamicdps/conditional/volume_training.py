@@ -23,12 +23,12 @@ from dynamicdps.errors import InputError
 
 Array = NDArray[np.float32]
 
-PATCH = 64
-BATCH = 2
+PATCH = 48
+BATCH = 4
 # Share of patches from whole brains, where there are slabs too: only they have every level, but they are few.
 WHOLE_SHARE, WHOLE_SLICES = 0.5, 96
-# What counts as brain, in image intensities.
-BRAIN = 0.02
+# What counts as brain, in image intensities, and how far around it an image is judged, in voxels.
+BRAIN, AROUND = 0.02, 4.0
 FARTHEST = 25.0
 # Share of patches that are turned and scaled, by at most these degrees and logarithms.
 TURNED, ANGLE, SCALING = 0.4, 12.0, 0.1
@@ -132,22 +132,25 @@ class ScannedPatches:
     count: int = BATCH
 
     def pair(self, rng: np.random.Generator) -> tuple[Array, Array, Array, Array]:
-        """One scan on the image's grid, its voxel, the true image, and where that is known; cubes of `PATCH` voxels."""
+        """One scan on the image's grid, its voxel, the true image, and the weight of its voxels; cubes of `PATCH` voxels.
+
+        The brain and what lies closely around it count, where they are known.
+        """
         edge = PATCH + 2 * MARGIN
         image, distance, there = self.patches.draw(rng, edge)
-        scan, voxel = draw_scan(image, distance, rng, self.limits)
+        scan, voxel, ideal = draw_scan(image, distance, rng, self.limits)
         inner = (slice(MARGIN, -MARGIN),) * 3
-        return scan[inner], voxel, image[inner], there[inner]
+        return scan[inner], voxel, ideal[inner], (there * (distance < AROUND))[inner]
 
     def draw(self, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """Scans ``(batch, 1, 64, 64, 64)``, voxels ``(batch, 3)``, true images and where they are known."""
+        """Scans ``(batch, 1, 48, 48, 48)``, voxels ``(batch, 3)``, true images and their weights."""
         rng = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
         pairs = [self.pair(rng) for _ in range(self.count)]
         scan, voxel, image, there = (torch.from_numpy(np.stack(parts)) for parts in zip(*pairs, strict=True))
         return scan[:, None], voxel, image[:, None], there[:, None]
 
     def __call__(self, network: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
-        """Mean absolute error where the truth is known, times 10."""
+        """Mean absolute error over the voxels that count, times 10."""
         scan, voxel, image, there = batch
         error = (corrected(network, scan, voxel) - image).abs() * there
         return 10 * (error.flatten(1).sum(1) / there.flatten(1).sum(1).clamp_min(1)).mean()

@@ -7,7 +7,7 @@ from pathlib import Path
 from dynamicdps.json_file import read_json
 from dynamicdps.models import FOLDER
 
-KINDS = ("prior", "unet", "volume-unet", "esrgan")
+KINDS = ("prior", "unet", "volume-unet", "esrgan", "segmenter")
 VARIABLE = "DYNAMICDPS_MODELS"
 
 
