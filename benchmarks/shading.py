@@ -62,7 +62,7 @@ def measure(truth: Volume, scanner: LowField, size: float, seed: int) -> tuple[B
     shape = scanner.measurement_shape(truth.shape)
     affine = truth.affine @ scanner.voxel_map(truth.shape, shape)
     brain = to_slices(brain_mask(truth).astype(np.float32)).movedim(0, 1)[None]
-    inside = from_slices(scanner.resample(brain)[0].movedim(0, 1)) > 0.5
+    inside = from_slices(scanner.linear(brain)[0].movedim(0, 1)) > 0.5
     gain = coils(affine, inside, size, np.random.default_rng(seed))
     y = scanner(x) * to_slices(gain).movedim(0, 1)[None]
     y = add_noise(y, scanner.noise_std, [torch.Generator().manual_seed(seed)], scanner.noise)

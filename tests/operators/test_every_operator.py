@@ -44,7 +44,7 @@ def test_every_type_is_tried() -> None:
 def test_what_counts_is_what_answers(case: Case, generator: torch.Generator) -> None:
     """Of white noise on all entries, weighed as the outermost operator weighs them, the share `counted` is left in the mean square."""
     y = case.operator(case.image(generator))
-    counted = case.operator.counted(y)
+    counted = case.operator.measured_fraction(y)
     outer = case.operator.operators[0] if isinstance(case.operator, Composition) else case.operator
     if isinstance(outer, Inpainting | KSpace | Weighting):
         weights = outer.weights if isinstance(outer, Weighting) else outer.mask.double()
@@ -90,7 +90,7 @@ def test_linearise_agrees_with_automatic_differentiation(case: Case, generator: 
     torch.testing.assert_close(own.vjp(w), automatic.vjp(w))
 
 
-@over({name: case for name, case in CASES.items() if case.operator.straightens})
+@over({name: case for name, case in CASES.items() if case.operator.is_straight_along_search})
 @pytest.mark.parametrize("length", [0.0, 0.4, 1.5])
 def test_along_a_straightened_curve_the_measurement_changes_evenly(case: Case, length: float, generator: torch.Generator) -> None:
     x, p = 0.2 + 0.6 * case.image(generator), 0.05 * torch.randn(case.shape, generator=generator, dtype=torch.float64)
@@ -101,7 +101,7 @@ def test_along_a_straightened_curve_the_measurement_changes_evenly(case: Case, l
 
 
 def test_only_what_straightens_says_so() -> None:
-    straight = {name for name, case in CASES.items() if case.operator.straightens} - set(LINEAR)
+    straight = {name for name, case in CASES.items() if case.operator.is_straight_along_search} - set(LINEAR)
     assert {"contrast-per-image", "contrast-knots", "composition-outer-contrast"}.isdisjoint(straight)
     assert {"composition-contrast", "composition-per-image"} <= straight
 
@@ -274,7 +274,7 @@ def test_single_precision_is_kept(case: Case, generator: torch.Generator) -> Non
 @over(CASES)
 def test_wrong_number_of_dimensions_is_refused(case: Case) -> None:
     first = case.operator.operators[-1] if isinstance(case.operator, Composition) else case.operator
-    if isinstance(first, Contrast | Identity) or (isinstance(first, LowField) and not first._matrices(case.shape, torch.ones(1))):
+    if isinstance(first, Contrast | Identity) or (isinstance(first, LowField) and not first.linear._matrices(case.shape, torch.ones(1))):
         pytest.skip("works on any shape")
     with pytest.raises((ValueError, RuntimeError)):
         case.operator(torch.zeros(4, 4))

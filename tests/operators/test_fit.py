@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from dynamicdps.models import demo_scan
-from dynamicdps.operators import LowField, ScanOperator, Turned, estimator_training, read_operator, simulate
+from dynamicdps.operators import LowField, ScanOperator, SwapSliceAxis, estimator_training, read_operator, simulate
 from dynamicdps.operators.estimator_training import (
     ScannerRange,
     calibrate_intervals,
@@ -79,7 +79,7 @@ def test_slices_of_any_direction(truth: Volume, axis: int) -> None:
         return Volume(np.ascontiguousarray(volume.data.transpose(order)), affine)
 
     upright, found = fit_operator(scan, truth), fit_operator(lying(scan), lying(truth))
-    assert isinstance(found.operator, Turned)
+    assert isinstance(found.operator, SwapSliceAxis)
     assert found.operator.axis == axis
     # The grids' origins differ, and with them the last digits of the interpolated image.
     for name in ("gamma", "blur", "slice_thickness", "slice_spacing", "noise_std", "in_plane_factor"):

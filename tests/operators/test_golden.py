@@ -84,9 +84,9 @@ def test_operators(name: str, golden: Golden) -> None:
         "value": operator(x),
         "products": [near.jvp(p), near.vjp(w), secant.jvp(p), secant.vjp(w)],
         "curve": [point, velocity],
-        "counted": operator.counted(w),
+        "counted": operator.measured_fraction(w),
         "typical": [operator.typical_value(v) for v in (0.1, 0.5, 1.0)],
-        "flags": [operator.is_linear, operator.straightens, operator.couples_slices, operator.acts_on_voxels],
+        "flags": [operator.is_linear, operator.is_straight_along_search, operator.couples_slices, operator.is_pointwise],
     }
     if "kspace" not in name:
         measured = operator.measurement_shape(size)
@@ -414,7 +414,7 @@ def test_kspace(name: str, golden: Golden) -> None:
             "measurement": found,
             "noise": kspace_noise(raw),
             "maps": np.abs(smooth_maps(raw, 0.02)),
-            "operator": [operator(x), near.vjp(residual), operator.counted(residual), str(operator)],
+            "operator": [operator(x), near.vjp(residual), operator.measured_fraction(residual), str(operator)],
             "preconditioned": solve(residual),
             "residual": [found.residual_image(residual), found.slice_misfits(residual)],
             "image": real_image(found.encoding, residual),

@@ -67,7 +67,7 @@ def test_operator(name: str, generator: torch.Generator) -> None:
     assert_jacobian_products(operator, x, generator)
     assert operator.is_linear == (name == "linear")
     assert operator.couples_slices
-    torch.testing.assert_close(operator.counted(y), torch.full((2,), 0.4, dtype=torch.float64))
+    torch.testing.assert_close(operator.measured_fraction(y), torch.full((2,), 0.4, dtype=torch.float64))
     assert operator.measurement_shape((15, 18, 8)) == (10, 12, 4)
     assert operator.image_shape((10, 12, 4)) == (15, 18, 8)
     assert operator.voxel_factors() == (1.5, 1.5, 2.0)

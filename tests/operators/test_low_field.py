@@ -47,7 +47,7 @@ def images(shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
 @shapes
 def test_adjoint(parameters: dict[str, Any], shape: tuple[int, ...], generator: torch.Generator) -> None:
     operator = LowField(**parameters)
-    assert_adjoint(operator.resample, lambda w: operator.resample_adjoint(w, shape), shape, generator)
+    assert_adjoint(operator.linear, lambda w: operator.linear.adjoint(w, shape), shape, generator)
 
 
 @operators

@@ -21,7 +21,7 @@ from dynamicdps.operators import (
     Operator,
     SliceMotion,
     SliceProfile,
-    Turned,
+    SwapSliceAxis,
     Weighting,
     centre_mask,
     partial_fourier_mask,
@@ -373,7 +373,7 @@ def test_which_operators_need_whole_volumes() -> None:
         Inpainting(torch.ones(4, 1, 1)),
         KSpace(torch.ones(4, 5, 6)),
         Weighting(torch.ones(4, 5, 6)),
-        Turned(LowField(), 0),
+        SwapSliceAxis(LowField(), 0),
         InPlaneResolution(2.0) @ SliceProfile(3.0),
     ]
     single = [
@@ -400,13 +400,13 @@ def test_a_blur_narrower_than_a_voxel_is_as_wide_as_one(angle: float) -> None:
 
 
 def test_turned_slices_are_of_the_whole_volume() -> None:
-    assert Turned(Identity(), 0).couples_slices is True
-    assert Turned(Identity(), 0).straightens is True
+    assert SwapSliceAxis(Identity(), 0).couples_slices is True
+    assert SwapSliceAxis(Identity(), 0).is_straight_along_search is True
 
 
 def test_what_is_linear_needs_no_search_along_curves() -> None:
-    assert Identity().straightens is True
-    assert MotionBlur(2.0).straightens is True
+    assert Identity().is_straight_along_search is True
+    assert MotionBlur(2.0).is_straight_along_search is True
 
 
 def test_masks_without_wishes_hold_the_middle_eight_percent_and_thin_out_by_the_square() -> None:
@@ -426,5 +426,5 @@ def test_masks_without_wishes_hold_the_middle_eight_percent_and_thin_out_by_the_
 def test_a_turned_contrast_is_the_contrast() -> None:
     inner = LowField(gamma=0.5)
     for axis in (0, 1):
-        assert Turned(inner, axis).typical_value(0.25) == pytest.approx(0.5, abs=0.01)
-        assert Turned(inner, axis).is_linear is False
+        assert SwapSliceAxis(inner, axis).typical_value(0.25) == pytest.approx(0.5, abs=0.01)
+        assert SwapSliceAxis(inner, axis).is_linear is False

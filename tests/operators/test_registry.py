@@ -226,7 +226,7 @@ def test_printable_forms() -> None:
         ({"type": "LowField", "gama": 0.5}, "has 'gama'; expected of LowField only blur, gamma.*did you mean 'gamma'"),
         ({"type": "LowField", "gamma": 0.5, "gama": 0.5}, "has 'gama'"),
         ({"type": "Composition", "operators": [{"type": "MotionBlur", "length": 2.0, "angel": 3.0}]}, "did you mean 'angle'"),
-        ({"type": "Turned", "axis": 1, "inner": {"type": "LowField", "blurr": 1.0}}, "did you mean 'blur'"),
+        ({"type": "SwapSliceAxis", "axis": 1, "inner": {"type": "LowField", "blurr": 1.0}}, "did you mean 'blur'"),
         ({"type": "Contrast", "gamma": 0.5, "zzz": 1}, "has 'zzz'; .* correct it"),
     ],
 )

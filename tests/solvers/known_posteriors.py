@@ -169,7 +169,7 @@ def condition(mean: Tensor, covariance: Tensor, matrix: Tensor, noise_std: float
 def dense(operator: LowField, height: int, width: int) -> Tensor:
     """The linear part as a matrix ``(measurements, pixels)``, float64."""
     size = height * width
-    return operator.resample(torch.eye(size, dtype=torch.float64).view(size, 1, height, width)).flatten(1).T
+    return operator.linear(torch.eye(size, dtype=torch.float64).view(size, 1, height, width)).flatten(1).T
 
 
 def split(operator: LowField, height: int, width: int) -> tuple[Tensor, Tensor]:

@@ -21,7 +21,7 @@ def blobs(count: int = 2, height: int = 24, width: int = 20) -> torch.Tensor:
 def ridge(operator: LowField, y: torch.Tensor, centre: torch.Tensor, spread: torch.Tensor) -> torch.Tensor:
     """The minimum for a linear A, with its dense matrix; float64."""
     size = centre[0].numel()
-    matrix = operator.resample(torch.eye(size, dtype=torch.float64).view(size, *centre.shape[1:])).flatten(1).T
+    matrix = operator.linear(torch.eye(size, dtype=torch.float64).view(size, *centre.shape[1:])).flatten(1).T
     data, prior = 1 / operator.noise_std**2, 1 / spread.double().square()
     left = [matrix.T @ matrix * data + torch.eye(size) * p for p in prior]
     right = [matrix.T @ a.flatten() * data + c.flatten() * p for a, c, p in zip(y.double(), centre.double(), prior, strict=True)]

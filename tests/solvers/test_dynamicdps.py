@@ -35,7 +35,7 @@ def problem() -> tuple[LowField, Tensor, Tensor]:
 
 def posterior_mean(operator: LowField, y: Tensor) -> Tensor:
     size = HEIGHT * WIDTH
-    matrix = operator.resample(torch.eye(size).view(size, 1, HEIGHT, WIDTH)).flatten(1).T
+    matrix = operator.linear(torch.eye(size).view(size, 1, HEIGHT, WIDTH)).flatten(1).T
     left = matrix.T @ matrix / NOISE**2 + torch.eye(size) / STD**2
     right = (y.flatten(1) @ matrix) / NOISE**2 + MEAN / STD**2
     return torch.linalg.solve(left, right.T).T.view(-1, 1, HEIGHT, WIDTH)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dynamicdps.diffusion import as_prior
 from dynamicdps.diffusion.levels import cosine_levels
-from dynamicdps.operators import LowField, Operator, add_noise
+from dynamicdps.operators import LinearOperator, LowField, Operator, add_noise
 from dynamicdps.solvers import (
     BankRule,
     Reconstruction,
@@ -85,10 +85,10 @@ class Half(TwoTissues):
         return super().__call__(x.bfloat16(), sigma.bfloat16()).to(x.dtype)
 
 
-class Wrapped(Operator):
-    """The linear operator above as a user would write it: nothing but a forward model that says it is linear."""
+class Plain(Operator):
+    """The linear operator above as a user would write it: nothing but a forward model."""
 
-    noise_std, is_linear = 0.05, True
+    noise_std = 0.05
 
     def forward(self, x: Tensor) -> Tensor:
         return LINEAR.forward(x)
@@ -103,10 +103,12 @@ class Wrapped(Operator):
         return LINEAR.voxel_factors()
 
 
-class Squared(Wrapped):
-    """Not linear."""
+class Wrapped(LinearOperator, Plain):
+    """It says that it is linear."""
 
-    is_linear = False
+
+class Squared(Plain):
+    """Not linear."""
 
     def forward(self, x: Tensor) -> Tensor:
         return LINEAR.forward(x.square())

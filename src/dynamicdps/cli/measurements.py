@@ -145,7 +145,7 @@ class KSpaceOfScan:
     def starts(self, operator: ScanOperator, result: Result) -> Rows:
         """One row: k-space is explained as a whole."""
         y, forward, x = residual_parts(result.initial, self.measured, operator, result.scale.scale)
-        residual = (y - forward(x)) / forward.counted(y).sqrt().view(-1, 1, 1, 1, 1)
+        residual = (y - forward(x)) / forward.measured_fraction(y).sqrt().view(-1, 1, 1, 1, 1)
         found = result.reconstruction
         columns = {"start_sigma": found.start_sigma, "misfit": found.misfit, "nfe": found.nfe}
         excess = float(excess_misfit(residual, forward.noise_std)[0])

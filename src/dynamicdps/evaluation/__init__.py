@@ -15,7 +15,7 @@ from dynamicdps.evaluation.lesions import (
     place_lesions,
 )
 from dynamicdps.evaluation.multi_scale_ssim import ms_ssim, scales_that_fit
-from dynamicdps.evaluation.null_space import NullSpaceSplit, linear_part, null_space_split, unsupported_map
+from dynamicdps.evaluation.null_space import NullSpaceSplit, null_space_split, unsupported_map
 from dynamicdps.evaluation.perceptual import lpips
 from dynamicdps.evaluation.residual_statistics import ResidualStatistics, Statistic, residual_statistics
 from dynamicdps.evaluation.resolvability import Resolvability, resolvable
@@ -66,7 +66,6 @@ __all__ = [
     "holm",
     "insert_lesion",
     "lesion_contrast",
-    "linear_part",
     "lpips",
     "make_lesion",
     "ms_ssim",

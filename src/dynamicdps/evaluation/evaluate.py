@@ -128,7 +128,7 @@ def evaluate_volume(
 def data_misfit(reconstruction: Volume, measurement: Volume, operator: ScanOperator, scale: IntensityScale) -> float:
     """Root mean square of `residual_map` over what counts; arguments and errors as there."""
     residual = residual_map(reconstruction, measurement, operator, scale).data
-    counted = float(operator.operator.counted(_batch(operator, measurement)).mean())
+    counted = float(operator.operator.measured_fraction(_batch(operator, measurement)).mean())
     return float(np.sqrt(np.mean(np.square(residual, dtype=np.float64)) / counted))
 
 

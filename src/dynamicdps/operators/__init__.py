@@ -2,8 +2,7 @@
 
 from dynamicdps.operators.bias_field import BiasField
 from dynamicdps.operators.blur import AnisotropicBlur, MotionBlur
-from dynamicdps.operators.composition import Composition
-from dynamicdps.operators.contrast import MonotoneCurve, PowerLaw, inverse_power_law, power_law, power_law_slope, tissue_curve
+from dynamicdps.operators.contrast import Curve, MonotoneCurve, PowerLaw, inverse_power_law, power_law, power_law_slope, tissue_curve
 from dynamicdps.operators.contrast_operator import Contrast
 from dynamicdps.operators.field_strength import MPRAGE_3T, Mprage, SpinEcho, SpoiledGradientEcho, contrast_between
 from dynamicdps.operators.fit import OperatorFit, fit_operator
@@ -15,7 +14,17 @@ from dynamicdps.operators.linear import IterativeModel, LinearModel, SpectralMod
 from dynamicdps.operators.low_field import LowField
 from dynamicdps.operators.noise import add_noise
 from dynamicdps.operators.noise_estimate import NoiseEstimate, estimate_noise
-from dynamicdps.operators.operator import Linearisation, LinearOperator, LinearProblem, Operator, SameGrid
+from dynamicdps.operators.operator import (
+    Composition,
+    Linearisation,
+    LinearOperator,
+    LinearProblem,
+    Operator,
+    SameGrid,
+    Scanner,
+    Stack,
+    Sum,
+)
 from dynamicdps.operators.operator_file import ScanOperator, read_operator
 from dynamicdps.operators.presets import PRESETS, preset
 from dynamicdps.operators.registry import operator_from_json, operator_types, register_operator
@@ -24,7 +33,7 @@ from dynamicdps.operators.sampling import interpolate
 from dynamicdps.operators.simulate import simulate
 from dynamicdps.operators.slice_motion import SliceMotion
 from dynamicdps.operators.slice_profile import SliceProfile
-from dynamicdps.operators.turned import Turned
+from dynamicdps.operators.swap_slice_axis import SwapSliceAxis
 from dynamicdps.operators.weighting import Weighting
 
 __all__ = [
@@ -35,6 +44,7 @@ __all__ = [
     "BiasField",
     "Composition",
     "Contrast",
+    "Curve",
     "Identity",
     "InPlaneResolution",
     "Inpainting",
@@ -54,12 +64,15 @@ __all__ = [
     "PowerLaw",
     "SameGrid",
     "ScanOperator",
+    "Scanner",
     "SliceMotion",
     "SliceProfile",
     "SpectralModel",
     "SpinEcho",
     "SpoiledGradientEcho",
-    "Turned",
+    "Stack",
+    "Sum",
+    "SwapSliceAxis",
     "Weighting",
     "add_noise",
     "centre_mask",

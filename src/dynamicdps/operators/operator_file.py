@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from dynamicdps.errors import InputError
 from dynamicdps.json_file import read_json, write_json
-from dynamicdps.operators.composition import Composition
-from dynamicdps.operators.operator import Operator
+from dynamicdps.operators.operator import Composition, Operator
 from dynamicdps.operators.presets import PRESETS
 from dynamicdps.operators.registry import operator_from_json
 from dynamicdps.operators.weighting import Weighting

@@ -53,7 +53,7 @@ def start_rows(result: Result, scan: Volume, operator: ScanOperator) -> Rows:
     residual = to_slices(residual_map(result.initial, scan, operator, result.scale).data) * noise_std
     if len(found.start_sigma) == 1:
         residual = residual.movedim(0, 1)[None]
-    excess = excess_misfit(residual / operator.operator.counted(residual).sqrt().view(-1, *[1] * (residual.ndim - 1)), noise_std)
+    excess = excess_misfit(residual / operator.operator.measured_fraction(residual).sqrt().view(-1, *[1] * (residual.ndim - 1)), noise_std)
     columns: dict[str, Tensor] = {"excess_misfit": excess, "start_sigma": found.start_sigma, "misfit": found.misfit, "nfe": found.nfe}
     values = torch.stack([column.detach().double().cpu() for column in columns.values()], dim=1).tolist()
     return [{"image": float(index)} | dict(zip(columns, row, strict=True)) for index, row in enumerate(values)]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from dynamicdps.diffusion import Denoiser, descending_levels
-from dynamicdps.operators import Linearisation, LinearModel, LowField, Operator
+from dynamicdps.operators import Linearisation, LinearModel, Operator
 from dynamicdps.operators.parameters import per_image
 from dynamicdps.solvers.data_fidelity import data_misfit, norm
 from dynamicdps.solvers.reconstruction import Progress, Reconstruction
@@ -48,7 +48,7 @@ def solve_daps(
     """
     target: Operator | LinearModel = operator
     y, noise, warnings = measurement, torch.full((1,), operator.noise_std), list[str]()
-    if operator.is_linear or isinstance(operator, LowField):
+    if operator.linear is not None:
         problem = operator.linear_problem(measurement, initial.shape)
         target, y, noise, warnings = problem.model, problem.measurement, problem.model.noise_std, problem.warnings
     noise = (config.noise_scale * noise).to(initial).expand(len(initial))

@@ -40,7 +40,7 @@ def norm(a: Tensor) -> Tensor:
 def data_misfit(operator: Operator, y: Tensor, x: Tensor) -> Tensor:
     """Root mean square of ``(y - A(x)) / noise_std`` over what counts of each image, ``(batch,)``; 1 where only noise is left."""
     residual = (y - operator(x)) / operator.noise_std
-    return (wide(residual).flatten(1).square().mean(1) / operator.counted(y)).sqrt().to(y.dtype)
+    return (wide(residual).flatten(1).square().mean(1) / operator.measured_fraction(y)).sqrt().to(y.dtype)
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class _Problem:
         return v if self.errors is None else self.errors.colour(v)
 
     def misfit(self, residual: Tensor) -> Tensor:
-        return (wide(residual / self.noise).flatten(1).square().mean(1) / self.operator.counted(residual)).sqrt()
+        return (wide(residual / self.noise).flatten(1).square().mean(1) / self.operator.measured_fraction(residual)).sqrt()
 
     def gradient(self, x: Tensor, residual: Tensor) -> Tensor:
         offset = x - self.centre
@@ -173,7 +173,7 @@ def data_step(
             direction, change, w, used = _gauss_newton(part, current, left, near, guess, cg_iterations, cg_tolerance)
             dual = w if dual is None else put(dual, index, w)
             # What the secant foretells is exact on the operator's own curve.
-            phi = _Curve(part, current, left, direction, wide, change if part.operator.straightens else None)
+            phi = _Curve(part, current, left, direction, wide, change if part.operator.is_straight_along_search else None)
         else:
             direction, used = _descent(part, current, left, memory, index)
             phi = _Curve(part, current, left, direction)

@@ -231,7 +231,7 @@ def choose_start(
         return start, torch.zeros_like(start), torch.zeros_like(start, dtype=torch.bool)
     rule = config.start_rule or start_rule_of(prior, initial.shape[2] if initial.ndim == 5 else 1)
     # Over what counts: a head's mask must not make a poor initial image look like a good one.
-    residual = (measurement - operator(initial)) / per_image(operator.counted(measurement).sqrt(), measurement)
+    residual = (measurement - operator(initial)) / per_image(operator.measured_fraction(measurement).sqrt(), measurement)
     start = rule(residual, operator.noise_std, config.start_quantile)
     share = rule.initial_share(residual, operator.noise_std) if config.start_quantile is None else torch.zeros_like(start)
     return start, share, rule.outside(residual, operator.noise_std)
@@ -290,7 +290,7 @@ def _sample_network(run: Run, y: Tensor, operator: Operator, x0: Tensor, config:
     x, out = run.x, x0
     best = torch.full((len(y),), torch.inf, dtype=wide_type(y.device), device=y.device)
     first = torch.ones(len(y), dtype=wide_type(y.device), device=y.device)
-    size = (y[0].numel() * operator.counted(y)).sqrt()
+    size = (y[0].numel() * operator.measured_fraction(y)).sqrt()
     for i, sigma in enumerate(run.levels):
         denoised, pullback = run.denoise_with_pullback(x, sigma)
         near = operator.linearise(denoised)

@@ -69,7 +69,7 @@ def solve_dynamicdps_paper(
     beyond = torch.zeros(len(initial), dtype=torch.bool, device=initial.device)
     if config.start_sigma is None:
         rule = config.bank or read_bank()
-        residual = (measurement - operator(initial)) / per_image(operator.counted(measurement).sqrt(), measurement)
+        residual = (measurement - operator(initial)) / per_image(operator.measured_fraction(measurement).sqrt(), measurement)
         first = rule.steps(residual)
         beyond = rule.outside(residual, operator.noise_std)
     else:
