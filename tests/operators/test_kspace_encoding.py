@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from dynamicdps.data_term import DataTerm, data_step
 from dynamicdps.operators import LowField, Weighting
 from dynamicdps.operators.kspace_encoding import EncodedOperator, Encoding
-from dynamicdps.solvers import data_step
 from tests.operators.raw_scans import maps_of
 from tests.properties import assert_adjoint, assert_jacobian_products, input_error
 
@@ -87,8 +87,10 @@ def test_where_all_is_sampled_the_data_step_is_that_of_the_image(name: str, weig
     image = inner(x) + 0.01 * torch.randn(1, 1, 4, 12, 10, generator=generator, dtype=x.dtype)
     image = image * (inner.operators[0].weights if weighted else 1.0)  # type: ignore[attr-defined]
     spread = torch.tensor([0.05])
-    inside = data_step(EncodedOperator(inner, q, inner.noise_std), q.to_kspace(image), centre, spread, cg_tolerance=1e-9, cg_iterations=300)
-    outside = data_step(inner, image, centre, spread, cg_tolerance=1e-9, cg_iterations=300)
+    inside = data_step(
+        DataTerm(q.to_kspace(image), EncodedOperator(inner, q, inner.noise_std)), centre, spread, cg_tolerance=1e-9, cg_iterations=300
+    )
+    outside = data_step(DataTerm(image, inner), centre, spread, cg_tolerance=1e-9, cg_iterations=300)
     torch.testing.assert_close(inside.x, outside.x, atol=1e-4, rtol=0)
 
 

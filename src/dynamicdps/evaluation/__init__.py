@@ -3,7 +3,6 @@
 from dynamicdps.evaluation.conformal import ConformalErrorMap, covered_share, error_heuristic
 from dynamicdps.evaluation.evaluate import StageMetrics, data_misfit, evaluate_volume, residual_map
 from dynamicdps.evaluation.fidelity import nrmse, nrmse_brain, psnr, psnr_brain, ssim, ssim_brain
-from dynamicdps.evaluation.hallucination import standardised_residual
 from dynamicdps.evaluation.hallucination_index import HallucinationIndex, hallucination_index
 from dynamicdps.evaluation.high_frequency import high_frequency_error, nyquist_frequency
 from dynamicdps.evaluation.lesions import (
@@ -88,7 +87,6 @@ __all__ = [
     "signed_rank",
     "ssim",
     "ssim_brain",
-    "standardised_residual",
     "structure_errors",
     "through_plane_calibration",
     "through_plane_roughness",

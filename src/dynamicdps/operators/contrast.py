@@ -109,6 +109,10 @@ class Curve(ABC):
         """Whether a step in image intensities is taken only where the curve is straight."""
 
     @abstractmethod
+    def is_same(self, other: "Curve | None") -> bool:
+        """Whether another curve is this one."""
+
+    @abstractmethod
     def typical_value(self, x: float) -> float:
         """The curve at one intensity; the mean of the curves where they differ per image."""
 
@@ -153,6 +157,9 @@ class PowerLaw(Curve):
     @property
     def is_straight_along_search(self) -> bool:
         return bool((torch.as_tensor(self.gamma) <= 1).all())
+
+    def is_same(self, other: Curve | None) -> bool:
+        return isinstance(other, PowerLaw) and torch.equal(torch.as_tensor(self.gamma), torch.as_tensor(other.gamma))
 
     def typical_value(self, x: float) -> float:
         return float(self(torch.tensor(x)).mean())
@@ -227,6 +234,9 @@ class MonotoneCurve(Curve):
     @property
     def is_straight_along_search(self) -> bool:
         return self.is_identity
+
+    def is_same(self, other: Curve | None) -> bool:
+        return isinstance(other, MonotoneCurve) and torch.equal(self.positions, other.positions) and torch.equal(self.values, other.values)
 
     def typical_value(self, x: float) -> float:
         images = len(self.values) if self.values.ndim == 2 else 1

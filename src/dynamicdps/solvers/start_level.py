@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dynamicdps.data_term import excess_misfit
 from dynamicdps.diffusion import Prior
 from dynamicdps.diffusion.levels import N_STEPS, cosine_levels
 from dynamicdps.errors import InputError
@@ -174,15 +175,6 @@ class BankRule:
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": "start-level", "rule": "bank", "means": list(self.means), "tau": self.tau, "source": self.source}
-
-
-def excess_misfit(residual: Tensor, noise_std: float) -> Tensor:
-    """Root mean square of a residual ``y - A(x)`` beyond the noise, ``(batch,)``, in image intensities.
-
-    A mean over measurements with the noise's share taken off: the same for any image size, measurement grid and noise level.
-    """
-    mean_square = wide(residual).flatten(1).square().mean(1)
-    return (mean_square - noise_std**2).clamp_min(0).sqrt().to(residual.dtype)
 
 
 def fit_start_level(

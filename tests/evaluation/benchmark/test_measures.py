@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from dynamicdps.data_term import DataTerm
 from dynamicdps.evaluation import hallucination_index, null_space_split, psnr, segment, tissue_volumes
 from dynamicdps.evaluation.benchmark import chosen_slices, middle_slices
 from dynamicdps.evaluation.benchmark.cut import Cut, Subject
 from dynamicdps.evaluation.benchmark.measures import fidelity_rows, hallucination_row, truth_row, volume_row
 from dynamicdps.operators import Inpainting, KSpace, LowField, Operator, SameGrid
 from dynamicdps.solvers import Reconstruction
-from dynamicdps.solvers.data_fidelity import data_misfit
 from dynamicdps.volumes import from_slices
 from tests.conftest import make_phantom
 from tests.properties import input_error
@@ -201,4 +201,4 @@ def test_what_is_not_measured_has_no_noise(subject: Subject) -> None:
     operator = Inpainting(mask, noise_std=0.05)
     y = cut.measure(operator)
     assert (y[..., mask == 0] == 0).all()
-    torch.testing.assert_close(data_misfit(operator, y, cut.truth), torch.ones(3), rtol=0.1, atol=0)
+    torch.testing.assert_close(DataTerm(y, operator).misfit(cut.truth), torch.ones(3), rtol=0.1, atol=0)

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dynamicdps.data_term import DataTerm
 from dynamicdps.diffusion import Denoiser
 from dynamicdps.evaluation.benchmark.conditions import Condition
 from dynamicdps.evaluation.benchmark.cut import Cut, Subject
@@ -88,7 +89,7 @@ class Scene:
 
         def reconstruct(y: Tensor, initial: Tensor) -> Reconstruction:
             generator = torch.Generator().manual_seed(self.cut.seed)
-            return solve_tensors(solver, y, self.condition.operator, denoiser, initial, generator=generator, config=config)
+            return solve_tensors(solver, [DataTerm(y, self.condition.operator)], denoiser, initial, generator=generator, config=config)
 
         began = time.monotonic()
         found = reconstruct(self.y, self.initial)
