@@ -8,6 +8,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from dynamicdps import report, solvers
     from dynamicdps.conditional import load_conditional, load_unet
+    from dynamicdps.data_term import DataTerm, Noise
     from dynamicdps.diffusion import load_prior
     from dynamicdps.errors import InputError
     from dynamicdps.models import demo_scan
@@ -22,6 +23,8 @@ _HOMES = {
     "Volume": "volumes",
     "InputError": "errors",
     "demo_scan": "models",
+    "DataTerm": "data_term",
+    "Noise": "data_term",
     "LowField": "operators",
     "fit_operator": "operators",
     "preset": "operators",
@@ -37,9 +40,11 @@ _HOMES = {
 }
 
 __all__ = [
+    "DataTerm",
     "DynamicDPSConfig",
     "InputError",
     "LowField",
+    "Noise",
     "Volume",
     "demo_scan",
     "fit_operator",

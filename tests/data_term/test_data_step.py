@@ -8,6 +8,7 @@ from dynamicdps.data_term.data_step import METHODS
 from dynamicdps.data_term.inner_products import inner
 from dynamicdps.operators import Linearisation, LowField, Operator, add_noise
 from dynamicdps.operators.operator import SearchCurve
+from dynamicdps.volumes.grids import Grid
 
 SHAPE = (2, 1, 24, 20)
 
@@ -254,14 +255,8 @@ class Watched(Operator):
     def select(self, index: torch.Tensor) -> Operator:
         return Watched(self.operator.select(index), self.seen)
 
-    def measurement_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
-        return self.operator.measurement_shape(shape)
-
-    def image_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
-        return self.operator.image_shape(shape)
-
-    def voxel_factors(self) -> tuple[float, float, float]:
-        return self.operator.voxel_factors()
+    def grid(self, image: Grid) -> Grid:
+        return self.operator.grid(image)
 
 
 @methods

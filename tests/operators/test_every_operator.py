@@ -26,8 +26,9 @@ from dynamicdps.operators import (
     operator_types,
 )
 from dynamicdps.operators.contrast_operator import Contrast
+from dynamicdps.operators.image_grid import voxel_factors
 from tests.operators.every_operator import CASES, LINEAR, PER_IMAGE, SHARED, Case
-from tests.properties import assert_adjoint, assert_batch_independent, assert_jacobian_products, input_error
+from tests.properties import assert_adjoint, assert_batch_independent, assert_jacobian_products, input_error, measured_shape, placed
 
 
 def over(cases: dict[str, Case]) -> pytest.MarkDecorator:
@@ -200,7 +201,7 @@ def test_away_from_the_borders_size_and_place_do_not_matter(operator: Operator, 
     large = torch.nn.functional.pad(x, (8, 8, 4, 4, 6, 6))
     torch.testing.assert_close(middle(operator(large), y.shape[-3:]), y, atol=1e-6, rtol=0)
     moved = operator(x.roll((3, 2, -4), (-3, -2, -1)))
-    steps = [round(shift / factor) for shift, factor in zip((3, 2, -4), operator.voxel_factors()[::-1], strict=True)]
+    steps = [round(shift / factor) for shift, factor in zip((3, 2, -4), voxel_factors(operator)[::-1], strict=True)]
     torch.testing.assert_close(moved, y.roll(steps, (-3, -2, -1)), atol=1e-6, rtol=0)
 
 
@@ -253,13 +254,13 @@ def test_inputs_are_not_changed(case: Case, generator: torch.Generator) -> None:
 def test_grids(case: Case, generator: torch.Generator) -> None:
     depth = case.shape[2] if len(case.shape) == 5 else 1
     shape = case.shape[-1], case.shape[-2], depth
-    measured = case.operator.measurement_shape(shape)
+    measured = measured_shape(case.operator, shape)
     assert tuple(case.operator(case.image(generator)).shape[2:]) == (measured[::-1] if len(case.shape) == 5 else measured[1::-1])
-    assert case.operator.measurement_shape(case.operator.image_shape(measured)) == measured
-    matrix = case.operator.voxel_map(shape, measured)
+    assert measured_shape(case.operator, case.operator.covered_shape(measured)) == measured
+    matrix = placed(case.operator, shape)
     assert matrix.shape == (4, 4)
     if not isinstance(case.operator, Composition):
-        np.testing.assert_allclose(np.linalg.norm(matrix[:3, :3], axis=0), case.operator.voxel_factors())
+        np.testing.assert_allclose(np.linalg.norm(matrix[:3, :3], axis=0), voxel_factors(case.operator))
 
 
 @over(CASES)

@@ -205,7 +205,7 @@ def test_weighed_intervals_cover_their_share(monkeypatch: pytest.MonkeyPatch) ->
     """Errors of the statistics four times as large as those of the image, which is biased: its weight is what least squares give."""
     count, random = 200, np.random.default_rng(0)
     own, image = 0.2 * random.standard_normal(count), 0.05 * random.standard_normal(count) - 0.3
-    scanner = SimpleNamespace(voxel_factors=lambda: (1.0, 1.0, 2.0), gamma=0.5)
+    scanner = LowField(gamma=0.5, slice_thickness=2.0)
     scans = [
         SimpleNamespace(statistics=SimpleNamespace(top=1.0, number=k), scanner=scanner, noise=0.01, y=1.0, shape=()) for k in range(count)
     ]

@@ -5,9 +5,10 @@ import torch
 
 from dynamicdps.data_term import DataTerm, data_step
 from dynamicdps.operators import LowField, Weighting
+from dynamicdps.operators.image_grid import voxel_factors
 from dynamicdps.operators.kspace_encoding import EncodedOperator, Encoding
 from tests.operators.raw_scans import maps_of
-from tests.properties import assert_adjoint, assert_jacobian_products, input_error
+from tests.properties import assert_adjoint, assert_jacobian_products, input_error, measured_shape
 
 # The file's x runs to the front, its y to the left: slices of 12 x 10 voxels are 10 x 12 in the file.
 TURNED = ((1, 1), (0, -1), (2, 1))
@@ -68,9 +69,9 @@ def test_operator(name: str, generator: torch.Generator) -> None:
     assert operator.is_linear == (name == "linear")
     assert operator.couples_slices
     torch.testing.assert_close(operator.measured_fraction(y), torch.full((2,), 0.4, dtype=torch.float64))
-    assert operator.measurement_shape((15, 18, 8)) == (10, 12, 4)
-    assert operator.image_shape((10, 12, 4)) == (15, 18, 8)
-    assert operator.voxel_factors() == (1.5, 1.5, 2.0)
+    assert measured_shape(operator, (15, 18, 8)) == (10, 12, 4)
+    assert operator.covered_shape((10, 12, 4)) == (15, 18, 8)
+    assert voxel_factors(operator) == (1.5, 1.5, 2.0)
     assert operator.typical_value(0.5) == pytest.approx(OPERATORS[name].typical_value(0.5))
     with input_error("no file"):
         operator.to_json()

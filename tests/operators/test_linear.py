@@ -21,6 +21,7 @@ from dynamicdps.operators import (
     power_law,
     spectral,
 )
+from dynamicdps.volumes.grids import Grid
 from tests.properties import assert_adjoint, assert_batch_independent, input_error
 
 # Blurs are mild: without regularisation an inverse multiplies rounding by the condition.
@@ -222,14 +223,8 @@ class Squares(Operator):
     def forward(self, x: Tensor) -> Tensor:
         return x.square()
 
-    def measurement_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
-        return shape
-
-    def image_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
-        return shape
-
-    def voxel_factors(self) -> tuple[float, float, float]:
-        return 1.0, 1.0, 1.0
+    def grid(self, image: Grid) -> Grid:
+        return image
 
 
 class Differences(LinearOperator, Squares):

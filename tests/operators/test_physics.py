@@ -28,8 +28,9 @@ from dynamicdps.operators import (
     uniform_mask,
     variable_density_mask,
 )
+from dynamicdps.operators.image_grid import voxel_factors
 from tests.operators.every_operator import in_plane, numbers, random, turned
-from tests.properties import input_error
+from tests.properties import input_error, measured_shape, placed
 
 
 def point(*shape: int) -> Tensor:
@@ -128,9 +129,9 @@ def test_parts_are_those_of_the_low_field_scanner() -> None:
     parts = SliceProfile(3.0, 4.0, "box") @ InPlaneResolution(1.5)
     whole = LowField(in_plane_factor=1.5, slice_thickness=3.0, slice_spacing=4.0, slice_profile="box")
     torch.testing.assert_close(parts(x), whole(x), atol=1e-6, rtol=1e-6)
-    assert parts.voxel_factors() == whole.voxel_factors()
-    shapes = (13, 14, 11), parts.measurement_shape((13, 14, 11))
-    np.testing.assert_allclose(parts.voxel_map(*shapes), whole.voxel_map(*shapes), atol=1e-12)
+    assert voxel_factors(parts) == voxel_factors(whole)
+    shapes = (13, 14, 11), measured_shape(parts, (13, 14, 11))
+    np.testing.assert_allclose(placed(parts, shapes[0]), placed(whole, shapes[0]), atol=1e-12)
 
 
 @pytest.mark.parametrize("contents", ["constant", "ramp", "noise"])
@@ -166,14 +167,14 @@ def test_affine_identity_and_outside() -> None:
     ],
     ids=str,
 )
-def test_voxel_map_says_where_a_spot_is_measured(operator: Operator) -> None:
+def test_the_grid_says_where_a_spot_is_measured(operator: Operator) -> None:
     shape, spot = (32, 36, 30), np.array([15.3, 19.6, 14.2])
     index = np.stack(np.meshgrid(*[np.arange(n) for n in shape], indexing="ij"), axis=-1)
     image = torch.from_numpy(np.exp(-((index - spot) ** 2).sum(-1) / (2 * 2.5**2)))
     y = operator(image.permute(2, 1, 0)[None, None])[0, 0].permute(2, 1, 0).numpy()
     places = np.stack(np.meshgrid(*[np.arange(n) for n in y.shape], indexing="ij"), axis=-1).reshape(-1, 3)
     centre = (y.reshape(-1) / y.sum()) @ places
-    np.testing.assert_allclose((operator.voxel_map(shape, y.shape) @ [*centre, 1])[:3], spot, atol=0.1)
+    np.testing.assert_allclose((placed(operator, shape) @ [*centre, 1])[:3], spot, atol=0.1)
 
 
 def all_of(height: int, width: int) -> Tensor:

@@ -22,6 +22,7 @@ from dynamicdps.solvers.deepinv_adapter import (
     solve_deepinv,
 )
 from dynamicdps.solvers.diffpir import DiffPIRConfig
+from dynamicdps.volumes.grids import Grid
 from tests.properties import assert_adjoint, input_error
 
 MEAN, STD, NOISE = 0.5, 0.2, 0.05
@@ -46,13 +47,7 @@ class Squares(Operator):
     def forward(self, x: Tensor) -> Tensor:
         return x.square()
 
-    def measurement_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
-        raise NotImplementedError
-
-    def image_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
-        raise NotImplementedError
-
-    def voxel_factors(self) -> tuple[float, float, float]:
+    def grid(self, image: Grid) -> Grid:
         raise NotImplementedError
 
 

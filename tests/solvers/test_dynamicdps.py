@@ -9,6 +9,7 @@ from dynamicdps.data_term import DataTerm
 from dynamicdps.operators import LowField, Operator, add_noise
 from dynamicdps.solvers import DynamicDPSConfig, StartLevelRule, make_config, solve_dynamicdps, solve_tensors
 from dynamicdps.solvers.reconstruction import with_doubts
+from dynamicdps.volumes.grids import Grid
 from tests.properties import input_error
 
 MEAN, STD, NOISE = 0.5, 0.2, 0.05
@@ -179,14 +180,9 @@ def test_operator_with_nothing_but_a_forward_model(gradient: str) -> None:
         def forward(self, x: Tensor) -> Tensor:
             return x.square()[..., ::2]
 
-        def measurement_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
-            return shape[0] // 2, shape[1], shape[2]
-
-        def image_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
-            return 2 * shape[0], shape[1], shape[2]
-
-        def voxel_factors(self) -> tuple[float, float, float]:
-            return 2.0, 1.0, 1.0
+        def grid(self, image: Grid) -> Grid:
+            x, y, z = image.shape
+            return Grid((x // 2, y, z), image.affine)
 
     truth = 0.3 + 0.4 * torch.rand(2, 1, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(0))
     operator = Squared()

@@ -13,7 +13,7 @@ from dynamicdps.solvers import DynamicDPSConfig, available, make_config, solve, 
 from dynamicdps.solvers.registry import find_solver
 from dynamicdps.volumes import IntensityScale, Volume, from_slices, to_slices
 from tests.conftest import make_phantom
-from tests.properties import input_error
+from tests.properties import input_error, placed
 from tests.solvers.known_posteriors import CorrelatedGaussian, Gaussian, IsotropicGaussian, assert_moments, condition, dense, draw
 
 FIRST, SECOND = LowField(in_plane_factor=2.0, noise_std=0.05), LowField(blur=1.0, noise_std=0.1)
@@ -119,9 +119,8 @@ def stacks(head: Volume) -> list[tuple[Volume, ScanOperator]]:
         inner = LowField(gamma=0.8, slice_thickness=4.0, noise_std=0.01)
         operator: Operator = inner if axis == 2 else SwapSliceAxis(inner, axis)
         y = measured(operator, to_slices(seen.data).movedim(0, 1)[None], axis)
-        shape = operator.measurement_shape(seen.shape)
         data = from_slices(y[0].movedim(1, 0)) * scale
-        pairs.append((Volume(data, seen.affine @ operator.voxel_map(seen.shape, shape)), ScanOperator(operator, intensity_scale=scale)))
+        pairs.append((Volume(data, seen.affine @ placed(operator, seen.shape)), ScanOperator(operator, intensity_scale=scale)))
     return pairs
 
 

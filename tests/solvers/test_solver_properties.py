@@ -26,6 +26,7 @@ from dynamicdps.solvers import (
 )
 from dynamicdps.solvers.dynamicdps_paper import PaperConfig
 from dynamicdps.solvers.registry import find_solver
+from dynamicdps.volumes.grids import Grid
 from tests.properties import input_error
 
 HEIGHT, WIDTH = 16, 12
@@ -94,14 +95,8 @@ class Plain(Operator):
     def forward(self, x: Tensor) -> Tensor:
         return LINEAR.forward(x)
 
-    def measurement_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
-        return LINEAR.measurement_shape(shape)
-
-    def image_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
-        return LINEAR.image_shape(shape)
-
-    def voxel_factors(self) -> tuple[float, float, float]:
-        return LINEAR.voxel_factors()
+    def grid(self, image: Grid) -> Grid:
+        return LINEAR.grid(image)
 
 
 class Wrapped(LinearOperator, Plain):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from dynamicdps.operators import Operator, interpolate
+from dynamicdps.operators import Operator, to_image_grid
 
 CENTRE, SPREAD = 0.5, 0.3
 
@@ -36,11 +36,11 @@ class ConditionalModel(nn.Module):
 
         Args:
             y: measurements, ``(batch, 1, height, width)`` or ``(batch, 1, depth, height, width)``.
-            operator: only its voxel sizes are used.
+            operator: only its grid is used.
             shape: shape of the image tensor.
             chunk: slices a network pass.
         """
-        slices = interpolate(y, operator.voxel_factors(), shape).reshape(-1, 1, *shape[-2:])
+        slices = to_image_grid(y, operator, shape).reshape(-1, 1, *shape[-2:])
         return torch.cat([self(part) for part in torch.split(slices, chunk)]).clamp_min(0).reshape(tuple(shape))
 
 

@@ -15,6 +15,7 @@ from dynamicdps.evaluation.fidelity import SSIM_WINDOW, nrmse, psnr, ssim
 from dynamicdps.evaluation.tissue import segment, tissue_volumes, volume_errors
 from dynamicdps.operators import ScanOperator
 from dynamicdps.volumes import IntensityScale, Volume, brain_mask, from_slices, to_slices
+from dynamicdps.volumes.grids import native_grid
 
 MIN_BRAIN_SHARE = 0.05
 # Names in metrics.json.
@@ -155,7 +156,7 @@ def residual_map(reconstruction: Volume, measurement: Volume, operator: ScanOper
 
 def _term(reconstruction: Volume, measurement: Volume, operator: ScanOperator, scale: IntensityScale) -> tuple[DataTerm, Tensor]:
     """The measurement and the image, in image intensities."""
-    expected = operator.operator.measurement_shape(reconstruction.shape)
+    expected = operator.operator.grid(native_grid(reconstruction)).shape
     if expected != measurement.shape:
         raise InputError(
             f"the measurement has shape {measurement.shape}; expected {expected} for this operator and an image of shape "

@@ -7,6 +7,7 @@ from dynamicdps.operators.contrast_operator import Contrast
 from dynamicdps.operators.field_strength import MPRAGE_3T, Mprage, SpinEcho, SpoiledGradientEcho, contrast_between
 from dynamicdps.operators.fit import OperatorFit, fit_operator
 from dynamicdps.operators.identity import Identity
+from dynamicdps.operators.image_grid import to_image_grid
 from dynamicdps.operators.inpainting import Inpainting
 from dynamicdps.operators.kspace import KSpace
 from dynamicdps.operators.kspace_masks import centre_mask, partial_fourier_mask, uniform_mask, variable_density_mask
@@ -15,6 +16,7 @@ from dynamicdps.operators.low_field import LowField
 from dynamicdps.operators.noise import add_noise
 from dynamicdps.operators.noise_estimate import NoiseEstimate, estimate_noise
 from dynamicdps.operators.operator import (
+    CentredGrid,
     Composition,
     Linearisation,
     LinearOperator,
@@ -29,7 +31,6 @@ from dynamicdps.operators.operator_file import ScanOperator, read_operator
 from dynamicdps.operators.presets import PRESETS, preset
 from dynamicdps.operators.registry import operator_from_json, operator_types, register_operator
 from dynamicdps.operators.resample import AffineResample, InPlaneResolution
-from dynamicdps.operators.sampling import interpolate
 from dynamicdps.operators.simulate import simulate
 from dynamicdps.operators.slice_motion import SliceMotion
 from dynamicdps.operators.slice_profile import SliceProfile
@@ -42,6 +43,7 @@ __all__ = [
     "AffineResample",
     "AnisotropicBlur",
     "BiasField",
+    "CentredGrid",
     "Composition",
     "Contrast",
     "Curve",
@@ -80,7 +82,6 @@ __all__ = [
     "contrast_between",
     "estimate_noise",
     "fit_operator",
-    "interpolate",
     "inverse_power_law",
     "operator_from_json",
     "operator_types",
@@ -93,6 +94,7 @@ __all__ = [
     "simulate",
     "spectral",
     "tissue_curve",
+    "to_image_grid",
     "uniform_mask",
     "variable_density_mask",
 ]

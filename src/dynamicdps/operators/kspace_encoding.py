@@ -4,9 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -17,6 +15,7 @@ from dynamicdps.operators.linear import DataSpectrum
 from dynamicdps.operators.operator import LinearOperator, Operator, Scanner, Size
 from dynamicdps.operators.parameters import check_range
 from dynamicdps.operators.precision import wide_type
+from dynamicdps.volumes.grids import Grid
 
 # Between these intensities a contrast has its typical slope.
 _TYPICAL = (0.4, 0.6)
@@ -101,17 +100,11 @@ class _Encoded(Operator):
     def select(self, index: Tensor) -> Self:
         return replace(self, inner=self.inner.select(index))  # type: ignore[type-var]
 
-    def measurement_shape(self, shape: Size) -> Size:
-        return self.inner.measurement_shape(shape)
+    def grid(self, image: Grid) -> Grid:
+        return self.inner.grid(image)
 
-    def image_shape(self, shape: Size) -> Size:
-        return self.inner.image_shape(shape)
-
-    def voxel_factors(self) -> tuple[float, float, float]:
-        return self.inner.voxel_factors()
-
-    def voxel_map(self, image: Size, measured: Size) -> NDArray[np.float64]:
-        return self.inner.voxel_map(image, measured)
+    def covered_shape(self, measured: Size) -> Size:
+        return self.inner.covered_shape(measured)
 
     def to_json(self) -> dict[str, Any]:
         """It has none.

@@ -11,10 +11,10 @@ from torch import Tensor
 from dynamicdps.errors import InputError
 from dynamicdps.operators.contrast import Curve, PowerLaw
 from dynamicdps.operators.linear import DataSpectrum, separable_spectrum
-from dynamicdps.operators.operator import LinearOperator, Scanner, Size
+from dynamicdps.operators.operator import CentredGrid, LinearOperator, Scanner
 from dynamicdps.operators.parameters import Parameter, check_images, check_range
 from dynamicdps.operators.precision import on_cpu
-from dynamicdps.operators.sampling import PROFILES, axis_matrix, constant_matrix, image_size, measured_size
+from dynamicdps.operators.sampling import PROFILES, axis_matrix, constant_matrix, measured_size
 from dynamicdps.operators.separable import SeparableOperator
 
 NOISES = ("gaussian", "rician")
@@ -78,7 +78,7 @@ class LowField(Scanner):
 
 
 @dataclass(frozen=True, eq=False)
-class _Voxels(SeparableOperator):
+class _Voxels(SeparableOperator, CentredGrid):
     """The linear part of `LowField`, whose parameters it has: ``W_z W_y W_x``, one matrix along each axis that changes."""
 
     scanner: LowField
@@ -103,16 +103,9 @@ class _Voxels(SeparableOperator):
         spacing = scanner.slice_thickness if scanner.slice_spacing is None else scanner.slice_spacing
         return max(1.0, spacing / scanner.image_spacing), max(1.0, scanner.slice_thickness / scanner.image_spacing)
 
-    def voxel_factors(self) -> tuple[float, float, float]:
+    @property
+    def _factors(self) -> tuple[float, float, float]:
         return self.scanner.in_plane_factor, self.scanner.in_plane_factor, self._through_plane[0]
-
-    def measurement_shape(self, shape: Size) -> Size:
-        x, y, z = (measured_size(n, f) for n, f in zip(shape, self.voxel_factors(), strict=True))
-        return x, y, z
-
-    def image_shape(self, shape: Size) -> Size:
-        x, y, z = (image_size(n, f) for n, f in zip(shape, self.voxel_factors(), strict=True))
-        return x, y, z
 
     def data_spectrum(self, shape: Sequence[int], like: Tensor, mixing: Tensor | None = None) -> DataSpectrum | None:
         if isinstance(self.scanner.blur, Tensor) or mixing is not None:

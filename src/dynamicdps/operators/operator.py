@@ -9,7 +9,6 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from dynamicdps.errors import InputError
@@ -17,10 +16,14 @@ from dynamicdps.operators.contrast import Curve
 from dynamicdps.operators.linear import DataSpectrum, IterativeModel, LinearModel, diagonal_preconditioner
 from dynamicdps.operators.parameters import differs_per_image, from_plain, per_image, to_plain, to_text
 from dynamicdps.operators.precision import wide_type
+from dynamicdps.operators.sampling import measured_size
+from dynamicdps.volumes.grids import Grid
 
 # From step lengths to points and velocities.
 SearchCurve = Callable[[Tensor], tuple[Tensor, Tensor]]
 Size = tuple[int, int, int]
+# Image voxels that a scanner's voxel covers along an axis, at most.
+_LARGEST = 1024
 
 
 class Linearisation:
@@ -215,29 +218,22 @@ class Operator(ABC):
         return replace(self, **chosen) if chosen else self  # type: ignore[type-var]
 
     @abstractmethod
-    def measurement_shape(self, shape: Size) -> Size:
-        """Scanner grid ``(x, y, z)`` for an image grid ``(x, y, z)``."""
+    def grid(self, image: Grid) -> Grid:
+        """The scanner's grid for an image grid: its size, and where it lies."""
 
-    @abstractmethod
-    def image_shape(self, shape: Size) -> Size:
-        """Image grid ``(x, y, z)`` for a scanner grid ``(x, y, z)``: the largest one that it covers."""
+    def covered_shape(self, measured: Size) -> Size:
+        """The largest image grid whose measurement has a size; for finding the image grid of a scan."""
 
-    @abstractmethod
-    def voxel_factors(self) -> tuple[float, float, float]:
-        """Length of a scanner voxel in image voxels along x, y, z; both grids share their centre."""
+        def largest(axis: int) -> int:
+            low, high = 1, _LARGEST * measured[axis]
+            while low < high:
+                middle = (low + high + 1) // 2
+                size: Size = tuple(middle if i == axis else 1 for i in range(3))  # type: ignore[assignment]
+                fits = self.grid(Grid(size, np.eye(4))).shape[axis] <= measured[axis]
+                low, high = (middle, high) if fits else (low, middle - 1)
+            return low
 
-    def voxel_map(self, image: Size, measured: Size) -> NDArray[np.float64]:
-        """Affine from scanner voxel indices to image voxel indices, ``(4, 4)``.
-
-        Args:
-            image: image grid ``(x, y, z)``.
-            measured: scanner grid ``(x, y, z)``.
-        """
-        out = np.eye(4)
-        for axis, (size, count, factor) in enumerate(zip(image, measured, self.voxel_factors(), strict=True)):
-            out[axis, axis] = factor
-            out[axis, 3] = (size - 1) / 2 - factor * (count - 1) / 2
-        return out
+        return largest(0), largest(1), largest(2)
 
     def to_json(self) -> dict[str, Any]:
         """Type and parameters as plain values.
@@ -313,14 +309,25 @@ class LinearOperator(Operator):
 class SameGrid(Operator):
     """An operator that measures on the image grid."""
 
-    def measurement_shape(self, shape: Size) -> Size:
-        return shape
+    def grid(self, image: Grid) -> Grid:
+        return image
 
-    def image_shape(self, shape: Size) -> Size:
-        return shape
 
-    def voxel_factors(self) -> tuple[float, float, float]:
-        return 1.0, 1.0, 1.0
+class CentredGrid(Operator):
+    """An operator that measures on a grid of larger voxels with the image grid's centre."""
+
+    @property
+    def _factors(self) -> tuple[float, float, float]:
+        """Length of a scanner voxel in image voxels along x, y, z."""
+        raise NotImplementedError
+
+    def grid(self, image: Grid) -> Grid:
+        x, y, z = (measured_size(n, f) for n, f in zip(image.shape, self._factors, strict=True))
+        place = np.eye(4)
+        for axis, (size, count, factor) in enumerate(zip(image.shape, (x, y, z), self._factors, strict=True)):
+            place[axis, axis] = factor
+            place[axis, 3] = (size - 1) / 2 - factor * (count - 1) / 2
+        return Grid((x, y, z), image.affine @ place, image.native)
 
 
 class Scanner(Operator):
@@ -402,6 +409,12 @@ class Scanner(Operator):
     def measured_fraction(self, y: Tensor) -> Tensor:
         return self._outer.measured_fraction(y)
 
+    def grid(self, image: Grid) -> Grid:
+        return self._outer.grid(image)
+
+    def covered_shape(self, measured: Size) -> Size:
+        return self._outer.covered_shape(measured)
+
     def linear_problem(self, y: Tensor, shape: Sequence[int], noise_std: float | None = None) -> LinearProblem:
         """L; a contrast is undone on the measurement first.
 
@@ -422,18 +435,6 @@ class Scanner(Operator):
                 "the contrast was undone on the measurement, because the solver needs a linear operator; that is not exact at edges"
             ]
         return LinearProblem(linear.model(shape, y, noise), y, warnings)
-
-    def measurement_shape(self, shape: Size) -> Size:
-        return self._outer.measurement_shape(shape)
-
-    def image_shape(self, shape: Size) -> Size:
-        return self._outer.image_shape(shape)
-
-    def voxel_factors(self) -> tuple[float, float, float]:
-        return self._outer.voxel_factors()
-
-    def voxel_map(self, image: Size, measured: Size) -> NDArray[np.float64]:
-        return self._outer.voxel_map(image, measured)
 
 
 def noise_like(operator: Operator, y: Tensor, noise_std: float | None = None) -> Tensor:
@@ -473,22 +474,11 @@ class _Chain(Operator):
     def select(self, index: Tensor) -> Self:
         return replace(self, operators=tuple(part.select(index) for part in self.operators))  # type: ignore[type-var]
 
-    def measurement_shape(self, shape: Size) -> Size:
-        return reduce(lambda s, part: part.measurement_shape(s), reversed(self.operators), shape)
+    def grid(self, image: Grid) -> Grid:
+        return reduce(lambda grid, part: part.grid(grid), reversed(self.operators), image)
 
-    def image_shape(self, shape: Size) -> Size:
-        return reduce(lambda s, part: part.image_shape(s), self.operators, shape)
-
-    def voxel_factors(self) -> tuple[float, float, float]:
-        x, y, z = np.prod([part.voxel_factors() for part in self.operators], axis=0).tolist()
-        return x, y, z
-
-    def voxel_map(self, image: Size, measured: Size) -> NDArray[np.float64]:
-        out, inner = np.eye(4), image
-        for i, part in reversed(list(enumerate(self.operators))):
-            outer = part.measurement_shape(inner) if i else measured
-            out, inner = out @ part.voxel_map(inner, outer), outer
-        return out
+    def covered_shape(self, measured: Size) -> Size:
+        return reduce(lambda shape, part: part.covered_shape(shape), self.operators, measured)
 
     def to_json(self) -> dict[str, Any]:
         return {"type": "Composition", "operators": [part.to_json() for part in self.operators]}
@@ -550,7 +540,7 @@ class _LinearChain(_Chain, LinearOperator):
         shapes = [tuple(shape)]
         for part in reversed(self.operators[1:]):
             depth, height, width = (1, *shapes[-1][2:])[-3:]
-            measured = part.measurement_shape((width, height, depth))[::-1]
+            measured = part.grid(Grid((width, height, depth), np.eye(4))).shape[::-1]
             shapes.append((*shapes[-1][:2], *measured[5 - len(shape) :]))
         return reduce(lambda v, step: step[0].adjoint(v, step[1]), zip(self.operators, reversed(shapes), strict=True), w)
 
@@ -613,14 +603,8 @@ class _Terms(Operator):
     def select(self, index: Tensor) -> Self:
         return replace(self, operators=tuple(part.select(index) for part in self.operators))
 
-    def measurement_shape(self, shape: Size) -> Size:
-        return self.operators[0].measurement_shape(shape)
-
-    def image_shape(self, shape: Size) -> Size:
-        return self.operators[0].image_shape(shape)
-
-    def voxel_factors(self) -> tuple[float, float, float]:
-        return self.operators[0].voxel_factors()
+    def grid(self, image: Grid) -> Grid:
+        return self.operators[0].grid(image)
 
     def to_json(self) -> dict[str, Any]:
         raise InputError(f"a {type(self).__name__} has no file; expected an operator that has; write its operators one by one")
@@ -808,7 +792,7 @@ class Adjoint(LinearOperator):
 
     def forward(self, x: Tensor) -> Tensor:
         depth, height, width = (1, *x.shape[2:])[-3:]
-        covered = self.operator.image_shape((width, height, depth))[::-1]
+        covered = self.operator.covered_shape((width, height, depth))[::-1]
         return self.operator.adjoint(x, (len(x), 1, *covered[5 - x.ndim :]))
 
     def adjoint(self, w: Tensor, shape: Sequence[int]) -> Tensor:
@@ -818,12 +802,10 @@ class Adjoint(LinearOperator):
     def select(self, index: Tensor) -> "Adjoint":
         return Adjoint(self.operator.select(index))
 
-    def measurement_shape(self, shape: Size) -> Size:
-        return self.operator.image_shape(shape)
+    def grid(self, image: Grid) -> Grid:
+        shape = self.operator.covered_shape(image.shape)
+        place = self.operator.grid(Grid(shape, np.eye(4))).affine
+        return Grid(shape, image.affine @ np.linalg.inv(place), image.native)
 
-    def image_shape(self, shape: Size) -> Size:
-        return self.operator.measurement_shape(shape)
-
-    def voxel_factors(self) -> tuple[float, float, float]:
-        x, y, z = (1 / factor for factor in self.operator.voxel_factors())
-        return x, y, z
+    def covered_shape(self, measured: Size) -> Size:
+        return self.operator.grid(Grid(measured, np.eye(4))).shape

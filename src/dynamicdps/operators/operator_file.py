@@ -14,6 +14,7 @@ from dynamicdps.operators.operator import Operator
 from dynamicdps.operators.presets import PRESETS
 from dynamicdps.operators.registry import operator_from_json
 from dynamicdps.volumes import Volume
+from dynamicdps.volumes.grids import Grid
 
 
 @dataclass(frozen=True)
@@ -43,15 +44,15 @@ class ScanOperator:
             InputError: the recorded grid is not measured on a grid of the measurement's shape.
         """
         if self.image_shape is not None and self.image_affine is not None:
-            expected = self.operator.measurement_shape(self.image_shape)
+            expected = self.operator.grid(Grid(self.image_shape, self.image_affine)).shape
             if expected != measurement.shape:
                 raise InputError(
                     f"the measurement has shape {measurement.shape}; expected {expected} for this operator; use the operator of this scan"
                 )
             return self.image_shape, self.image_affine
-        shape = self.operator.image_shape(measurement.shape)
-        to_image = np.linalg.inv(self.operator.voxel_map(shape, measurement.shape))
-        return shape, measurement.affine @ to_image
+        shape = self.operator.covered_shape(measurement.shape)
+        place = self.operator.grid(Grid(shape, np.eye(4))).affine
+        return shape, measurement.affine @ np.linalg.inv(place)
 
     @property
     def couples_slices(self) -> bool:

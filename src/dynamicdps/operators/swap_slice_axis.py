@@ -4,15 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from dynamicdps.errors import InputError
 from dynamicdps.operators.contrast import Curve
 from dynamicdps.operators.linear import DataSpectrum, LinearModel, SpectralModel
 from dynamicdps.operators.operator import LinearOperator, Operator, Scanner, Size
+from dynamicdps.volumes.grids import Grid
 
 
 class _Swapped(Operator):
@@ -41,19 +40,11 @@ class _Swapped(Operator):
     def select(self, index: Tensor) -> Self:
         return replace(self, inner=self.inner.select(index))  # type: ignore[type-var]
 
-    def measurement_shape(self, shape: Size) -> Size:
-        return self._order(self.inner.measurement_shape(self._order(shape)))
+    def grid(self, image: Grid) -> Grid:
+        return self._swapped(self.inner.grid(self._swapped(image)))
 
-    def image_shape(self, shape: Size) -> Size:
-        return self._order(self.inner.image_shape(self._order(shape)))
-
-    def voxel_factors(self) -> tuple[float, float, float]:
-        x, y, z = self.inner.voxel_factors()
-        return (z, y, x) if self.axis == 0 else (x, z, y)
-
-    def voxel_map(self, image: Size, measured: Size) -> NDArray[np.float64]:
-        order = [2, 1, 0, 3] if self.axis == 0 else [0, 2, 1, 3]
-        return self.inner.voxel_map(self._order(image), self._order(measured))[np.ix_(order, order)]
+    def covered_shape(self, measured: Size) -> Size:
+        return self._order(self.inner.covered_shape(self._order(measured)))
 
     def to_json(self) -> dict[str, Any]:
         return {"type": "SwapSliceAxis", "axis": self.axis, "inner": self.inner.to_json()}
@@ -68,6 +59,10 @@ class _Swapped(Operator):
 
     def _shape(self, shape: Sequence[int]) -> torch.Size:
         return self._swap(torch.empty(tuple(shape), device="meta")).shape
+
+    def _swapped(self, grid: Grid) -> Grid:
+        order = [2, 1, 0, 3] if self.axis == 0 else [0, 2, 1, 3]
+        return Grid(self._order(grid.shape), grid.affine[:, order], grid.native)
 
     def _order(self, shape: Size) -> Size:
         x, y, z = shape
