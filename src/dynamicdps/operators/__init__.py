@@ -24,7 +24,6 @@ from dynamicdps.operators.operator import (
     Operator,
     SameGrid,
     Scanner,
-    Stack,
     Sum,
 )
 from dynamicdps.operators.operator_file import ScanOperator, read_operator
@@ -34,6 +33,7 @@ from dynamicdps.operators.resample import AffineResample, InPlaneResolution
 from dynamicdps.operators.simulate import simulate
 from dynamicdps.operators.slice_motion import SliceMotion
 from dynamicdps.operators.slice_profile import SliceProfile
+from dynamicdps.operators.stack import Stack
 from dynamicdps.operators.swap_slice_axis import SwapSliceAxis
 from dynamicdps.operators.weighting import Weighting
 
