@@ -128,8 +128,8 @@ def test_a_chosen_image_keeps_its_own_measurement_weights_and_draw(generator: to
     weights = torch.rand(2, 1, 5, 6, 5, generator=generator)
     term = DataTerm(scanner(x) + 0.1, scanner, weights=weights)
     term = term.perturbed(torch.randn(term.target.shape, generator=generator, dtype=torch.float64))
-    for i in range(2):
-        index = torch.tensor([i])
+    for order in ([0], [1], [1, 0]):
+        index = torch.tensor(order)
         torch.testing.assert_close(term.select(index).whitened(x[index]), term.whitened(x)[index])
 
 
@@ -146,6 +146,8 @@ def test_joined_terms_have_all_residuals(generator: torch.Generator) -> None:
     torch.testing.assert_close(both.select(torch.tensor([1])).whitened(x[1:]), both.whitened(x)[1:])
     with pytest.raises(ValueError, match="no data term"):
         join([])
+    with input_error("shapes of its measurements"):
+        DataTerm(both.measurement, Stack((SCANNER, MotionBlur(2.0)))).misfit(x)
 
 
 def test_one_contrast_keeps_its_curve_and_several_have_a_straight_one(generator: torch.Generator) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor
 from dynamicdps.data_term import DataTerm
 from dynamicdps.operators import LowField, Operator, add_noise
 from dynamicdps.solvers import DynamicDPSConfig, StartLevelRule, make_config, solve_dynamicdps, solve_tensors
-from dynamicdps.solvers.reconstruction import with_doubts
+from dynamicdps.solvers.reconstruction import with_warnings
 from dynamicdps.volumes.grids import Grid
 from tests.properties import input_error
 
@@ -150,9 +150,9 @@ def test_start_level_is_chosen_per_image() -> None:
     found = solve_dynamicdps([DataTerm(operator(truth), operator)], GaussianDenoiser(), initial, generator=torch.Generator(), config=config)
     expected = 0.02 * 10 ** (torch.tensor(0.05**2 - 0.01**2).sqrt().div(0.01).log10())
     torch.testing.assert_close(found.start_sigma, torch.tensor([0.02, float(expected), 0.2]))
-    assert found.beyond is not None
-    assert found.beyond.tolist() == [False, False, True]
-    (warning,) = with_doubts(found).warnings
+    assert found.outside_calibration is not None
+    assert found.outside_calibration.tolist() == [False, False, True]
+    (warning,) = with_warnings(found).warnings
     assert warning.startswith("1 of 3 images")
 
 

@@ -120,7 +120,7 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
 }
 # Rounding decides which of two steps a line search takes where both will do, and how many conjugate gradients reach a tolerance: processors
 # agree on the images, not on these. Searches are held to their numbers on quartics below, and to their conditions in test_line_search.py.
-UNSURE = ("trace", "beyond", "operator_calls")
+UNSURE = ("trace", "outside_calibration", "operator_calls")
 LINEAR_ONLY = {"projection", "mcg", "pigdm", "ddnm", "ddrm", "dds"}
 
 
@@ -194,7 +194,7 @@ def test_start_levels(golden: Golden) -> None:
     bank = BankRule(tuple(0.5 + 0.4 * k for k in range(20)), 0.7)
     found = {
         "misfit": [
-            [rule(residual, n), rule.initial_share(residual, n), rule.outside(residual, n), excess_misfit(residual, n)]
+            [rule(residual, n), rule.initial_weight(residual, n), rule.outside(residual, n), excess_misfit(residual, n)]
             for n in (0.001, 0.08)
         ],
         "quantiles": [rule(residual, 0.001, q) for q in (0.0, 0.5, 0.75, 1.0)],

@@ -134,29 +134,29 @@ def data_step(
         index = running.nonzero()[:, 0]
         if len(index) == 0:
             break
-        part, current, left = whole.select(index), take(x, index), take(residual, index)
+        part, current, remaining = whole.select(index), take(x, index), take(residual, index)
         if method == "gauss-newton":
             wide = per_image(part.r, current)
-            near = part.term.linearise(current, wide)
+            linearised = part.term.linearise(current, wide)
             guess = None if dual is None else take(dual, index)
-            direction, change, w, used = _gauss_newton(part, current, left, near, guess, cg_iterations, cg_tolerance)
+            direction, change, w, used = _gauss_newton(part, current, remaining, linearised, guess, cg_iterations, cg_tolerance)
             dual = w if dual is None else put(dual, index, w)
             # What the secant foretells is exact on the operator's own curve.
-            phi = _Curve(part, current, left, direction, wide, change if part.term.operator.is_straight_along_search else None)
+            phi = _Curve(part, current, remaining, direction, wide, change if part.term.operator.is_straight_along_search else None)
         else:
-            direction, used = _descent(part, current, left, memory, index)
-            phi = _Curve(part, current, left, direction)
+            direction, used = _descent(part, current, remaining, memory, index)
+            phi = _Curve(part, current, remaining, direction)
         value0 = value[index]
         slope0 = phi(torch.zeros_like(value0), torch.ones_like(value0, dtype=torch.bool))[1]
         guess = torch.ones_like(value0) if method == "gauss-newton" else trial[index]
         limits = {"max_step": 2.0} if method == "gauss-newton" else {"max_trials": 20}
         found = search(line_search, phi, value0, slope0, guess, **limits)
-        moved, left = phi.at(found.step)
+        moved, remaining = phi.at(found.step)
         calls[index] += used + phi.operator_calls
-        x, residual = put(x, index, moved), put(residual, index, left)
+        x, residual = put(x, index, moved), put(residual, index, remaining)
         trial[index] = 2 * found.step
         step[index], outcome[index], value[index] = found.step, found.outcome, found.value
-        misfit = put(misfit, index, part.term.rms(left / part.noise))
+        misfit = put(misfit, index, part.term.rms(remaining / part.noise))
         better = value0 - found.value > tolerance * value0
         running[index] = better & (misfit[index] > goal)
     return DataStep(x, misfit.to(x.dtype), step.to(x.dtype), outcome, int(calls.max()))
@@ -189,9 +189,9 @@ class _Curve:
         if self.change is not None:
             residual, change = self.residual - per_image(steps, self.change) * self.change, self.change
         else:
-            near = part.term.linearise(trial)
+            linearised = part.term.linearise(trial)
             known = not bool(steps.any())
-            residual, change = self.residual if known else part.term.target - near.value, near.jvp(velocity)
+            residual, change = self.residual if known else part.term.target - linearised.value, linearised.jvp(velocity)
             self.operator_calls += 1 if known else 2
         offset = trial - part.centre
         self.last = steps.clone(), trial, residual
@@ -212,16 +212,16 @@ class _Curve:
 
 
 def _gauss_newton(
-    part: _Problem, x: Tensor, residual: Tensor, near: Linearisation, guess: Tensor | None, iterations: int, tolerance: float
+    part: _Problem, x: Tensor, residual: Tensor, linearised: Linearisation, guess: Tensor | None, iterations: int, tolerance: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Direction p, the change ``J p`` of the measurement along it, the dual solution it comes from, and each image's operator calls."""
     y = part.term.target
     r_meas = per_image(part.r, y)
     offset = x - part.centre
-    linear = near if part.errors is None else near.coloured(part.errors.colour)
+    linear = linearised if part.errors is None else linearised.coloured(part.errors.colour)
     spectrum = part.term.operator.data_spectrum(x.shape, y, None if part.errors is None else part.errors.factor)
     moved = bool(offset.any())
-    b = residual + near.jvp(offset) if moved else residual
+    b = residual + linearised.jvp(offset) if moved else residual
     w, rest, calls = _solve_dual(linear, spectrum, b, r_meas, part.noise, guess, iterations, tolerance)
     # J p = r^2 J J^T w - J offset, and the system says what r^2 J J^T w is.
     change = residual - part.noise**2 * w - rest

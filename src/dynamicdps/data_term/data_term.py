@@ -123,7 +123,7 @@ class DataTerm:
 
     def select(self, index: Tensor) -> "DataTerm":
         """The term of some images of the batch, by their indices; itself where those are all."""
-        if len(index) == len(self.measurement):
+        if len(index) == len(self.measurement) and bool((index == torch.arange(len(index), device=index.device)).all()):
             return self
         weights = self.weights
         if weights is not None and weights.ndim > 3 and len(weights) > 1:

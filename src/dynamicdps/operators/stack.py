@@ -8,6 +8,7 @@ from math import prod
 import torch
 from torch import Tensor
 
+from dynamicdps.errors import InputError
 from dynamicdps.operators.linear import DataSpectrum, IterativeModel, diagonal_preconditioner
 from dynamicdps.operators.operator import Linearisation, LinearProblem, Operator, OperatorTuple, SearchCurve, noise_like
 from dynamicdps.operators.parameters import per_image
@@ -69,7 +70,8 @@ class Stack(OperatorTuple):
         )
 
     def measured_fraction(self, y: Tensor) -> Tensor:
-        assert self.shapes is not None
+        if self.shapes is None:
+            raise InputError("the stack does not know the shapes of its measurements; expected `shapes`; give them")
         counts = [prod(shape) for shape in self.shapes]
         shares = [part.measured_fraction(each) for part, each in zip(self.operators, self.split(y, ()), strict=True)]
         return reduce(torch.add, (count * share for count, share in zip(counts, shares, strict=True))) / sum(counts)

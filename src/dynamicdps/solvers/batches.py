@@ -28,7 +28,7 @@ def concatenate(parts: list[Reconstruction]) -> Reconstruction:
         nbackward=joined("nbackward"),
         start_sigma=joined("start_sigma"),
         uncertainty=None if parts[0].uncertainty is None else joined("uncertainty"),
-        beyond=None if parts[0].beyond is None else joined("beyond"),
+        outside_calibration=None if parts[0].outside_calibration is None else joined("outside_calibration"),
         samples=None if parts[0].samples is None else joined("samples"),
         operator_calls=max(part.operator_calls for part in parts),
         trace=trace,

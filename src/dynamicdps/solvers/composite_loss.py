@@ -25,12 +25,12 @@ def composite_loss(term: DataTerm, x: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         The loss, ``(batch,)``, float64, and its gradient with respect to `x`.
     """
-    near = term.linearise(x)
+    linearised = term.linearise(x)
     with torch.enable_grad():
-        predicted = near.value.detach().requires_grad_()
+        predicted = linearised.value.detach().requires_grad_()
         value = _loss(term.target, predicted)
         slope = torch.autograd.grad(value.sum(), predicted)[0]
-    return value.detach(), near.vjp(slope)
+    return value.detach(), linearised.vjp(slope)
 
 
 def _loss(y: Tensor, predicted: Tensor) -> Tensor:

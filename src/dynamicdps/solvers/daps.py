@@ -63,8 +63,8 @@ def solve_daps(
         """``J_A^T (y - A(x))``."""
         if isinstance(target, LinearModel):
             return target.adjoint(y - target(x))
-        near = target.linearise(x)
-        return near.vjp(y - near.value)
+        linearised = target.linearise(x)
+        return linearised.vjp(y - linearised.value)
 
     bend = _largest_curvature(target, initial)
 
@@ -95,9 +95,9 @@ def _ode(run: Run, x: Tensor, sigma: Tensor, config: DAPSConfig) -> Tensor:
 
 def _largest_curvature(target: Operator | LinearModel, x: Tensor, iterations: int = 20) -> Tensor:
     """Largest eigenvalue of ``J^T J`` at `x` for each image, ``(batch,)``, by power iteration from a fixed vector."""
-    near = Linearisation(x, target.forward, target.adjoint) if isinstance(target, LinearModel) else target.linearise(x)
+    linearised = Linearisation(x, target.forward, target.adjoint) if isinstance(target, LinearModel) else target.linearise(x)
     v = torch.randn(x.shape[1:], generator=torch.Generator().manual_seed(0)).to(x).expand_as(x)
     for _ in range(iterations):
         v = v / per_image(norm(v), v)
-        v = near.vjp(near.jvp(v))
+        v = linearised.vjp(linearised.jvp(v))
     return norm(v).to(x.dtype)

@@ -51,13 +51,13 @@ def solve_dps(
         x = run.x
         for sigma, down in run.steps():
             denoised, pullback = run.denoise_with_pullback(x, sigma)
-            near = term.linearise(denoised)
-            residual = term.target - near.value
+            linearised = term.linearise(denoised)
+            residual = term.target - linearised.value
             run.operator_calls += 2
             run.record(term.misfit(denoised))
             if not down.any():
                 break
-            gradient = -pullback(near.vjp(residual / per_image(norm(residual), residual)))
+            gradient = -pullback(linearised.vjp(residual / per_image(norm(residual), residual)))
             shift = per_image(config.step * vp_factor(sigma, down), x) * gradient
             x = run.step_down(x, denoised, sigma, down, config.eta) - shift
         return denoised

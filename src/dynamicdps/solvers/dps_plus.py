@@ -58,9 +58,9 @@ def solve_dps_plus(
                 break
             direction = torch.zeros_like(denoised)
             for _ in range(config.evaluations):
-                near = term.linearise(denoised + config.jitter * run.noise())
-                residual = term.target - near.value
-                direction += near.vjp(residual / per_image(norm(residual), residual)) / config.evaluations
+                linearised = term.linearise(denoised + config.jitter * run.noise())
+                residual = term.target - linearised.value
+                direction += linearised.vjp(residual / per_image(norm(residual), residual)) / config.evaluations
             run.operator_calls += 2 * config.evaluations
             shift = per_image(config.step * vp_factor(sigma, down), x) * pullback(direction)
             x = run.step_down(x, denoised, sigma, down, config.eta) + shift

@@ -136,7 +136,7 @@ def solve_dynamicdps(
     """
     term = join(terms)
     prior = as_prior(prior)
-    start, share, beyond = choose_start(terms, initial, config, prior)
+    start, initial_weight, outside = choose_start(terms, initial, config, prior)
     # A draw is exact with independent noise only.
     errors = correlated_errors(prior, term, initial, config)
     first = initial_step(term, initial, start, config, errors)
@@ -155,7 +155,7 @@ def solve_dynamicdps(
     def finish(mean: Tensor, last_level: Tensor) -> Tensor:
         # Each sample explains the data, their mean does not where A bends: a last data step within what the samples leave open.
         nonlocal last_calls
-        mean = mean + per_image(share, mean) * (first.x - mean)
+        mean = mean + per_image(initial_weight, mean) * (first.x - mean)
         spread = config.spread_scale * prior.error(last_level)
         last = data_step(
             term,
@@ -182,7 +182,7 @@ def solve_dynamicdps(
         start=start,
         finish=finish if config.estimate == "mean" else None,
     )
-    return replace(found, operator_calls=found.operator_calls + first.operator_calls + last_calls, beyond=beyond)
+    return replace(found, operator_calls=found.operator_calls + first.operator_calls + last_calls, outside_calibration=outside)
 
 
 def correlated_errors(prior: Prior, term: DataTerm, initial: Tensor, config: DynamicDPSConfig) -> ErrorCorrelation | None:
@@ -222,15 +222,15 @@ def outer_iterations(config: DynamicDPSConfig) -> int:
 
 
 def choose_start(terms: Sequence[DataTerm], initial: Tensor, config: DynamicDPSConfig, prior: Prior) -> tuple[Tensor, Tensor, Tensor]:
-    """Start level of each image, share of the initial one, and whether it lies beyond the calibration, ``(batch,)`` each."""
+    """Start level of each image, weight of the initial one, and whether it lies outside the calibration, ``(batch,)`` each."""
     if config.start_sigma is not None:
         start = torch.full((len(initial),), config.start_sigma, device=initial.device)
         return start, torch.zeros_like(start), torch.zeros_like(start, dtype=torch.bool)
     rule = config.start_rule or start_rule_of(prior, initial.shape[2] if initial.ndim == 5 else 1)
     residual, noise_std = pooled_residual(terms, initial)
     start = rule(residual, noise_std, config.start_quantile)
-    share = rule.initial_share(residual, noise_std) if config.start_quantile is None else torch.zeros_like(start)
-    return start, share, rule.outside(residual, noise_std)
+    weight = rule.initial_weight(residual, noise_std) if config.start_quantile is None else torch.zeros_like(start)
+    return start, weight, rule.outside(residual, noise_std)
 
 
 def _sample_image(run: Run, term: DataTerm, x0: Tensor, config: DynamicDPSConfig, errors: ErrorCorrelation | None) -> Tensor:

@@ -74,12 +74,12 @@ def solve_dynamicdps_paper(
         raise InputError(f"there are {len(terms)} measurements; expected one: the paper's loss is of one image; choose dynamicdps")
     (term,) = terms
     table = cosine_levels().to(initial)
-    beyond = torch.zeros(len(initial), dtype=torch.bool, device=initial.device)
+    outside = torch.zeros(len(initial), dtype=torch.bool, device=initial.device)
     if config.start_sigma is None:
         rule = config.bank or read_bank()
         residual = term.residual_over_measured(initial)
         first = rule.steps(residual)
-        beyond = rule.outside(residual, term.noise.std)
+        outside = rule.outside(residual, term.noise.std)
     else:
         first = (torch.searchsorted(table, torch.tensor(config.start_sigma).to(table)) + 1).expand(len(initial))
 
@@ -154,7 +154,7 @@ def solve_dynamicdps_paper(
         progress=progress,
         start=start,
     )
-    return replace(found, beyond=beyond)
+    return replace(found, outside_calibration=outside)
 
 
 def read_bank() -> BankRule:

@@ -51,8 +51,8 @@ def solve_red_diff(
         mean, first, second = initial, torch.zeros_like(initial), torch.zeros_like(initial)
         for i, (sigma, _) in enumerate(run.steps()):
             denoised = run.denoise(mean + per_image(sigma, mean) * run.noise(), sigma)
-            near = term.linearise(mean)
-            gradient = config.weight * (mean - denoised) - near.vjp(term.target - near.value)
+            linearised = term.linearise(mean)
+            gradient = config.weight * (mean - denoised) - linearised.vjp(term.target - linearised.value)
             first = BETAS[0] * first + (1 - BETAS[0]) * gradient
             second = BETAS[1] * second + (1 - BETAS[1]) * gradient.square()
             corrected = first / (1 - BETAS[0] ** (i + 1)), second / (1 - BETAS[1] ** (i + 1))

@@ -15,7 +15,7 @@ from dynamicdps.diffusion import Denoiser, Prior, as_prior
 from dynamicdps.errors import InputError
 from dynamicdps.operators import AffineResample, Operator, Scanner, ScanOperator
 from dynamicdps.solvers.batches import concatenate
-from dynamicdps.solvers.reconstruction import Progress, Reconstruction, with_doubts
+from dynamicdps.solvers.reconstruction import Progress, Reconstruction, with_warnings
 from dynamicdps.solvers.registry import find_solver
 from dynamicdps.solvers.result import Result
 from dynamicdps.volumes import IntensityScale, Volume, from_slices, resample_to, to_slices
@@ -64,7 +64,7 @@ def solve_tensors(
         InputError: there is no solver of that name, or it cannot work with this operator.
         TypeError: the configuration is another solver's.
     """
-    return with_doubts(_solve_batch(name, terms, prior, initial, generator=generator, config=config, progress=progress))
+    return with_warnings(_solve_batch(name, terms, prior, initial, generator=generator, config=config, progress=progress))
 
 
 def _solve_batch(
@@ -140,7 +140,7 @@ def solve(
 
         some = [term.select(chosen) for term in terms]
         parts.append(_solve_batch(name, some, known, x[chosen], generator=generator, config=config, progress=tick))
-    found = with_doubts(concatenate(parts))
+    found = with_warnings(concatenate(parts))
     seconds = time.monotonic() - began
     grid = Volume(_as_volume(found.image) * scale, affine, first.native)
     residuals = [_residual(each, of_scan, term.whitened(found.image)) for (each, of_scan), term in zip(pairs, terms, strict=True)]
