@@ -6,7 +6,7 @@ from torch import Tensor
 
 from dynamicdps.data_term import DataTerm, Noise, join
 from dynamicdps.operators import BiasField, Contrast, LowField, MotionBlur, PowerLaw, Stack, SwapSliceAxis, add_noise
-from tests.properties import assert_jacobian_products, input_error
+from tests.properties import assert_adjoint, assert_jacobian_products, input_error
 
 
 def test_residual_of_the_truth_is_standard_normal(generator: torch.Generator) -> None:
@@ -159,3 +159,16 @@ def test_one_contrast_keeps_its_curve_and_several_have_a_straight_one(generator:
     torch.testing.assert_close(two.search_curve(x, p)(step)[0], x + 0.5 * p)
     assert one.is_straight_along_search
     assert not two.is_straight_along_search
+
+
+def test_linear_solvers_see_the_contrast_undone_under_weights(generator: torch.Generator) -> None:
+    """As without weights where they are 1, and nothing where they are 0; an image of the right intensities explains it."""
+    x = 0.2 + 0.6 * torch.ones(SHAPE, dtype=torch.float64)
+    weights = (torch.rand(3, 6, 5, generator=generator) > 0.4).double()
+    plain = DataTerm(SCANNER(x), SCANNER).linear_problem(SHAPE)
+    weighted = DataTerm(SCANNER(x), SCANNER, weights=weights).linear_problem(SHAPE)
+    torch.testing.assert_close(weighted.measurement, weights * plain.measurement)
+    torch.testing.assert_close(weighted.model(x), weights * plain.model(x))
+    assert weighted.warnings == plain.warnings
+    assert_adjoint(weighted.model.forward, weighted.model.adjoint, SHAPE, generator)
+    torch.testing.assert_close(weighted.model(x), weighted.measurement, atol=1e-4, rtol=0)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dynamicdps.data_term.noise import Noise, Whitening
-from dynamicdps.operators import Linearisation, LinearProblem, Operator, Stack, Weighting
+from dynamicdps.operators import IterativeModel, Linearisation, LinearProblem, Operator, Stack, Weighting
 from dynamicdps.operators.operator import Composition
 from dynamicdps.operators.parameters import per_image
 from dynamicdps.operators.precision import wide
@@ -50,20 +50,18 @@ class DataTerm:
     @cached_property
     def operator(self) -> Operator:
         """From images to what residuals are taken of: A, filtered and weighted."""
-        parts = [self.scanner]
-        if self.noise.spectrum is not None:
-            parts.insert(0, Whitening(self.noise.spectrum, self.noise.std))
-        if self.weights is not None:
-            parts.insert(0, Weighting(self.weights, self.noise.std))
-        return self.scanner if len(parts) == 1 else Composition(tuple(parts))
+        return Composition((*self._outer, self.scanner)) if self._outer else self.scanner
+
+    @cached_property
+    def _outer(self) -> tuple[Operator, ...]:
+        """What stands before the scanner: weights after the filter."""
+        weights = () if self.weights is None else (Weighting(self.weights, self.noise.std),)
+        return weights if self.noise.spectrum is None else (*weights, Whitening(self.noise.spectrum, self.noise.std))
 
     @cached_property
     def target(self) -> Tensor:
         """The measurement, filtered and weighted as `operator` does it."""
-        y = self.measurement
-        if self.noise.spectrum is not None:
-            y = Whitening(self.noise.spectrum)(y)
-        y = y if self.weights is None else Weighting(self.weights)(y)
+        y = Composition(self._outer)(self.measurement) if self._outer else self.measurement
         return y if self.perturbation is None else y + self.perturbation
 
     @cached_property
@@ -91,8 +89,19 @@ class DataTerm:
         return self.operator.linearise(x, spread)
 
     def linear_problem(self, shape: Sequence[int]) -> LinearProblem:
-        """What solvers that need a linear operator work on; arguments and errors as `Operator.linear_problem`."""
-        return self.operator.linear_problem(self.target, shape, self.noise.std)
+        """What solvers that need a linear operator work on; arguments and errors as `Operator.linear_problem`.
+
+        A contrast is undone on the measurement itself, and the residual is then filtered and weighted as ever.
+        """
+        if self.operator.is_linear or self.operator is self.scanner or self.perturbation is not None:
+            return self.operator.linear_problem(self.target, shape, self.noise.std)
+        inner = self.scanner.linear_problem(self.measurement, shape, self.noise.std)
+        outer, y = Composition(self._outer).linear, inner.measurement
+        assert outer is not None
+        model = IterativeModel(
+            inner.model.noise_std, lambda x: outer(inner.model(x)), lambda w: inner.model.adjoint(outer.adjoint(w, y.shape))
+        )
+        return LinearProblem(model, outer(y), inner.warnings)
 
     def misfit(self, x: Tensor) -> Tensor:
         """Root mean square of `whitened` over what counts, ``(batch,)``; 1 where only noise is left."""
