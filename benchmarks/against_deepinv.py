@@ -14,13 +14,14 @@ from pathlib import Path
 import torch
 
 from dynamicdps.conditional import load_conditional
+from dynamicdps.data_term import DataTerm
 from dynamicdps.diffusion import load_prior
 from dynamicdps.evaluation import psnr
 from dynamicdps.operators import LowField, add_noise
 from dynamicdps.solvers import solve_tensors
 from dynamicdps.solvers.calibrate import spread_slices
 from dynamicdps.solvers.deepinv_adapter import register_deepinv
-from dynamicdps.solvers.solve import make_config
+from dynamicdps.solvers.settings import make_config
 
 OPERATOR = LowField(in_plane_factor=2.0, blur=1.0, noise_std=0.02)
 PAIRS = (("diffpir", "deepinv-diffpir"), ("dps", "deepinv-dps"))
@@ -45,7 +46,9 @@ def main() -> None:
             for name in pair:
                 config = make_config(name, {"steps": arguments.steps})
                 began = time.perf_counter()
-                found = solve_tensors(name, y, OPERATOR, prior, initial, generator=torch.Generator().manual_seed(0), config=config)
+                found = solve_tensors(
+                    name, [DataTerm(y, OPERATOR)], prior, initial, generator=torch.Generator().manual_seed(0), config=config
+                )
                 seconds[name].append(time.perf_counter() - began)
                 if len(seconds[name]) == ROUNDS:
                     each = min(seconds[name]) / len(truth)

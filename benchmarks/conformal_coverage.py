@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dynamicdps.data_term import DataTerm
 from dynamicdps.diffusion import load_prior
 from dynamicdps.evaluation import ConformalErrorMap, bootstrap_interval, covered_share, error_heuristic
 from dynamicdps.evaluation.benchmark import find_condition
@@ -40,7 +41,7 @@ def reconstruct(subject: Subject, condition: str, denoiser: torch.nn.Module, sli
     truth = cut.as_operand(cut.truth, chosen.operator)
     initial = chosen.model.enhance(y, chosen.operator, truth.shape)
     generator = torch.Generator().manual_seed(subject.seed)
-    found = solve_tensors("dynamicdps", y, chosen.operator, denoiser, initial, generator=generator)
+    found = solve_tensors("dynamicdps", [DataTerm(y, chosen.operator)], denoiser, initial, generator=generator)
     assert found.uncertainty is not None
     inside = cut.mask.numpy()
     error = cut.as_slices(found.image - truth).numpy()[inside].astype(np.float64)

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from dynamicdps.conditional import ConditionalUNet, load_unet
+from dynamicdps.data_term import DataTerm
 from dynamicdps.diffusion import load_prior
 from dynamicdps.evaluation.fidelity import psnr, ssim
 from dynamicdps.operators import LowField, preset, simulate
@@ -105,7 +106,12 @@ def reconstruct(
         began = time.monotonic()
         forward = operator.operator
         result = solve_tensors(
-            "dynamicdps", y, forward, prior, x, generator=torch.Generator().manual_seed(0), config=DynamicDPSConfig(samples=samples)
+            "dynamicdps",
+            [DataTerm(y, forward)],
+            prior,
+            x,
+            generator=torch.Generator().manual_seed(0),
+            config=DynamicDPSConfig(samples=samples),
         )
         seconds = time.monotonic() - began
         # Both in units of the true image, so that an error of the fitted scale counts.

@@ -25,6 +25,7 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
+from dynamicdps.data_term import DataTerm
 from dynamicdps.operators import LowField, add_noise
 from dynamicdps.solvers import make_config, solve_tensors
 
@@ -101,7 +102,7 @@ def measure(name: str, settings: dict[str, Any], batch: int = BATCH) -> Bias:
     y = add_noise(operator(truth), NOISE, [torch.Generator().manual_seed(i) for i in range(batch)])
     config = make_config(name, {"samples": 1} | settings)
     generator = torch.Generator().manual_seed(1)
-    found = solve_tensors(name, y, operator, Prior(), torch.full_like(truth, MEAN), generator=generator, config=config)
+    found = solve_tensors(name, [DataTerm(y, operator)], Prior(), torch.full_like(truth, MEAN), generator=generator, config=config)
     a, b, c, d = ((found.image.double() - MEAN)[..., i::2, j::2] / 2 for i in (0, 1) for j in (0, 1))
     measured, unseen = a + b + c + d, torch.stack([a + b - c - d, a - b + c - d, a - b - c + d])
     told = 2 * (y.double() - MEAN)

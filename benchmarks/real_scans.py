@@ -15,6 +15,7 @@ compared with 3 T are the voxels of the image, inside its brain mask, so that th
 
 import argparse
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib
@@ -33,7 +34,6 @@ from dynamicdps.operators.kspace_measurement import kspace_noise, measure_kspace
 from dynamicdps.pipeline.fit import FittedScan, fit_scan
 from dynamicdps.pipeline.kspace_scan import KSpaceScan
 from dynamicdps.solvers import make_config, solve
-from dynamicdps.solvers.solve_kspace import kspace_misfit, solve_kspace
 from dynamicdps.volumes import BrainScan, RawScan, Volume, load, open_brain, read_kspace, sample
 from dynamicdps.volumes.brain_scan import cut_brain
 from dynamicdps.volumes.grids import Grid, native_grid
@@ -127,11 +127,11 @@ def enhance_kspace(raw: RawScan, head: BrainScan, mask: Path, samples: int) -> t
     print(f"  noise {measured.noise_std:.4g}, not explained by a real image {measured.unexplained:.2f} times the noise", flush=True)
     fitted = fit_scan(own, None, "unet-range", FITTED, {}, noise)
     print(f"  {fitted.fit.operator}", flush=True)
-    operator = fitted.fit.scan_operator
+    operator = replace(fitted.fit.scan_operator, kspace=measured)
     denoiser = load_prior("brain", "cpu", torch.bfloat16)
     config = make_config("dynamicdps", {"samples": samples})
-    result = solve_kspace("dynamicdps", measured, own.brain, operator, denoiser, initial=fitted.initial.volume, config=config)
-    misfits = [kspace_misfit(image, measured, operator, result.scale.scale)[0] for image in (result.initial, result.volume)]
+    result = solve("dynamicdps", own.brain, operator, denoiser, initial=fitted.initial.volume, config=config)
+    misfits = [data_misfit(image, own.brain, operator, result.scale) for image in (result.initial, result.volume)]
     print(f"  start level {result.start_sigma:.3f}, misfit {misfits[0]:.2f} to {misfits[1]:.2f}, {result.seconds:.0f} s", flush=True)
     assert own.weights is not None
     real = own.brain.with_data(measured.image * own.weights)

@@ -31,6 +31,7 @@ from dynamicdps.solvers import make_config, solve
 from dynamicdps.volumes import BrainScan, IntensityScale, Volume, bounding_box, brain_mask, crop, from_slices, load, resample_to, to_slices
 from dynamicdps.volumes.acquisition import Acquisition
 from dynamicdps.volumes.brain_extraction import BrainMask
+from dynamicdps.volumes.grids import native_grid
 
 SCANNERS = {
     "thick-5mm": preset("thick-5mm"),
@@ -59,10 +60,9 @@ def measure(truth: Volume, scanner: LowField, size: float, seed: int) -> tuple[B
     scanner = replace(scanner, image_spacing=truth.spacing[2])
     scale = IntensityScale.robust(truth.data).scale
     x = to_slices(truth.data / scale).movedim(0, 1)[None]
-    shape = scanner.measurement_shape(truth.shape)
-    affine = truth.affine @ scanner.voxel_map(truth.shape, shape)
+    affine = scanner.grid(native_grid(truth)).affine
     brain = to_slices(brain_mask(truth).astype(np.float32)).movedim(0, 1)[None]
-    inside = from_slices(scanner.resample(brain)[0].movedim(0, 1)) > 0.5
+    inside = from_slices(scanner.linear(brain)[0].movedim(0, 1)) > 0.5
     gain = coils(affine, inside, size, np.random.default_rng(seed))
     y = scanner(x) * to_slices(gain).movedim(0, 1)[None]
     y = add_noise(y, scanner.noise_std, [torch.Generator().manual_seed(seed)], scanner.noise)

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from dynamicdps.conditional import load_conditional
+from dynamicdps.data_term import DataTerm
 from dynamicdps.diffusion import load_prior
 from dynamicdps.evaluation import psnr
 from dynamicdps.models import demo_scan
@@ -65,7 +66,9 @@ def overhead(scan: Path, prior: Any, count: int, samples: int) -> dict[str, floa
     sigma = torch.full((count,), 0.1)
 
     def solver() -> Any:
-        return solve_tensors("dynamicdps", y, operator, prior, initial, generator=torch.Generator().manual_seed(0), config=config)
+        return solve_tensors(
+            "dynamicdps", [DataTerm(y, operator)], prior, initial, generator=torch.Generator().manual_seed(0), config=config
+        )
 
     def bare() -> None:
         for _ in range(config.steps * samples):
@@ -91,7 +94,9 @@ def against_paper(scan: Path, count: int) -> list[dict[str, Any]]:
 
     def one_by_one() -> Tensor:
         parts = [
-            solve_tensors("dynamicdps-paper", y[[i]], operator, plain, initial[[i]], generator=torch.Generator().manual_seed(i)).image
+            solve_tensors(
+                "dynamicdps-paper", [DataTerm(y[[i]], operator)], plain, initial[[i]], generator=torch.Generator().manual_seed(i)
+            ).image
             for i in range(count)
         ]
         return torch.cat(parts)
@@ -99,7 +104,9 @@ def against_paper(scan: Path, count: int) -> list[dict[str, Any]]:
     def ours(samples: int, prior: Any) -> Callable[[], Tensor]:
         config = DynamicDPSConfig(samples=samples)
         return lambda: (
-            solve_tensors("dynamicdps", y, operator, prior, initial, generator=torch.Generator().manual_seed(0), config=config).image
+            solve_tensors(
+                "dynamicdps", [DataTerm(y, operator)], prior, initial, generator=torch.Generator().manual_seed(0), config=config
+            ).image
         )
 
     runs: dict[str, Callable[[], Tensor]] = {
@@ -125,7 +132,7 @@ def precision(scan: Path, count: int) -> dict[str, float]:
         prior = load_prior("brain", "cpu", kind)
         spent, found = timed(
             lambda prior=prior: solve_tensors(  # type: ignore[misc]
-                "dynamicdps", y, operator, prior, initial, generator=torch.Generator().manual_seed(0), config=config
+                "dynamicdps", [DataTerm(y, operator)], prior, initial, generator=torch.Generator().manual_seed(0), config=config
             )
         )
         seconds.append(spent)
@@ -158,7 +165,7 @@ def one_run(scan: Path, count: int) -> float:
         part = slice(first, first + 16)
         generator = torch.Generator().manual_seed(0)
         config = DynamicDPSConfig(samples=1, steps=1)
-        solve_tensors("dynamicdps", y[part], PRESETS[CONDITION], prior, initial[part], generator=generator, config=config)
+        solve_tensors("dynamicdps", [DataTerm(y[part], PRESETS[CONDITION])], prior, initial[part], generator=generator, config=config)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from dynamicdps.conditional import load_conditional
+from dynamicdps.data_term import DataTerm
 from dynamicdps.diffusion import load_prior
 from dynamicdps.evaluation import psnr, ssim
 from dynamicdps.operators import add_noise, preset
@@ -43,7 +44,7 @@ def main() -> None:
         for samples in (1, 8):
             for steps in STEPS if samples == 1 else [s for s in STEPS if s <= MOST_FOR_EIGHT]:
                 generator, config = torch.Generator().manual_seed(0), DynamicDPSConfig(steps=steps, samples=samples)
-                image = solve_tensors("dynamicdps", y, operator, prior, initial, generator=generator, config=config).image
+                image = solve_tensors("dynamicdps", [DataTerm(y, operator)], prior, initial, generator=generator, config=config).image
                 row: dict[str, str | float] = {"condition": condition, "samples": samples, "steps": steps, "nfe": samples * steps}
                 row |= {"psnr": round(float(psnr(image, truth).mean()), 3), "ssim": round(float(ssim(image, truth).mean()), 4)}
                 rows.append(row)

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from dynamicdps.atomic_file import atomic_write
 from dynamicdps.conditional import ConditionalUNet, load_unet
+from dynamicdps.data_term import DataTerm
 from dynamicdps.diffusion import Prior, load_prior
 from dynamicdps.evaluation import psnr, ssim, through_plane_calibration, through_plane_roughness
 from dynamicdps.operators import add_noise, preset
@@ -65,7 +66,7 @@ def measure(truth: Tensor, brain: Tensor, subject: str, scanner: str, unet: Cond
     for label, name, settings, known in VARIANTS:
         began = time.process_time()
         seeded, used = torch.Generator().manual_seed(0), prior if known else independent
-        found = solve_tensors(name, y, operator, used, initial, generator=seeded, config=make_config(name, settings))
+        found = solve_tensors(name, [DataTerm(y, operator)], used, initial, generator=seeded, config=make_config(name, settings))
         seconds = time.process_time() - began
         x, t = found.image[0].movedim(1, 0), truth[0].movedim(1, 0)
         row = {

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from dynamicdps.conditional import load_unet
+from dynamicdps.data_term import DataTerm, data_step
 from dynamicdps.diffusion import load_prior
 from dynamicdps.evaluation.fidelity import psnr
 from dynamicdps.operators import add_noise, preset
-from dynamicdps.solvers import DynamicDPSConfig, data_step, solve_dynamicdps
+from dynamicdps.solvers import DynamicDPSConfig, solve_dynamicdps
 from dynamicdps.solvers.calibrate import spread_slices
 
 COUNTS = (1, 2, 4, 8, 16)
@@ -49,14 +50,16 @@ def main() -> None:
         total = torch.zeros_like(truth)
         for k in range(max(COUNTS)):
             one = replace(config, samples=1, estimate="sample" if config.estimate == "sample" else "mean")
-            found = solve_dynamicdps(y, operator, denoiser, initial, generator=torch.Generator().manual_seed(k), config=one)
+            found = solve_dynamicdps([DataTerm(y, operator)], denoiser, initial, generator=torch.Generator().manual_seed(k), config=one)
             total += found.image
             if k + 1 in COUNTS:
                 spread = torch.full((len(truth),), 0.02)
-                mean = data_step(operator, y, total / (k + 1), spread, iterations=2).x
+                mean = data_step(DataTerm(y, operator), total / (k + 1), spread, iterations=2).x
                 points.append((float(psnr(mean, truth).mean()), float(spectral_distance(mean, truth).mean())))
                 print(f"| {name} | {k + 1} | {points[-1][0]:.2f} | {points[-1][1]:.2f} |", flush=True)
-    flat = solve_dynamicdps(y, operator, denoiser, initial, generator=torch.Generator(), config=DynamicDPSConfig(estimate="deterministic"))
+    flat = solve_dynamicdps(
+        [DataTerm(y, operator)], denoiser, initial, generator=torch.Generator(), config=DynamicDPSConfig(estimate="deterministic")
+    )
     for label, image in (("deterministic", flat.image), ("conditional model", initial)):
         point = float(psnr(image, truth).mean()), float(spectral_distance(image, truth).mean())
         curves[label] = [point]

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from dynamicdps.conditional import load_unet
+from dynamicdps.data_term import DataTerm
 from dynamicdps.diffusion import load_prior
 from dynamicdps.evaluation.fidelity import psnr, ssim
 from dynamicdps.operators import add_noise, preset
@@ -140,7 +141,9 @@ def score(
         key = solver, condition, json.dumps(settings)
         if key not in done:
             generator = torch.Generator().manual_seed(0)
-            found = solve_tensors(solver, y, operator, denoiser, initial, generator=generator, config=make_config(solver, settings))
+            found = solve_tensors(
+                solver, [DataTerm(y, operator)], denoiser, initial, generator=generator, config=make_config(solver, settings)
+            )
             image = found.image.nan_to_num(0.0)
             done[key] = float(psnr(image, truth).mean())
             row = [*key, f"{done[key]:.3f}", f"{float(ssim(image, truth).mean()):.4f}"]

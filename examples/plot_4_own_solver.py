@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import matplotlib.pyplot as plt
 
 import dynamicdps as dd
+from dynamicdps.data_term import join
 from dynamicdps.evaluation import evaluate_volume
-from dynamicdps.solvers import SamplerConfig, data_misfit, register, run_samples
+from dynamicdps.solvers import SamplerConfig, register, run_samples
 from dynamicdps.volumes import crop
 
 # %%
@@ -31,23 +32,22 @@ class SDEditConfig(SamplerConfig):
     stop_sigma: float = 0.02
 
 
-def solve_sdedit(y, operator, denoiser, initial, *, generator, config, progress=None):
+@register("sdedit", config=SDEditConfig)
+def solve_sdedit(terms, prior, initial, *, generator, config, progress=None):
     """Meng et al., ICLR 2022, algorithm 1."""
+    term = join(terms)
 
     def sample(run):
         x = run.x  # the initial image with noise of the first level
-        for i, sigma in enumerate(run.levels):
+        for sigma, down in run.steps():
             clean = run.denoise(x, sigma)
-            run.record(i, data_misfit(operator, y, clean))
-            if i + 1 < len(run.levels):
-                x = run.step_down(x, clean, i, config.eta)
-        return clean
+            run.record(term.misfit(clean))
+            x = run.step_down(x, clean, sigma, down, config.eta)
+        return x
 
     shared = {"generator": generator, "progress": progress}
-    return run_samples(sample, y, operator, denoiser, initial, config, **shared)
+    return run_samples(sample, term, prior, initial, config, **shared)
 
-
-register("sdedit", solve_sdedit, SDEditConfig)
 
 # %%
 # By its name it runs as all others do. The scanner's blur is twice what the conditional model has

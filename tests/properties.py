@@ -4,12 +4,15 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dynamicdps.errors import InputError
 from dynamicdps.operators import Operator
+from dynamicdps.volumes.grids import Grid
 
 
 @contextmanager
@@ -21,6 +24,16 @@ def input_error(match: str | None = None) -> Iterator[None]:
     assert "\n" not in message
     assert "expected" in message
     assert re.search(r"[^.]$", message), "no full stop: the command line prints it after the program's name"
+
+
+def measured_shape(operator: Operator, shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Size of the scanner's grid ``(x, y, z)`` for an image grid of a size."""
+    return operator.grid(Grid(shape, np.eye(4))).shape
+
+
+def placed(operator: Operator, shape: tuple[int, int, int]) -> NDArray[np.float64]:
+    """From scanner voxel indices to image voxel indices, ``(4, 4)``."""
+    return operator.grid(Grid(shape, np.eye(4))).affine
 
 
 def assert_adjoint(

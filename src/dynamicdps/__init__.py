@@ -8,6 +8,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from dynamicdps import report, solvers
     from dynamicdps.conditional import load_conditional, load_unet
+    from dynamicdps.data_term import DataTerm, Noise
     from dynamicdps.diffusion import load_prior
     from dynamicdps.errors import InputError
     from dynamicdps.models import demo_scan
@@ -26,6 +27,8 @@ _HOMES = {
     "Volume": "volumes",
     "InputError": "errors",
     "demo_scan": "models",
+    "DataTerm": "data_term",
+    "Noise": "data_term",
     "LowField": "operators",
     "fit_operator": "operators",
     "preset": "operators",
@@ -41,11 +44,13 @@ _HOMES = {
 }
 
 __all__ = [
+    "DataTerm",
     "DynamicDPSConfig",
     "EnhanceOptions",
     "Enhanced",
     "InputError",
     "LowField",
+    "Noise",
     "Volume",
     "demo_scan",
     "enhance",

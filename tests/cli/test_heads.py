@@ -155,7 +155,7 @@ def test_coronal_slices(models: tuple[str, str], tmp_path: Path) -> None:
     centres = [v.affine @ [*(np.array(v.shape) - 1) / 2, 1] for v in (enhanced, head.volume)]
     np.testing.assert_allclose(*centres, atol=0.6)
     operator = json.loads((out / "operator.json").read_text())
-    assert (operator["type"], operator["axis"]) == ("Turned", 1)
+    assert (operator["type"], operator["axis"]) == ("SwapSliceAxis", 1)
     assert operator["inner"]["slice_spacing"] == pytest.approx(10.0)
     assert load(out / "residual.nii.gz").shape == head.volume.shape
     assert main([*command, "--operator", str(out / "operator.json")]) == 0

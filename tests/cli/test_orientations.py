@@ -119,7 +119,7 @@ def test_the_result_lies_where_the_scan_lies(
     operator: dict[str, Any] = (
         thick
         if across == 2
-        else {"type": "Turned", "axis": across, "inner": {"type": "LowField", "gamma": 0.8, "noise_std": 0.05, **thick}}
+        else {"type": "SwapSliceAxis", "axis": across, "inner": {"type": "LowField", "gamma": 0.8, "noise_std": 0.05, **thick}}
     )
     if spacing[0] < 1:
         operator |= {"in_plane_factor": 1.0, "slice_thickness": None}

@@ -23,7 +23,7 @@ from dynamicdps.diffusion import NeighbourConfig, NetworkConfig, TrainingConfig,
 from dynamicdps.diffusion.model_file import file_hash
 from dynamicdps.diffusion.processes import Processes
 from dynamicdps.diffusion.training import train
-from dynamicdps.operators import interpolate, preset
+from dynamicdps.operators import preset, to_image_grid
 from dynamicdps.volumes import Volume, to_slices
 from tests.properties import assert_batch_independent, input_error
 
@@ -75,7 +75,7 @@ def test_untrained_model_is_near_interpolation(phantom: Volume) -> None:
     operator = preset("iqt-in")
     slices = to_slices(phantom.data)
     y = operator(slices)
-    expected = interpolate(y, operator.voxel_factors(), slices.shape).clamp_min(0)
+    expected = to_image_grid(y, operator, slices.shape).clamp_min(0)
     out = ConditionalESRGAN(generator_of(RRDBConfig())).enhance(y, operator, slices.shape)
     assert 0 < float((out - expected).square().mean().sqrt()) < 0.05
     assert float(out.min()) >= 0
@@ -299,9 +299,9 @@ def test_models_of_each_kind_open_as_conditional(
         load_esrgan(unet)
     with input_error("of kind 'esrgan'; expected 'prior'"):
         load_prior(esrgan)
-    with input_error("of kind 'prior'; expected 'unet' or 'esrgan'"):
+    with input_error("of kind 'prior'; expected 'unet' or 'esrgan' or 'volume-unet'"):
         load_conditional(prior)
-    with input_error("there is no unet or esrgan model 'none-such'.*unet-range"):
+    with input_error("there is no unet or esrgan or volume-unet model 'none-such'.*unet-range"):
         load_conditional("none-such")
 
 

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from dynamicdps.conditional import ConditionalUNet, DegradationRange, load_unet, train_unet
 from dynamicdps.conditional.unet import draw_pair
 from dynamicdps.diffusion import NetworkConfig, Patches, SliceUNet, TrainingConfig, load_prior
-from dynamicdps.operators import LowField, interpolate, preset
+from dynamicdps.operators import LowField, preset, to_image_grid
+from dynamicdps.operators.sampling import interpolate
 from dynamicdps.volumes import Volume, to_slices
 from tests.conftest import make_phantom
 from tests.properties import assert_batch_independent, input_error
@@ -91,7 +92,7 @@ def test_untrained_model_is_interpolation(name: str, tiny_network: NetworkConfig
     volume = to_slices(phantom.data).movedim(0, 1)[None]
     y = operator(volume)
     y = y + 0.1 * torch.randn(y.shape, generator=generator)
-    expected = interpolate(y, operator.voxel_factors(), volume.shape).clamp_min(0)
+    expected = to_image_grid(y, operator, volume.shape).clamp_min(0)
     out = ConditionalUNet(SliceUNet(tiny_network).eval()).enhance(y, operator, volume.shape)
     assert out.shape == volume.shape
     torch.testing.assert_close(out, expected)
@@ -103,7 +104,7 @@ def test_enhancement_does_not_depend_on_chunks(unet: ConditionalUNet, phantom: V
     slices = to_slices(phantom.data)[2:9]
     y = operator(slices)
     whole = unet.enhance(y, operator, slices.shape, chunk=7)
-    assert (whole - interpolate(y, operator.voxel_factors(), slices.shape)).abs().max() > 0.01
+    assert (whole - to_image_grid(y, operator, slices.shape)).abs().max() > 0.01
     for chunk in (1, 3):
         torch.testing.assert_close(unet.enhance(y, operator, slices.shape, chunk=chunk), whole, rtol=1e-4, atol=1e-5)
     as_volume = unet.enhance(y.movedim(0, 1)[None], operator, slices.movedim(0, 1)[None].shape)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from dynamicdps.conditional import ConditionalVolumeUNet, VolumeConfig, load_conditional, train_volume_unet
 from dynamicdps.conditional.scanner_draws import MARGIN, ScannerRange, draw_axes, draw_contrast, draw_scan, sliced_axis, spline_matrix
 from dynamicdps.conditional.volume_network import VolumeUNet, channels_to_cubes, cubes_to_channels
-from dynamicdps.conditional.volume_training import PATCH, BrainPatches, ScannedPatches
+from dynamicdps.conditional.volume_training import BATCH, PATCH, BrainPatches, ScannedPatches
 from dynamicdps.diffusion import TrainingConfig
 from dynamicdps.diffusion.windows import TrainingVolume
 from dynamicdps.operators import LowField, ScanOperator, simulate
@@ -127,8 +127,9 @@ def test_a_perfect_scanner_leaves_a_brain_nearly_as_it_is() -> None:
     # Away from edges, where a contrast before an interpolation does not matter: the contrast is drawn all the same.
     flat = brain & (ndimage.gaussian_gradient_magnitude(image, 2) < 0.01)
     for seed in range(6):
-        scan, _ = draw_scan(image, distance, np.random.default_rng(seed), limits)
-        assert np.corrcoef(scan[flat], image[flat])[0, 1] > 0.98
+        scan, _, ideal = draw_scan(image, distance, np.random.default_rng(seed), limits)
+        assert np.corrcoef(scan[flat], ideal[flat])[0, 1] > 0.98
+        assert not ideal[~brain].any()
 
 
 def test_pairs_follow_from_the_generator_alone() -> None:
@@ -140,8 +141,8 @@ def test_pairs_follow_from_the_generator_alone() -> None:
         torch.testing.assert_close(a, b, rtol=0, atol=0)
     assert not torch.equal(one[0], other[0])
     scan, voxel, image, there = one
-    assert scan.shape == image.shape == there.shape == (2, 1, PATCH, PATCH, PATCH)
-    assert voxel.shape == (2, 3)
+    assert scan.shape == image.shape == there.shape == (BATCH, 1, PATCH, PATCH, PATCH)
+    assert voxel.shape == (BATCH, 3)
     assert all(bool(part.isfinite().all()) for part in one)
 
 

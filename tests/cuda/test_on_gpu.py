@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from dynamicdps.data_term import DataTerm
 from dynamicdps.diffusion import Domain, NeighbourConfig, NeighbourPrior, NeighbourUNet
 from dynamicdps.diffusion.prior_training import WindowScoreMatching
 from dynamicdps.diffusion.processes import Processes
@@ -62,7 +63,12 @@ def test_solvers(name: str, operator: Operator, generator: torch.Generator) -> N
 
     def run(device: str) -> Tensor:
         found = solve_tensors(
-            name, y.to(device), operator, Smoothing(device), initial.to(device), generator=torch.Generator().manual_seed(1), config=config
+            name,
+            [DataTerm(y.to(device), operator)],
+            Smoothing(device),
+            initial.to(device),
+            generator=torch.Generator().manual_seed(1),
+            config=config,
         )
         return found.image.cpu()
 

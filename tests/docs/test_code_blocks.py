@@ -10,17 +10,14 @@ import shlex
 import textwrap
 from collections.abc import Iterator
 from functools import cache
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dynamicdps.operators import registry
+from dynamicdps.solvers import registry as solver_registry
 from dynamicdps.volumes import Volume
-
-# The module, not the function of the same name that the package exports.
-solve = import_module("dynamicdps.solvers.solve")
 
 ROOT = Path(__file__).parents[2]
 FILES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
@@ -55,7 +52,7 @@ def test_python_blocks_run(path: Path, phantom: Volume, tmp_path: Path, monkeypa
     monkeypatch.chdir(tmp_path)
     # What a document registers is its own: other tests try all that the package has.
     monkeypatch.setattr(registry, "_OPERATORS", dict(registry._OPERATORS))
-    monkeypatch.setattr(solve, "_SOLVERS", dict(solve._SOLVERS))
+    monkeypatch.setattr(solver_registry, "_SOLVERS", dict(solver_registry._SOLVERS))
     namespace: dict[str, Any] = {"__name__": path.stem}
     for line, info, code in blocks(path.read_text(encoding="utf-8")):
         if info[:1] == ["python"]:

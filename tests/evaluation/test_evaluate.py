@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from dynamicdps.data_term import DataTerm
 from dynamicdps.evaluation import StageMetrics, data_misfit, evaluate_volume, residual_map, segment
 from dynamicdps.operators import LowField, ScanOperator, simulate
-from dynamicdps.solvers import data_fidelity
 from dynamicdps.volumes import IntensityScale, Volume, brain_mask, to_slices
 from tests.conftest import make_phantom
 from tests.properties import input_error
@@ -147,5 +147,5 @@ def test_the_misfit_of_noise_alone_is_1_whatever_the_mask(thick: bool) -> None:
         data_misfit(truth, measurement, tied, scale), rel=1e-5
     )
     x, y = to_slices(scale.apply(truth).data), to_slices(masked.data / tied.intensity_scale)
-    found = data_fidelity.data_misfit(tied.weighted(inside).operator, y.movedim(0, 1)[None], x.movedim(0, 1)[None])
+    found = DataTerm(y.movedim(0, 1)[None], operator, weights=to_slices(inside)[:, 0]).misfit(x.movedim(0, 1)[None])
     assert found.item() == pytest.approx(1, abs=0.05)

@@ -18,7 +18,6 @@ from dynamicdps.evaluation.benchmark.lesion_pass import insert_lesions, lesion_r
 from dynamicdps.evaluation.benchmark.measures import fidelity_rows, hallucination_row, truth_row, volume_row
 from dynamicdps.evaluation.benchmark.summary import REFERENCES, measured
 from dynamicdps.evaluation.benchmark.tables import markdown_tables
-from dynamicdps.evaluation.null_space import linear_part
 from dynamicdps.evaluation.slice_doubts import slice_doubts, slice_misfits
 from dynamicdps.evaluation.structures import structure_errors
 from dynamicdps.operators import AnisotropicBlur, BiasField, Inpainting, LowField, Operator, ScanOperator, simulate
@@ -127,7 +126,7 @@ def test_null_spaces(name: str, image: Tensor, truth: Tensor, golden: Golden) ->
     found = [ev.null_space_split(operator, x, t, signal=s) for s in (0.1, 0.5)]
     volume, scale = Volume(from_slices(image.float()), np.eye(4)), IntensityScale(1.0)
     unsupported = ev.unsupported_map(volume, ScanOperator(operator), scale, signal=0.2)
-    linear = linear_part(operator)
+    linear = operator.linear
     # Elsewhere conjugate gradients end at a residual of 1e-4, on each processor at another one.
     exact = isinstance(operator, LowField | Inpainting)
     golden.check(

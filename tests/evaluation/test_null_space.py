@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dynamicdps.evaluation import linear_part, null_space_split, unsupported_map
+from dynamicdps.evaluation import null_space_split, unsupported_map
 from dynamicdps.operators import (
     AnisotropicBlur,
     BiasField,
@@ -18,9 +18,10 @@ from dynamicdps.operators import (
     LowField,
     Operator,
     PowerLaw,
+    SameGrid,
     ScanOperator,
     SliceProfile,
-    Turned,
+    SwapSliceAxis,
     uniform_mask,
 )
 from dynamicdps.volumes import IntensityScale, to_slices
@@ -63,7 +64,7 @@ def test_both_parts_are_orthogonal_projections(operator: Operator, signal: float
 @EXACT
 def test_the_null_part_leaves_nothing_above_the_noise(operator: Operator, generator: torch.Generator) -> None:
     error = random(generator)
-    linear = linear_part(operator)
+    linear = operator.linear
     exact, practical = (null_space_split(operator, error, signal=signal).null for signal in (math.inf, 0.1))
     assert (linear(exact).flatten(1).norm(dim=1) < 3e-4 * error.flatten(1).norm(dim=1)).all()
     # Each coefficient of amplitude 0.1 stays below one standard deviation of the noise.
@@ -115,7 +116,7 @@ def test_operators_without_a_basis_split_too(operator: Operator, generator: torc
     torch.testing.assert_close(split.measurement + split.null, error)
     assert (inner(split.measurement, split.null).abs() < 0.05 * inner(error, error)).all()
     null = split.null.flatten(1).norm(dim=1)
-    assert (linear_part(operator)(split.null).flatten(1).norm(dim=1) <= 2 * operator.noise_std / 0.1 * null + 1e-9).all()
+    assert (operator.linear(split.null).flatten(1).norm(dim=1) <= 2 * operator.noise_std / 0.1 * null + 1e-9).all()
 
 
 @pytest.mark.parametrize("gain", [0.03, 0.1, 0.3])
@@ -164,21 +165,22 @@ def test_an_image_does_not_depend_on_its_batch_mates(operator: Operator, generat
 
 
 def test_operators_that_are_not_linear_are_named() -> None:
-    class Squared(Identity):
-        @property
-        def is_linear(self) -> bool:
-            return False
+    class Squared(SameGrid):
+        noise_std = 0.01
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.square()
 
     with input_error("Squared is not linear"):
         null_space_split(Squared(), torch.zeros(1, 1, 8, 8))
-    with input_error("Squared is not linear"):
+    with input_error("Composition is not linear"):
         null_space_split(LowField() @ Squared(), torch.zeros(1, 1, 8, 8))
     with input_error("the signal is 0"):
         null_space_split(LowField(), torch.zeros(1, 1, 8, 8), signal=0)
     with pytest.raises(ValueError, match="expected the same"):
         null_space_split(LowField(), torch.zeros(1, 1, 8, 8), torch.zeros(2, 1, 8, 8))
     blur = AnisotropicBlur(1.0, 1.0)
-    assert linear_part(blur) is blur
+    assert blur.linear is blur
 
 
 @pytest.mark.parametrize("axis", [None, 0, 1])
@@ -187,10 +189,10 @@ def test_the_unsupported_map_leaves_no_trace_in_the_measurement(axis: int | None
     image = make_phantom((40, 44, 12) if axis is None else (12, 40, 44) if axis == 0 else (40, 12, 44))
     scale = IntensityScale.robust(image.data)
     upright = LowField(gamma=0.7, in_plane_factor=2.0, slice_thickness=3.0, noise_std=0.001)
-    operator = upright if axis is None else Turned(upright, axis)
+    operator = upright if axis is None else SwapSliceAxis(upright, axis)
     found = unsupported_map(image, ScanOperator(BiasField(0.1 * torch.ones(1, 1, 2)) @ operator), scale, signal=math.inf)
     assert found is not None
-    linear = linear_part(upright) if axis is None else Turned(linear_part(upright), axis)
+    linear = upright.linear if axis is None else SwapSliceAxis(upright.linear, axis)
     null, whole = (linear(to_slices(v.data / scale.scale).movedim(0, 1)[None]) for v in (found, image))
     assert null.abs().max() < 1e-3 * whole.abs().max()
     assert np.abs(found.data).max() > 0.1 * scale.scale

@@ -18,7 +18,7 @@ from dynamicdps.operators import (
     Operator,
     SliceMotion,
     SliceProfile,
-    Turned,
+    SwapSliceAxis,
     Weighting,
     uniform_mask,
     variable_density_mask,
@@ -52,7 +52,7 @@ def some(*shape: int, seed: int = 0) -> Tensor:
 
 
 def turned(angle: float, shift: tuple[float, float, float]) -> Tensor:
-    """Turned about z and tilted a little, with larger voxels."""
+    """SwapSliceAxis about z and tilted a little, with larger voxels."""
     cos, sin = torch.cos(torch.tensor(angle)), torch.sin(torch.tensor(angle))
     matrix = torch.eye(4, dtype=torch.float64)
     matrix[:3, :3] = torch.tensor([[1.5 * cos, -sin, 0.05], [1.5 * sin, cos, 0.1], [-0.03, 0.02, 1.3]])
@@ -92,12 +92,12 @@ CASES: dict[str, Case] = {
     "weighting": Case(Weighting(random(12, 10).sigmoid()), FLAT),
     "weighting-volume": Case(Weighting(random(7, 12, 10).sigmoid()), DEEP),
     "weighted-low-field": Case(Weighting(random(4, 6, 5).sigmoid()) @ LowField(gamma=0.6, in_plane_factor=2.0, slice_thickness=2.0), DEEP),
-    "turned-coronal": Case(Turned(LowField(gamma=0.7, in_plane_factor=1.5, blur=0.4, slice_thickness=2.5), 1), DEEP),
-    "turned-sagittal": Case(Turned(SliceProfile(3.0) @ AnisotropicBlur(0.6, 0.3), 0), DEEP),
+    "turned-coronal": Case(SwapSliceAxis(LowField(gamma=0.7, in_plane_factor=1.5, blur=0.4, slice_thickness=2.5), 1), DEEP),
+    "turned-sagittal": Case(SwapSliceAxis(SliceProfile(3.0) @ AnisotropicBlur(0.6, 0.3), 0), DEEP),
     "turned-per-image": Case(
-        Turned(LowField(gamma=numbers(0.5, 1.3), slice_thickness=3.0), 1),
+        SwapSliceAxis(LowField(gamma=numbers(0.5, 1.3), slice_thickness=3.0), 1),
         DEEP,
-        (Turned(LowField(gamma=0.5, slice_thickness=3.0), 1), Turned(LowField(gamma=1.3, slice_thickness=3.0), 1)),
+        (SwapSliceAxis(LowField(gamma=0.5, slice_thickness=3.0), 1), SwapSliceAxis(LowField(gamma=1.3, slice_thickness=3.0), 1)),
     ),
     "blur": Case(AnisotropicBlur(1.4, 0.5, 0.0, 30.0), FLAT),
     "blur-volume": Case(AnisotropicBlur(0.6, 1.1, 0.8, -70.0), DEEP),

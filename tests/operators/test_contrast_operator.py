@@ -9,7 +9,8 @@ from dynamicdps.errors import InputError
 from dynamicdps.operators import LowField, Operator, spectral
 from dynamicdps.operators.contrast import MonotoneCurve, PowerLaw
 from dynamicdps.operators.contrast_operator import Contrast
-from tests.properties import assert_batch_independent, assert_jacobian_products, input_error
+from dynamicdps.operators.image_grid import voxel_factors
+from tests.properties import assert_batch_independent, assert_jacobian_products, input_error, measured_shape
 
 KNOTS = torch.tensor([0.0, 0.2, 0.6, 0.9], dtype=torch.float64)
 BRIGHT = torch.tensor([0.0, 0.5, 0.75, 0.9], dtype=torch.float64)
@@ -123,8 +124,8 @@ def test_selection_of_a_shared_curve_is_the_operator_itself() -> None:
 
 def test_grids_are_equal() -> None:
     operator = Contrast(PowerLaw(0.5))
-    assert operator.measurement_shape((4, 5, 6)) == operator.image_shape((4, 5, 6)) == (4, 5, 6)
-    assert operator.voxel_factors() == (1.0, 1.0, 1.0)
+    assert measured_shape(operator, (4, 5, 6)) == operator.covered_shape((4, 5, 6)) == (4, 5, 6)
+    assert voxel_factors(operator) == (1.0, 1.0, 1.0)
     assert not operator.couples_slices
 
 

@@ -26,8 +26,9 @@ from dynamicdps.operators import (
     operator_types,
 )
 from dynamicdps.operators.contrast_operator import Contrast
+from dynamicdps.operators.image_grid import voxel_factors
 from tests.operators.every_operator import CASES, LINEAR, PER_IMAGE, SHARED, Case
-from tests.properties import assert_adjoint, assert_batch_independent, assert_jacobian_products, input_error
+from tests.properties import assert_adjoint, assert_batch_independent, assert_jacobian_products, input_error, measured_shape, placed
 
 
 def over(cases: dict[str, Case]) -> pytest.MarkDecorator:
@@ -44,7 +45,7 @@ def test_every_type_is_tried() -> None:
 def test_what_counts_is_what_answers(case: Case, generator: torch.Generator) -> None:
     """Of white noise on all entries, weighed as the outermost operator weighs them, the share `counted` is left in the mean square."""
     y = case.operator(case.image(generator))
-    counted = case.operator.counted(y)
+    counted = case.operator.measured_fraction(y)
     outer = case.operator.operators[0] if isinstance(case.operator, Composition) else case.operator
     if isinstance(outer, Inpainting | KSpace | Weighting):
         weights = outer.weights if isinstance(outer, Weighting) else outer.mask.double()
@@ -90,7 +91,7 @@ def test_linearise_agrees_with_automatic_differentiation(case: Case, generator: 
     torch.testing.assert_close(own.vjp(w), automatic.vjp(w))
 
 
-@over({name: case for name, case in CASES.items() if case.operator.straightens})
+@over({name: case for name, case in CASES.items() if case.operator.is_straight_along_search})
 @pytest.mark.parametrize("length", [0.0, 0.4, 1.5])
 def test_along_a_straightened_curve_the_measurement_changes_evenly(case: Case, length: float, generator: torch.Generator) -> None:
     x, p = 0.2 + 0.6 * case.image(generator), 0.05 * torch.randn(case.shape, generator=generator, dtype=torch.float64)
@@ -101,7 +102,7 @@ def test_along_a_straightened_curve_the_measurement_changes_evenly(case: Case, l
 
 
 def test_only_what_straightens_says_so() -> None:
-    straight = {name for name, case in CASES.items() if case.operator.straightens} - set(LINEAR)
+    straight = {name for name, case in CASES.items() if case.operator.is_straight_along_search} - set(LINEAR)
     assert {"contrast-per-image", "contrast-knots", "composition-outer-contrast"}.isdisjoint(straight)
     assert {"composition-contrast", "composition-per-image"} <= straight
 
@@ -200,7 +201,7 @@ def test_away_from_the_borders_size_and_place_do_not_matter(operator: Operator, 
     large = torch.nn.functional.pad(x, (8, 8, 4, 4, 6, 6))
     torch.testing.assert_close(middle(operator(large), y.shape[-3:]), y, atol=1e-6, rtol=0)
     moved = operator(x.roll((3, 2, -4), (-3, -2, -1)))
-    steps = [round(shift / factor) for shift, factor in zip((3, 2, -4), operator.voxel_factors()[::-1], strict=True)]
+    steps = [round(shift / factor) for shift, factor in zip((3, 2, -4), voxel_factors(operator)[::-1], strict=True)]
     torch.testing.assert_close(moved, y.roll(steps, (-3, -2, -1)), atol=1e-6, rtol=0)
 
 
@@ -253,13 +254,13 @@ def test_inputs_are_not_changed(case: Case, generator: torch.Generator) -> None:
 def test_grids(case: Case, generator: torch.Generator) -> None:
     depth = case.shape[2] if len(case.shape) == 5 else 1
     shape = case.shape[-1], case.shape[-2], depth
-    measured = case.operator.measurement_shape(shape)
+    measured = measured_shape(case.operator, shape)
     assert tuple(case.operator(case.image(generator)).shape[2:]) == (measured[::-1] if len(case.shape) == 5 else measured[1::-1])
-    assert case.operator.measurement_shape(case.operator.image_shape(measured)) == measured
-    matrix = case.operator.voxel_map(shape, measured)
+    assert measured_shape(case.operator, case.operator.covered_shape(measured)) == measured
+    matrix = placed(case.operator, shape)
     assert matrix.shape == (4, 4)
     if not isinstance(case.operator, Composition):
-        np.testing.assert_allclose(np.linalg.norm(matrix[:3, :3], axis=0), case.operator.voxel_factors())
+        np.testing.assert_allclose(np.linalg.norm(matrix[:3, :3], axis=0), voxel_factors(case.operator))
 
 
 @over(CASES)
@@ -274,7 +275,7 @@ def test_single_precision_is_kept(case: Case, generator: torch.Generator) -> Non
 @over(CASES)
 def test_wrong_number_of_dimensions_is_refused(case: Case) -> None:
     first = case.operator.operators[-1] if isinstance(case.operator, Composition) else case.operator
-    if isinstance(first, Contrast | Identity) or (isinstance(first, LowField) and not first._matrices(case.shape, torch.ones(1))):
+    if isinstance(first, Contrast | Identity) or (isinstance(first, LowField) and not first.linear._matrices(case.shape, torch.ones(1))):
         pytest.skip("works on any shape")
     with pytest.raises((ValueError, RuntimeError)):
         case.operator(torch.zeros(4, 4))

@@ -13,7 +13,7 @@ import torch
 from scipy import ndimage
 
 from dynamicdps.models import demo_scan
-from dynamicdps.operators import LowField, ScanOperator, Turned, estimator_training, read_operator, simulate
+from dynamicdps.operators import LowField, ScanOperator, SwapSliceAxis, estimator_training, read_operator, simulate
 from dynamicdps.operators.estimator_training import (
     ScannerRange,
     calibrate_intervals,
@@ -80,7 +80,7 @@ def test_slices_of_any_direction(truth: Volume, axis: int) -> None:
         return Volume(np.ascontiguousarray(volume.data.transpose(order)), affine)
 
     upright, found = fit_operator(scan, truth), fit_operator(lying(scan), lying(truth))
-    assert isinstance(found.operator, Turned)
+    assert isinstance(found.operator, SwapSliceAxis)
     assert found.operator.axis == axis
     # The grids' origins differ, and with them the last digits of the interpolated image.
     for name in ("gamma", "blur", "slice_thickness", "slice_spacing", "noise_std", "in_plane_factor"):
@@ -206,7 +206,7 @@ def test_weighed_intervals_cover_their_share(monkeypatch: pytest.MonkeyPatch) ->
     """Errors of the statistics four times as large as those of the image, which is biased: its weight is what least squares give."""
     count, random = 200, np.random.default_rng(0)
     own, image = 0.2 * random.standard_normal(count), 0.05 * random.standard_normal(count) - 0.3
-    scanner = SimpleNamespace(voxel_factors=lambda: (1.0, 1.0, 2.0), gamma=0.5)
+    scanner = LowField(gamma=0.5, slice_thickness=2.0)
     scans = [
         SimpleNamespace(statistics=SimpleNamespace(top=1.0, number=k), scanner=scanner, noise=0.01, y=1.0, shape=()) for k in range(count)
     ]

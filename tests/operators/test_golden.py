@@ -26,23 +26,24 @@ from dynamicdps.operators import (
     contrast_between,
     estimate_noise,
     fit_operator,
-    interpolate,
     inverse_power_law,
     partial_fourier_mask,
     simulate,
     tissue_curve,
+    to_image_grid,
     uniform_mask,
     variable_density_mask,
 )
 from dynamicdps.operators.estimator_training import ScannerRange, calibrate_intervals, fit_network, simulate_scan, weigh_image
 from dynamicdps.operators.field_strength import Mprage, PulseSequence, tissue, tissue_signals
 from dynamicdps.operators.fit import contrast_from_image, fit_profiles
+from dynamicdps.operators.image_grid import voxel_factors
 from dynamicdps.operators.kspace_measurement import kspace_noise, measure_kspace, real_image, smooth_maps
 from dynamicdps.operators.least_squares import Prior, fit_least_squares, profile_likelihood
 from dynamicdps.operators.noise_estimate import background_noise, image_noise, independent_share, scan_noise
 from dynamicdps.operators.parameter_estimator import load_estimator
 from dynamicdps.operators.resample import AffineResample
-from dynamicdps.operators.sampling import axis_matrix, interpolation_matrix
+from dynamicdps.operators.sampling import axis_matrix, interpolate, interpolation_matrix
 from dynamicdps.operators.scan_statistics import scan_statistics
 from dynamicdps.operators.shading import find_shading
 from dynamicdps.operators.slice_motion import SliceMotion
@@ -51,6 +52,7 @@ from tests.conftest import make_phantom
 from tests.golden import Golden
 from tests.operators.every_operator import CASES, in_plane, turned
 from tests.operators.raw_scans import make_raw
+from tests.properties import measured_shape, placed
 from tests.volumes.head import make_head
 
 
@@ -84,13 +86,13 @@ def test_operators(name: str, golden: Golden) -> None:
         "value": operator(x),
         "products": [near.jvp(p), near.vjp(w), secant.jvp(p), secant.vjp(w)],
         "curve": [point, velocity],
-        "counted": operator.counted(w),
+        "counted": operator.measured_fraction(w),
         "typical": [operator.typical_value(v) for v in (0.1, 0.5, 1.0)],
-        "flags": [operator.is_linear, operator.straightens, operator.couples_slices, operator.acts_on_voxels],
+        "flags": [operator.is_linear, operator.is_straight_along_search, operator.couples_slices, operator.is_pointwise],
     }
     if "kspace" not in name:
-        measured = operator.measurement_shape(size)
-        found["grid"] = [measured, operator.image_shape(measured), operator.voxel_factors(), operator.voxel_map(size, measured)]
+        measured = measured_shape(operator, size)
+        found["grid"] = [measured, operator.covered_shape(measured), voxel_factors(operator), placed(operator, size)]
     spectrum = operator.data_spectrum(shape, w)
     if spectrum is not None:
         solve = spectrum.preconditioner(secant.jvp(secant.vjp(torch.ones_like(w))), spread, 0.1)
@@ -319,7 +321,7 @@ def test_worth_of_an_image(golden: Golden) -> None:
     scans = [scan for scan in drawn if scan is not None]
 
     def enhance(y: Tensor, operator: LowField, shape: torch.Size) -> Tensor:
-        return interpolate(y, operator.voxel_factors(), shape).clamp_min(0) ** 0.8
+        return to_image_grid(y, operator, shape).clamp_min(0) ** 0.8
 
     weight, error = weigh_image(load_estimator(), scans, enhance, lambda k: None)
     golden.check("worth of an image", [weight, error], rtol=2e-2, atol=2e-3)
@@ -414,7 +416,7 @@ def test_kspace(name: str, golden: Golden) -> None:
             "measurement": found,
             "noise": kspace_noise(raw),
             "maps": np.abs(smooth_maps(raw, 0.02)),
-            "operator": [operator(x), near.vjp(residual), operator.counted(residual), str(operator)],
+            "operator": [operator(x), near.vjp(residual), operator.measured_fraction(residual), str(operator)],
             "preconditioned": solve(residual),
             "residual": [found.residual_image(residual), found.slice_misfits(residual)],
             "image": real_image(found.encoding, residual),

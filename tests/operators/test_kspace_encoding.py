@@ -3,11 +3,12 @@
 import pytest
 import torch
 
+from dynamicdps.data_term import DataTerm, data_step
 from dynamicdps.operators import LowField, Weighting
+from dynamicdps.operators.image_grid import voxel_factors
 from dynamicdps.operators.kspace_encoding import EncodedOperator, Encoding
-from dynamicdps.solvers import data_step
 from tests.operators.raw_scans import maps_of
-from tests.properties import assert_adjoint, assert_jacobian_products, input_error
+from tests.properties import assert_adjoint, assert_jacobian_products, input_error, measured_shape
 
 # The file's x runs to the front, its y to the left: slices of 12 x 10 voxels are 10 x 12 in the file.
 TURNED = ((1, 1), (0, -1), (2, 1))
@@ -67,10 +68,10 @@ def test_operator(name: str, generator: torch.Generator) -> None:
     assert_jacobian_products(operator, x, generator)
     assert operator.is_linear == (name == "linear")
     assert operator.couples_slices
-    torch.testing.assert_close(operator.counted(y), torch.full((2,), 0.4, dtype=torch.float64))
-    assert operator.measurement_shape((15, 18, 8)) == (10, 12, 4)
-    assert operator.image_shape((10, 12, 4)) == (15, 18, 8)
-    assert operator.voxel_factors() == (1.5, 1.5, 2.0)
+    torch.testing.assert_close(operator.measured_fraction(y), torch.full((2,), 0.4, dtype=torch.float64))
+    assert measured_shape(operator, (15, 18, 8)) == (10, 12, 4)
+    assert operator.covered_shape((10, 12, 4)) == (15, 18, 8)
+    assert voxel_factors(operator) == (1.5, 1.5, 2.0)
     assert operator.typical_value(0.5) == pytest.approx(OPERATORS[name].typical_value(0.5))
     with input_error("no file"):
         operator.to_json()
@@ -87,8 +88,10 @@ def test_where_all_is_sampled_the_data_step_is_that_of_the_image(name: str, weig
     image = inner(x) + 0.01 * torch.randn(1, 1, 4, 12, 10, generator=generator, dtype=x.dtype)
     image = image * (inner.operators[0].weights if weighted else 1.0)  # type: ignore[attr-defined]
     spread = torch.tensor([0.05])
-    inside = data_step(EncodedOperator(inner, q, inner.noise_std), q.to_kspace(image), centre, spread, cg_tolerance=1e-9, cg_iterations=300)
-    outside = data_step(inner, image, centre, spread, cg_tolerance=1e-9, cg_iterations=300)
+    inside = data_step(
+        DataTerm(q.to_kspace(image), EncodedOperator(inner, q, inner.noise_std)), centre, spread, cg_tolerance=1e-9, cg_iterations=300
+    )
+    outside = data_step(DataTerm(image, inner), centre, spread, cg_tolerance=1e-9, cg_iterations=300)
     torch.testing.assert_close(inside.x, outside.x, atol=1e-4, rtol=0)
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from dynamicdps.data_term import DataTerm
 from dynamicdps.operators import LowField, partial_fourier_mask, uniform_mask
 from dynamicdps.operators.kspace_measurement import KSpaceMeasurement, kspace_noise, measure_kspace, real_image, smooth_maps
-from dynamicdps.solvers.data_fidelity import data_misfit
 from dynamicdps.volumes import RawScan, Volume, to_slices
 from tests.conftest import make_phantom
 from tests.operators.raw_scans import make_raw, maps_of
@@ -49,7 +49,7 @@ def test_the_truth_has_a_misfit_of_one(name: str, weighted: bool) -> None:
     found = measured(make_raw(truth, coils=coils, mask=mask, noise=NOISE), inside)
     operator = found.operator(LowField(noise_std=NOISE), 1.0)
     x = to_slices(truth.data).movedim(0, 1)[None]
-    misfit = float(data_misfit(operator, found.data, x)[0])
+    misfit = float(DataTerm(found.data, operator).misfit(x)[0])
     # Taking the outside away is exact where all is sampled: else what the image rings, or one coil does not tell apart, crosses the edge.
     tolerance = 0.06 if not weighted or mask is None else 0.2 if name == "accelerated, one coil" else 0.1
     assert misfit == pytest.approx(1.0, abs=tolerance)
@@ -67,7 +67,7 @@ def test_a_wrong_image_has_the_misfit_that_it_has_as_an_image() -> None:
     found = measured(make_raw(truth, noise=NOISE), inside)
     assert found.share == pytest.approx(0.5 * inside.mean(), rel=0.05)
     wrong = to_slices(truth.data).movedim(0, 1)[None] + 0.1
-    misfit = float(data_misfit(found.operator(LowField(noise_std=NOISE), 1.0), found.data, wrong)[0])
+    misfit = float(DataTerm(found.data, found.operator(LowField(noise_std=NOISE), 1.0)).misfit(wrong)[0])
     assert misfit == pytest.approx(np.hypot(1.0, 0.1 / NOISE), rel=0.03)
 
 

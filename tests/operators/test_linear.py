@@ -12,6 +12,7 @@ from torch import Tensor
 from dynamicdps.operators import (
     IterativeModel,
     LinearModel,
+    LinearOperator,
     LowField,
     Operator,
     SpectralModel,
@@ -20,6 +21,7 @@ from dynamicdps.operators import (
     power_law,
     spectral,
 )
+from dynamicdps.volumes.grids import Grid
 from tests.properties import assert_adjoint, assert_batch_independent, input_error
 
 # Blurs are mild: without regularisation an inverse multiplies rounding by the condition.
@@ -50,7 +52,7 @@ class Case(NamedTuple):
         """The matrix of each image, ``(batch, measured, image)``."""
         size = math.prod(self.shape[1:])
         columns = torch.eye(size, dtype=torch.float64).view(size, 1, *self.shape[1:]).expand(-1, *self.shape)
-        return torch.stack([self.operator.resample(column) for column in columns], dim=-1).flatten(1, -2)
+        return torch.stack([self.operator.linear(column) for column in columns], dim=-1).flatten(1, -2)
 
 
 @pytest.fixture(params=[f"{name}-{kind}" for name in CASES for kind in KINDS])
@@ -58,10 +60,10 @@ def case(request: pytest.FixtureRequest) -> Case:
     name, kind = request.param.rsplit("-", 1)
     parameters, shape = CASES[name]
     operator = LowField(**parameters)
-    y = operator.resample(torch.zeros(shape, dtype=torch.float64))
+    y = operator.linear(torch.zeros(shape, dtype=torch.float64))
     model = operator.linear_problem(y, shape).model
     if kind == "iterative":
-        model = IterativeModel(model.noise_std, operator.resample, lambda w: operator.resample_adjoint(w, shape), 500, 1e-12)
+        model = IterativeModel(model.noise_std, operator.linear, lambda w: operator.linear.adjoint(w, shape), 500, 1e-12)
     return Case(operator, model, shape, y.shape)
 
 
@@ -69,7 +71,7 @@ def case(request: pytest.FixtureRequest) -> Case:
 def spectral_case(request: pytest.FixtureRequest) -> Case:
     parameters, shape = CASES[request.param]
     operator = LowField(**parameters)
-    y = operator.resample(torch.zeros(shape, dtype=torch.float64))
+    y = operator.linear(torch.zeros(shape, dtype=torch.float64))
     return Case(operator, operator.linear_problem(y, shape).model, shape, y.shape)
 
 
@@ -79,7 +81,7 @@ def close(actual: Tensor, expected: Tensor, tolerance: float = 1e-8) -> None:
 
 def test_forward_is_the_resampling(case: Case, generator: torch.Generator) -> None:
     x = case.image(generator)
-    close(case.model(x), case.operator.resample(x))
+    close(case.model(x), case.operator.linear(x))
     close(case.model(x), case.operator(x))
 
 
@@ -221,22 +223,12 @@ class Squares(Operator):
     def forward(self, x: Tensor) -> Tensor:
         return x.square()
 
-    def measurement_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
-        return shape
-
-    def image_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
-        return shape
-
-    def voxel_factors(self) -> tuple[float, float, float]:
-        return 1.0, 1.0, 1.0
+    def grid(self, image: Grid) -> Grid:
+        return image
 
 
-class Differences(Squares):
+class Differences(LinearOperator, Squares):
     """A custom operator that is linear and says no more than its forward model."""
-
-    @property
-    def is_linear(self) -> bool:
-        return True
 
     def forward(self, x: Tensor) -> Tensor:
         return x[..., 1:] - x[..., :-1]

@@ -10,8 +10,8 @@ from scipy import ndimage
 
 from dynamicdps.errors import InputError
 from dynamicdps.operators import LowField, Operator, preset
-from dynamicdps.operators.sampling import axis_matrix, image_size, measured_size
-from tests.properties import assert_adjoint, assert_batch_independent, assert_jacobian_products, input_error
+from dynamicdps.operators.sampling import axis_matrix, measured_size
+from tests.properties import assert_adjoint, assert_batch_independent, assert_jacobian_products, input_error, measured_shape
 
 PER_IMAGE = {"gamma": torch.tensor([0.5, 1.4]), "blur": torch.tensor([0.0, 1.7])}
 OPERATORS: dict[str, dict[str, Any]] = {
@@ -47,7 +47,7 @@ def images(shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
 @shapes
 def test_adjoint(parameters: dict[str, Any], shape: tuple[int, ...], generator: torch.Generator) -> None:
     operator = LowField(**parameters)
-    assert_adjoint(operator.resample, lambda w: operator.resample_adjoint(w, shape), shape, generator)
+    assert_adjoint(operator.linear, lambda w: operator.linear.adjoint(w, shape), shape, generator)
 
 
 @operators
@@ -240,7 +240,7 @@ def test_move(gamma: float, generator: torch.Generator) -> None:
 @pytest.mark.parametrize("factor", [1.0, 1.25, 1.5, 1.6, 2.0, 2.7, 3.0, 10 / 3, 4.0, 5.0, 7.3])
 def test_grid_sizes_are_inverse(factor: float) -> None:
     for count in range(1, 200):
-        size = image_size(count, factor)
+        size = LowField(in_plane_factor=factor).covered_shape((count, 1, 1))[0]
         assert measured_size(size, factor) == count
         assert measured_size(size + 1, factor) == count + 1, "the largest image that so many voxels cover"
 
@@ -249,10 +249,10 @@ def test_grid_sizes_are_inverse(factor: float) -> None:
 @pytest.mark.parametrize("shape", [(5, 7, 3), (16, 24, 10), (37, 41, 1)], ids=str)
 def test_grid_shapes(parameters: dict[str, Any], shape: tuple[int, int, int]) -> None:
     operator = LowField(**parameters)
-    assert operator.measurement_shape(operator.image_shape(shape)) == shape
+    assert measured_shape(operator, operator.covered_shape(shape)) == shape
     x, y, z = shape
     measured = operator(torch.zeros(1, 1, z, y, x)).shape[2:][::-1]
-    assert tuple(measured) == operator.measurement_shape(shape)
+    assert tuple(measured) == measured_shape(operator, shape)
 
 
 @pytest.mark.parametrize(

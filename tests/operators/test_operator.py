@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from dynamicdps.operators import Operator
+from dynamicdps.volumes.grids import Grid
 from tests.properties import assert_jacobian_products
 
 
@@ -15,14 +16,8 @@ class Squares(Operator):
     def forward(self, x: Tensor) -> Tensor:
         return x[..., 1:].square() + x[..., :-1] ** 3
 
-    def measurement_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
-        return shape[0] - 1, shape[1], shape[2]
-
-    def image_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
-        return shape[0] + 1, shape[1], shape[2]
-
-    def voxel_factors(self) -> tuple[float, float, float]:
-        return 1.0, 1.0, 1.0
+    def grid(self, image: Grid) -> Grid:
+        return image
 
 
 def test_automatic_linearisation(generator: torch.Generator) -> None:

@@ -21,15 +21,16 @@ from dynamicdps.operators import (
     Operator,
     SliceMotion,
     SliceProfile,
-    Turned,
+    SwapSliceAxis,
     Weighting,
     centre_mask,
     partial_fourier_mask,
     uniform_mask,
     variable_density_mask,
 )
+from dynamicdps.operators.image_grid import voxel_factors
 from tests.operators.every_operator import in_plane, numbers, random, turned
-from tests.properties import input_error
+from tests.properties import input_error, measured_shape, placed
 
 
 def point(*shape: int) -> Tensor:
@@ -128,9 +129,9 @@ def test_parts_are_those_of_the_low_field_scanner() -> None:
     parts = SliceProfile(3.0, 4.0, "box") @ InPlaneResolution(1.5)
     whole = LowField(in_plane_factor=1.5, slice_thickness=3.0, slice_spacing=4.0, slice_profile="box")
     torch.testing.assert_close(parts(x), whole(x), atol=1e-6, rtol=1e-6)
-    assert parts.voxel_factors() == whole.voxel_factors()
-    shapes = (13, 14, 11), parts.measurement_shape((13, 14, 11))
-    np.testing.assert_allclose(parts.voxel_map(*shapes), whole.voxel_map(*shapes), atol=1e-12)
+    assert voxel_factors(parts) == voxel_factors(whole)
+    shapes = (13, 14, 11), measured_shape(parts, (13, 14, 11))
+    np.testing.assert_allclose(placed(parts, shapes[0]), placed(whole, shapes[0]), atol=1e-12)
 
 
 @pytest.mark.parametrize("contents", ["constant", "ramp", "noise"])
@@ -166,14 +167,14 @@ def test_affine_identity_and_outside() -> None:
     ],
     ids=str,
 )
-def test_voxel_map_says_where_a_spot_is_measured(operator: Operator) -> None:
+def test_the_grid_says_where_a_spot_is_measured(operator: Operator) -> None:
     shape, spot = (32, 36, 30), np.array([15.3, 19.6, 14.2])
     index = np.stack(np.meshgrid(*[np.arange(n) for n in shape], indexing="ij"), axis=-1)
     image = torch.from_numpy(np.exp(-((index - spot) ** 2).sum(-1) / (2 * 2.5**2)))
     y = operator(image.permute(2, 1, 0)[None, None])[0, 0].permute(2, 1, 0).numpy()
     places = np.stack(np.meshgrid(*[np.arange(n) for n in y.shape], indexing="ij"), axis=-1).reshape(-1, 3)
     centre = (y.reshape(-1) / y.sum()) @ places
-    np.testing.assert_allclose((operator.voxel_map(shape, y.shape) @ [*centre, 1])[:3], spot, atol=0.1)
+    np.testing.assert_allclose((placed(operator, shape) @ [*centre, 1])[:3], spot, atol=0.1)
 
 
 def all_of(height: int, width: int) -> Tensor:
@@ -373,7 +374,7 @@ def test_which_operators_need_whole_volumes() -> None:
         Inpainting(torch.ones(4, 1, 1)),
         KSpace(torch.ones(4, 5, 6)),
         Weighting(torch.ones(4, 5, 6)),
-        Turned(LowField(), 0),
+        SwapSliceAxis(LowField(), 0),
         InPlaneResolution(2.0) @ SliceProfile(3.0),
     ]
     single = [
@@ -400,13 +401,13 @@ def test_a_blur_narrower_than_a_voxel_is_as_wide_as_one(angle: float) -> None:
 
 
 def test_turned_slices_are_of_the_whole_volume() -> None:
-    assert Turned(Identity(), 0).couples_slices is True
-    assert Turned(Identity(), 0).straightens is True
+    assert SwapSliceAxis(Identity(), 0).couples_slices is True
+    assert SwapSliceAxis(Identity(), 0).is_straight_along_search is True
 
 
 def test_what_is_linear_needs_no_search_along_curves() -> None:
-    assert Identity().straightens is True
-    assert MotionBlur(2.0).straightens is True
+    assert Identity().is_straight_along_search is True
+    assert MotionBlur(2.0).is_straight_along_search is True
 
 
 def test_masks_without_wishes_hold_the_middle_eight_percent_and_thin_out_by_the_square() -> None:
@@ -426,5 +427,5 @@ def test_masks_without_wishes_hold_the_middle_eight_percent_and_thin_out_by_the_
 def test_a_turned_contrast_is_the_contrast() -> None:
     inner = LowField(gamma=0.5)
     for axis in (0, 1):
-        assert Turned(inner, axis).typical_value(0.25) == pytest.approx(0.5, abs=0.01)
-        assert Turned(inner, axis).is_linear is False
+        assert SwapSliceAxis(inner, axis).typical_value(0.25) == pytest.approx(0.5, abs=0.01)
+        assert SwapSliceAxis(inner, axis).is_linear is False

@@ -31,6 +31,7 @@ from dynamicdps.operators import (
     register_operator,
     registry,
 )
+from dynamicdps.operators.image_grid import voxel_factors
 from dynamicdps.volumes import Volume
 from tests.properties import input_error
 
@@ -166,7 +167,7 @@ def test_composition_is_one_after_the_other(generator: torch.Generator) -> None:
     assert not left.is_linear
     assert (outer @ middle).is_linear
     assert left.typical_value(0.9) == pytest.approx(0.9**0.5, rel=1e-3)
-    assert left.voxel_factors() == (2.0, 2.0, 3.0)
+    assert voxel_factors(left) == (2.0, 2.0, 3.0)
     assert str(middle @ Identity()) == "InPlaneResolution(factor=2, noise_std=0.01) @ Identity(noise_std=0.01)"
 
 
@@ -226,7 +227,7 @@ def test_printable_forms() -> None:
         ({"type": "LowField", "gama": 0.5}, "has 'gama'; expected of LowField only blur, gamma.*did you mean 'gamma'"),
         ({"type": "LowField", "gamma": 0.5, "gama": 0.5}, "has 'gama'"),
         ({"type": "Composition", "operators": [{"type": "MotionBlur", "length": 2.0, "angel": 3.0}]}, "did you mean 'angle'"),
-        ({"type": "Turned", "axis": 1, "inner": {"type": "LowField", "blurr": 1.0}}, "did you mean 'blur'"),
+        ({"type": "SwapSliceAxis", "axis": 1, "inner": {"type": "LowField", "blurr": 1.0}}, "did you mean 'blur'"),
         ({"type": "Contrast", "gamma": 0.5, "zzz": 1}, "has 'zzz'; .* correct it"),
     ],
 )

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from dynamicdps.operators import BiasField, Composition, LowField, Turned, operator_from_json
+from dynamicdps.operators import BiasField, Composition, LowField, SwapSliceAxis, operator_from_json
 from dynamicdps.operators.fit import fit_operator
 from dynamicdps.operators.shading import SLAB_LIMIT, WHOLE_LIMIT, Shading, find_shading, without_shading
 from dynamicdps.volumes import Volume, from_slices, swap_axes, to_slices
@@ -100,7 +100,7 @@ def test_the_factor_is_the_last_of_the_operator_whatever_the_slices(axis: int) -
     assert isinstance(fit.operator, Composition)
     factor, inner = fit.operator.operators
     assert isinstance(factor, BiasField)
-    assert isinstance(inner, LowField if axis == 2 else Turned)
+    assert isinstance(inner, LowField if axis == 2 else SwapSliceAxis)
     assert fit.scanner.to_json() == even.scanner.to_json()
     assert fit.operator.noise_std == even.operator.noise_std
     assert fit.scan_operator.intensity_scale == even.scan_operator.intensity_scale

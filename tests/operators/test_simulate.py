@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from dynamicdps.operators import PRESETS, LowField, ScanOperator, preset, read_operator, simulate
+from dynamicdps.operators.image_grid import voxel_factors
 from dynamicdps.volumes import IntensityScale, Volume
 from tests.conftest import make_phantom
-from tests.properties import input_error
+from tests.properties import input_error, measured_shape
 
 
 def world_centre(shape: tuple[int, ...], affine: np.ndarray) -> np.ndarray:
@@ -28,9 +29,9 @@ def centre_of_mass(volume: Volume) -> np.ndarray:
 def test_grids_share_their_centre(name: str, shape: tuple[int, int, int]) -> None:
     scan = make_phantom(shape, spacing=(1.0, 0.9, 1.1))
     measurement, operator = simulate(scan, preset(name))
-    assert measurement.shape == operator.operator.measurement_shape(scan.shape)
+    assert measurement.shape == measured_shape(operator.operator, scan.shape)
     np.testing.assert_allclose(world_centre(measurement.shape, measurement.affine), world_centre(scan.shape, scan.affine), atol=1e-9)
-    factors = operator.operator.voxel_factors()
+    factors = voxel_factors(operator.operator)
     np.testing.assert_allclose(measurement.spacing, np.array(scan.spacing) * factors)
     if name == "thick-5mm":
         assert measurement.spacing[2] == pytest.approx(5.0)
@@ -100,7 +101,7 @@ def test_file_round_trip(name: str, phantom: Volume, tmp_path: Path) -> None:
 def test_grid_without_a_record_is_the_largest_covered(phantom: Volume) -> None:
     measurement, operator = simulate(phantom, preset("thick-5mm"))
     shape, affine = ScanOperator(operator.operator).grid_for(measurement)
-    assert operator.operator.measurement_shape(shape) == measurement.shape
+    assert measured_shape(operator.operator, shape) == measurement.shape
     assert all(found >= size for found, size in zip(shape, phantom.shape, strict=True))
     np.testing.assert_allclose(world_centre(shape, affine), world_centre(phantom.shape, phantom.affine), atol=1e-9)
     np.testing.assert_allclose(Volume(np.zeros(shape, np.float32), affine).spacing, phantom.spacing)

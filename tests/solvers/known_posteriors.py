@@ -1,5 +1,6 @@
 """Priors and measurements whose posterior is known in closed form: what samplers are checked against."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
@@ -7,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dynamicdps.data_term import DataTerm
 from dynamicdps.operators import LowField, Operator, add_noise
 from dynamicdps.solvers import Reconstruction, make_config, solve_tensors
-from dynamicdps.solvers.solve import find_solver
+from dynamicdps.solvers.registry import find_solver
 
 LEVELS = torch.logspace(-3, 1.4771, 200, dtype=torch.float64)
 
@@ -169,7 +171,7 @@ def condition(mean: Tensor, covariance: Tensor, matrix: Tensor, noise_std: float
 def dense(operator: LowField, height: int, width: int) -> Tensor:
     """The linear part as a matrix ``(measurements, pixels)``, float64."""
     size = height * width
-    return operator.resample(torch.eye(size, dtype=torch.float64).view(size, 1, height, width)).flatten(1).T
+    return operator.linear(torch.eye(size, dtype=torch.float64).view(size, 1, height, width)).flatten(1).T
 
 
 def split(operator: LowField, height: int, width: int) -> tuple[Tensor, Tensor]:
@@ -181,20 +183,30 @@ def split(operator: LowField, height: int, width: int) -> tuple[Tensor, Tensor]:
 
 
 def draw(
-    name: str, prior: Any, operator: Operator, y: Tensor, count: int, *, slices: bool = False, seed: int = 0, **settings: Any
+    name: str,
+    prior: Any,
+    operator: Operator | Sequence[Operator],
+    y: Tensor | Sequence[Tensor],
+    count: int,
+    *,
+    slices: bool = False,
+    seed: int = 0,
+    **settings: Any,
 ) -> Tensor:
-    """`count` samples of a solver for one measurement, as flat images, float64.
+    """`count` samples of a solver for one measurement or several of one image, as flat images, float64.
 
     Each is an image of its own in the batch, or, with `slices`, a slice of one volume that couples none: one stream of random numbers
     for all, so that many steps stay quick.
     """
-    start = torch.full((1, 1, prior.height, prior.width), prior.data_mean).to(y)
+    operators, ys = ([operator], [y]) if isinstance(y, Tensor) else (operator, y)
+
+    def many(part: Tensor) -> Tensor:
+        return part[:, :, None].expand(-1, -1, count, -1, -1) if slices else part.expand(count, -1, -1, -1)
+
+    start = many(torch.full((1, 1, prior.height, prior.width), prior.data_mean).to(ys[0]))
     config = make_config(name, {"samples": 1, "chunk": count} | settings)
-    if slices:
-        y, start = (part[:, :, None].expand(-1, -1, count, -1, -1) for part in (y, start))
-    else:
-        y, start = (part.expand(count, -1, -1, -1) for part in (y, start))
-    found = solve_tensors(name, y, operator, prior, start, generator=torch.Generator().manual_seed(seed), config=config)
+    terms = [DataTerm(many(each), own) for each, own in zip(ys, operators, strict=True)]  # type: ignore[arg-type]
+    found = solve_tensors(name, terms, prior, start, generator=torch.Generator().manual_seed(seed), config=config)
     return found.image.double().reshape(count, -1)
 
 
@@ -254,7 +266,9 @@ class Blocks:
         known = {f.name for f in fields(find_solver(name)[1])}
         usual = {"start_sigma": 10.0, "stop_sigma": 0.003, "samples": 1, "chunk": self.batch, "spacing": "log", "noise_scale": 1.0}
         config = make_config(name, {key: value for key, value in usual.items() if key in known} | settings)
-        return solve_tensors(name, self.y, self.operator, self.prior, start, generator=torch.Generator().manual_seed(0), config=config)
+        return solve_tensors(
+            name, [DataTerm(self.y, self.operator)], self.prior, start, generator=torch.Generator().manual_seed(0), config=config
+        )
 
     def sample(self, name: str, **settings: Any) -> Fit:
         found = self.run(name, **settings)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from dynamicdps.data_term import DataTerm
 from dynamicdps.diffusion import as_prior
 from dynamicdps.operators import AffineResample, Inpainting, LowField, ScanOperator, simulate
 from dynamicdps.report.trace import start_rows
@@ -70,10 +71,10 @@ class Broken(Smooth):
 def test_a_diverged_image_is_said(solver: str, truth: Tensor) -> None:
     config = make_config(solver, {"samples": 1, "steps": 2})
     y = noisy(FLAT, truth)
-    found = solve_tensors(solver, y, FLAT, Broken(), truth, generator=torch.Generator().manual_seed(0), config=config)
+    found = solve_tensors(solver, [DataTerm(y, FLAT)], Broken(), truth, generator=torch.Generator().manual_seed(0), config=config)
     assert found.stopped == "diverged"
     assert found.warnings[0] == "1 of 4 images diverged: they have values that are not finite"
-    fine = solve_tensors(solver, y, FLAT, Smooth(), truth, generator=torch.Generator().manual_seed(0), config=config)
+    fine = solve_tensors(solver, [DataTerm(y, FLAT)], Smooth(), truth, generator=torch.Generator().manual_seed(0), config=config)
     assert fine.stopped == "all steps done"
     assert not any("diverged" in warning for warning in fine.warnings)
 
@@ -120,7 +121,7 @@ def test_misfits_of_the_trace_count_what_is_measured(gradient: str, truth: Tenso
     operator = Inpainting(mask, 0.05)
     y = mask * (truth + 0.05 * torch.randn(truth.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64))
     config = DynamicDPSConfig(samples=1, steps=3, start_sigma=0.2, gradient=gradient, estimate="deterministic")
-    found = solve_tensors("dynamicdps", y, operator, PRIOR, truth, generator=torch.Generator().manual_seed(0), config=config)
+    found = solve_tensors("dynamicdps", [DataTerm(y, operator)], PRIOR, truth, generator=torch.Generator().manual_seed(0), config=config)
     # The last image's misfit is near that of the last step; without the share it would be less than three quarters of it.
     torch.testing.assert_close(found.trace[-1].misfit.double(), found.misfit.double(), rtol=0.2, atol=0)
 
@@ -136,8 +137,7 @@ def test_discrepancy_ends_the_last_data_step_too(goal: float) -> None:
     free, stopped = (
         solve_tensors(
             "dynamicdps",
-            y,
-            FLAT,
+            [DataTerm(y, FLAT)],
             PRIOR,
             truth + 0.1,
             generator=torch.Generator().manual_seed(0),
@@ -175,12 +175,15 @@ def test_exact_zeros_around_a_brain_do_not_lower_its_start() -> None:
 
     def start(pad: int, weighted: bool) -> float:
         wide = [torch.nn.functional.pad(u, [pad] * 4) for u in (y, wrong, inside)]
-        forward = ScanOperator(operator).weighted(wide[2][0, 0].numpy().T[..., None]).operator if weighted else operator
-        return float(choose_start(wide[0], forward, wide[1], DynamicDPSConfig(), as_prior(PRIOR))[0])
+        term = DataTerm(wide[0], operator, weights=wide[2][0, 0] if weighted else None)
+        return float(choose_start([term], wide[1], DynamicDPSConfig(), as_prior(PRIOR))[0])
 
     everywhere = float(
         choose_start(
-            truth[..., 8:32, 10:30] + (y - truth)[..., 8:32, 10:30], operator, wrong[..., 8:32, 10:30], DynamicDPSConfig(), as_prior(PRIOR)
+            [DataTerm(truth[..., 8:32, 10:30] + (y - truth)[..., 8:32, 10:30], operator)],
+            wrong[..., 8:32, 10:30],
+            DynamicDPSConfig(),
+            as_prior(PRIOR),
         )[0]
     )
     assert start(0, True) == pytest.approx(everywhere, rel=1e-3)

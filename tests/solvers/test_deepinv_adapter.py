@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dynamicdps.operators import LowField, Operator, add_noise
-from dynamicdps.solvers import Reconstruction, available, data_misfit, make_config, solve_tensors
+from dynamicdps.data_term import DataTerm
+from dynamicdps.operators import LinearOperator, LowField, Operator, add_noise
+from dynamicdps.solvers import Reconstruction, available, make_config, solve_tensors
 from dynamicdps.solvers.deepinv_adapter import (
     SAMPLERS,
     DeepinvConfig,
@@ -21,6 +22,7 @@ from dynamicdps.solvers.deepinv_adapter import (
     solve_deepinv,
 )
 from dynamicdps.solvers.diffpir import DiffPIRConfig
+from dynamicdps.volumes.grids import Grid
 from tests.properties import assert_adjoint, input_error
 
 MEAN, STD, NOISE = 0.5, 0.2, 0.05
@@ -28,7 +30,7 @@ BATCH, HEIGHT, WIDTH = 2, 12, 8
 CALLS: list[Callable[[], object]] = [
     lambda: deepinv_denoiser(gaussian),
     lambda: deepinv_physics(LowField(), torch.zeros(1, 1, 4, 4), (1, 1, 4, 4)),
-    lambda: solve_deepinv(*problem(), generator=torch.Generator()),
+    lambda: solve_deepinv(*terms(problem()), generator=torch.Generator()),
     register_deepinv,
 ]
 
@@ -39,30 +41,21 @@ def gaussian(x: Tensor, sigma: Tensor) -> Tensor:
     return MEAN + STD**2 / (STD**2 + sigma.view(-1, 1, 1, 1) ** 2) * (x - MEAN)
 
 
-class PairSums(Operator):
-    """A linear operator whose singular values nobody has told."""
-
+class Squares(Operator):
     noise_std = NOISE
-    is_linear = True
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x[..., ::2] + 0.5 * x[..., 1::2]
-
-    def measurement_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
-        raise NotImplementedError
-
-    def image_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
-        raise NotImplementedError
-
-    def voxel_factors(self) -> tuple[float, float, float]:
-        raise NotImplementedError
-
-
-class Squares(PairSums):
-    is_linear = False
 
     def forward(self, x: Tensor) -> Tensor:
         return x.square()
+
+    def grid(self, image: Grid) -> Grid:
+        raise NotImplementedError
+
+
+class PairSums(LinearOperator, Squares):
+    """A linear operator whose singular values nobody has told."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[..., ::2] + 0.5 * x[..., 1::2]
 
 
 def problem(operator: Operator | None = None, shape: tuple[int, ...] = (BATCH, 1, HEIGHT, WIDTH)) -> tuple[Tensor, Operator, Any, Tensor]:
@@ -73,8 +66,13 @@ def problem(operator: Operator | None = None, shape: tuple[int, ...] = (BATCH, 1
     return add_noise(operator(truth), operator.noise_std, generators), operator, gaussian, torch.full_like(truth, 0.95)
 
 
+def terms(given: tuple[Tensor, Operator, Any, Tensor]) -> tuple[list[DataTerm], Any, Tensor]:
+    y, operator, denoiser, initial = given
+    return [DataTerm(y, operator)], denoiser, initial
+
+
 def run(given: tuple[Tensor, Operator, Any, Tensor], seed: int = 0, **settings: Any) -> Reconstruction:
-    return solve_deepinv(*given, generator=torch.Generator().manual_seed(seed), config=DeepinvConfig(**settings))
+    return solve_deepinv(*terms(given), generator=torch.Generator().manual_seed(seed), config=DeepinvConfig(**settings))
 
 
 @pytest.fixture(scope="module")
@@ -217,7 +215,7 @@ def test_contrast_is_kept_or_undone(deepinv: Any) -> None:
     undone = deepinv_physics(operator, y, x.shape, linear=True)
     assert isinstance(undone.physics, deepinv.physics.LinearPhysics)
     assert "contrast was undone" in undone.warnings[0]
-    torch.testing.assert_close(undone.physics.A(x), operator.resample(x))
+    torch.testing.assert_close(undone.physics.A(x), operator.linear(x))
     assert undone.physics.noise_model.sigma.shape == (BATCH,)
     linear = LowField(in_plane_factor=2.0, noise_std=NOISE)
     assert not isinstance(deepinv_physics(linear, y, x.shape, linear=False).physics, deepinv.physics.LinearPhysics)
@@ -237,7 +235,7 @@ def test_sampler_explains_the_measurement(sampler: str) -> None:
     assert found.image.shape == initial.shape
     assert found.image.dtype == initial.dtype
     assert -0.2 < found.image.min() < found.image.max() < 1.2
-    assert (found.misfit < 0.3 * data_misfit(operator, y, initial)).all()
+    assert (found.misfit < 0.3 * DataTerm(y, operator).misfit(initial)).all()
     assert (found.misfit < 3).all()
     assert found.nfe.tolist() == [60] * BATCH
     guided = sampler in {"DPS", "PiGDM", "MMPS"}
@@ -261,7 +259,8 @@ def test_samples_depend_on_seed_and_place_only(sampler: str) -> None:
     generator = torch.Generator().manual_seed(1)
     config = DeepinvConfig(sampler=sampler, steps=4)
     alone = [
-        solve_deepinv(y[i : i + 1], operator, denoiser, initial[i : i + 1], generator=generator, config=config).image for i in range(BATCH)
+        solve_deepinv([DataTerm(y[i : i + 1], operator)], denoiser, initial[i : i + 1], generator=generator, config=config).image
+        for i in range(BATCH)
     ]
     assert torch.equal(torch.cat(alone), first)
 
@@ -294,13 +293,13 @@ def test_twice_the_weight_is_our_data_step() -> None:
     given = problem(shape=(4, 1, 16, 12))
     theirs = run(given, sampler="DiffPIR", steps=60, weight=16.0, eta=0.3).misfit.mean()
     config = DiffPIRConfig(steps=60, weight=8.0)
-    ours = solve_tensors("diffpir", *given, generator=torch.Generator().manual_seed(0), config=config).misfit.mean()
+    ours = solve_tensors("diffpir", *terms(given), generator=torch.Generator().manual_seed(0), config=config).misfit.mean()
     assert float(theirs) == pytest.approx(float(ours), rel=0.1)
 
 
 @pytest.mark.usefixtures("deepinv")
 def test_registered_solvers(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = import_module("dynamicdps.solvers.solve")
+    module = import_module("dynamicdps.solvers.registry")
     monkeypatch.setattr(module, "_SOLVERS", dict(module._SOLVERS))
     names = register_deepinv()
     assert register_deepinv() == names
@@ -312,7 +311,7 @@ def test_registered_solvers(monkeypatch: pytest.MonkeyPatch) -> None:
         make_config("deepinv-dps", {"sampler": "DDRM"})
     done: list[tuple[int, int]] = []
     generator = torch.Generator().manual_seed(0)
-    found = solve_tensors("deepinv-dps", *problem(), generator=generator, config=config, progress=lambda *step: done.append(step))
+    found = solve_tensors("deepinv-dps", *terms(problem()), generator=generator, config=config, progress=lambda *step: done.append(step))
     assert found.nbackward.tolist() == [3] * BATCH
     assert done[-1] == (3, 3)
     assert done == sorted(done)

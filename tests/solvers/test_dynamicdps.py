@@ -5,9 +5,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from dynamicdps.data_term import DataTerm
 from dynamicdps.operators import LowField, Operator, add_noise
 from dynamicdps.solvers import DynamicDPSConfig, StartLevelRule, make_config, solve_dynamicdps, solve_tensors
-from dynamicdps.solvers.reconstruction import with_doubts
+from dynamicdps.solvers.reconstruction import with_warnings
+from dynamicdps.volumes.grids import Grid
 from tests.properties import input_error
 
 MEAN, STD, NOISE = 0.5, 0.2, 0.05
@@ -35,7 +37,7 @@ def problem() -> tuple[LowField, Tensor, Tensor]:
 
 def posterior_mean(operator: LowField, y: Tensor) -> Tensor:
     size = HEIGHT * WIDTH
-    matrix = operator.resample(torch.eye(size).view(size, 1, HEIGHT, WIDTH)).flatten(1).T
+    matrix = operator.linear(torch.eye(size).view(size, 1, HEIGHT, WIDTH)).flatten(1).T
     left = matrix.T @ matrix / NOISE**2 + torch.eye(size) / STD**2
     right = (y.flatten(1) @ matrix) / NOISE**2 + MEAN / STD**2
     return torch.linalg.solve(left, right.T).T.view(-1, 1, HEIGHT, WIDTH)
@@ -44,7 +46,9 @@ def posterior_mean(operator: LowField, y: Tensor) -> Tensor:
 def run(problem: tuple[LowField, Tensor, Tensor], initial: Tensor, seed: int = 0, **settings: object) -> Tensor:
     operator, _, y = problem
     config = DynamicDPSConfig(**settings)  # type: ignore[arg-type]
-    return solve_dynamicdps(y, operator, GaussianDenoiser(), initial, generator=torch.Generator().manual_seed(seed), config=config).image
+    return solve_dynamicdps(
+        [DataTerm(y, operator)], GaussianDenoiser(), initial, generator=torch.Generator().manual_seed(seed), config=config
+    ).image
 
 
 def test_mean_of_samples_is_the_posterior_mean(problem: tuple[LowField, Tensor, Tensor]) -> None:
@@ -63,10 +67,10 @@ def test_mean_of_samples_is_the_posterior_mean(problem: tuple[LowField, Tensor, 
 def test_same_result_for_any_batch_size(problem: tuple[LowField, Tensor, Tensor], gradient: str, size: int) -> None:
     operator, truth, y = problem
     config = DynamicDPSConfig(samples=2, steps=3, start_sigma=0.2, gradient=gradient)
-    whole = solve_dynamicdps(y, operator, GaussianDenoiser(), truth, generator=torch.Generator().manual_seed(5), config=config)
+    whole = solve_dynamicdps([DataTerm(y, operator)], GaussianDenoiser(), truth, generator=torch.Generator().manual_seed(5), config=config)
     generator = torch.Generator().manual_seed(5)
     parts = [
-        solve_dynamicdps(y[i : i + size], operator, GaussianDenoiser(), truth[i : i + size], generator=generator, config=config)
+        solve_dynamicdps([DataTerm(y[i : i + size], operator)], GaussianDenoiser(), truth[i : i + size], generator=generator, config=config)
         for i in range(0, 8, size)
     ]
     torch.testing.assert_close(torch.cat([p.image for p in parts]), whole.image, atol=2e-5, rtol=0)
@@ -94,7 +98,7 @@ def test_data_misfit_falls_and_costs_are_counted(problem: tuple[LowField, Tensor
             return super().__call__(x, sigma)
 
     initial = torch.full_like(truth, 0.9)
-    found = solve_dynamicdps(y, operator, Counting(), initial, generator=torch.Generator(), config=config)
+    found = solve_dynamicdps([DataTerm(y, operator)], Counting(), initial, generator=torch.Generator(), config=config)
     before = ((y - operator(initial)) / NOISE).square().mean().sqrt()
     assert (found.misfit < 0.5 * before).all()
     assert int(found.nfe.sum()) == calls
@@ -110,7 +114,7 @@ def test_without_noise_the_seed_decides_nothing(problem: tuple[LowField, Tensor,
     operator, truth, y = problem
     config = DynamicDPSConfig(estimate="deterministic", samples=4, steps=3, start_sigma=0.3)
     found = [
-        solve_dynamicdps(y, operator, GaussianDenoiser(), truth, generator=torch.Generator().manual_seed(seed), config=config)
+        solve_dynamicdps([DataTerm(y, operator)], GaussianDenoiser(), truth, generator=torch.Generator().manual_seed(seed), config=config)
         for seed in (0, 1)
     ]
     assert torch.equal(found[0].image, found[1].image)
@@ -132,7 +136,7 @@ def test_the_last_step_through_the_network_is_taken(problem: tuple[LowField, Ten
     """The image that is returned has the misfit that the last search found."""
     operator, truth, y = problem
     config = DynamicDPSConfig(samples=1, steps=3, start_sigma=0.3, gradient="network")
-    found = solve_dynamicdps(y, operator, GaussianDenoiser(), truth, generator=torch.Generator().manual_seed(0), config=config)
+    found = solve_dynamicdps([DataTerm(y, operator)], GaussianDenoiser(), truth, generator=torch.Generator().manual_seed(0), config=config)
     torch.testing.assert_close(found.misfit.double(), found.trace[-1].misfit.double(), rtol=1e-3, atol=1e-6)
     assert (found.misfit < 1e-3).all()
 
@@ -143,12 +147,12 @@ def test_start_level_is_chosen_per_image() -> None:
     initial = truth + torch.tensor([0.0, 0.05, 5.0]).view(-1, 1, 1, 1)
     rule = StartLevelRule((0.01, 0.1), (0.02, 0.2))
     config = DynamicDPSConfig(samples=1, steps=2, start_rule=rule)
-    found = solve_dynamicdps(operator(truth), operator, GaussianDenoiser(), initial, generator=torch.Generator(), config=config)
+    found = solve_dynamicdps([DataTerm(operator(truth), operator)], GaussianDenoiser(), initial, generator=torch.Generator(), config=config)
     expected = 0.02 * 10 ** (torch.tensor(0.05**2 - 0.01**2).sqrt().div(0.01).log10())
     torch.testing.assert_close(found.start_sigma, torch.tensor([0.02, float(expected), 0.2]))
-    assert found.beyond is not None
-    assert found.beyond.tolist() == [False, False, True]
-    (warning,) = with_doubts(found).warnings
+    assert found.outside_calibration is not None
+    assert found.outside_calibration.tolist() == [False, False, True]
+    (warning,) = with_warnings(found).warnings
     assert warning.startswith("1 of 3 images")
 
 
@@ -158,7 +162,7 @@ def test_known_solvers_and_their_ablation() -> None:
     y = operator(truth)
     initial = truth.sqrt()
     results = {
-        name: solve_tensors(name, y, operator, GaussianDenoiser(), initial, generator=torch.Generator())
+        name: solve_tensors(name, [DataTerm(y, operator)], GaussianDenoiser(), initial, generator=torch.Generator())
         for name in ("conditional", "data-step")
     }
     assert torch.equal(results["conditional"].image, initial)
@@ -176,21 +180,16 @@ def test_operator_with_nothing_but_a_forward_model(gradient: str) -> None:
         def forward(self, x: Tensor) -> Tensor:
             return x.square()[..., ::2]
 
-        def measurement_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
-            return shape[0] // 2, shape[1], shape[2]
-
-        def image_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
-            return 2 * shape[0], shape[1], shape[2]
-
-        def voxel_factors(self) -> tuple[float, float, float]:
-            return 2.0, 1.0, 1.0
+        def grid(self, image: Grid) -> Grid:
+            x, y, z = image.shape
+            return Grid((x // 2, y, z), image.affine)
 
     truth = 0.3 + 0.4 * torch.rand(2, 1, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(0))
     operator = Squared()
     config = DynamicDPSConfig(samples=1, steps=3, start_sigma=0.2, gradient=gradient)
     initial = torch.full_like(truth, 0.8)
     y = operator(truth)
-    found = solve_dynamicdps(y, operator, GaussianDenoiser(), initial, generator=torch.Generator(), config=config)
+    found = solve_dynamicdps([DataTerm(y, operator)], GaussianDenoiser(), initial, generator=torch.Generator(), config=config)
     assert (found.misfit < 0.3 * ((y - operator(initial)) / 0.02).square().mean().sqrt()).all()
 
 
@@ -200,14 +199,14 @@ def test_kept_samples_are_those_of_the_mean_and_the_spread(generator: torch.Gene
     operator = LowField(in_plane_factor=2.0, noise_std=0.05)
     y = operator(truth)
     config = DynamicDPSConfig(samples=4, steps=2, start_sigma=0.2, keep_samples=True, estimate="sample")
-    found = solve_dynamicdps(y, operator, lambda x, sigma: x, truth, generator=torch.Generator().manual_seed(0), config=config)
+    found = solve_dynamicdps([DataTerm(y, operator)], lambda x, sigma: x, truth, generator=torch.Generator().manual_seed(0), config=config)
     assert found.samples is not None
     assert found.samples.shape == (3, 4, 1, 16, 12)
     torch.testing.assert_close(found.samples.mean(1), found.image)
     middle, half = ((found.samples[:, 0::2] + sign * found.samples[:, 1::2]) / 2 for sign in (1, -1))
     torch.testing.assert_close((half.square().mean(1) + middle.var(1)).sqrt(), found.uncertainty)
     without = replace(config, keep_samples=False)
-    assert solve_dynamicdps(y, operator, lambda x, sigma: x, truth, generator=generator, config=without).samples is None
+    assert solve_dynamicdps([DataTerm(y, operator)], lambda x, sigma: x, truth, generator=generator, config=without).samples is None
 
 
 @pytest.mark.parametrize("value", [10**400, float("inf"), "1e999", float("nan"), "many", 2.5])

@@ -4,12 +4,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from dynamicdps.operators import Identity, Inpainting, LowField, Operator
+from dynamicdps.data_term import DataTerm
+from dynamicdps.data_term.line_search import Outcome
+from dynamicdps.operators import Identity, Inpainting, LowField
 from dynamicdps.solvers import dynamicdps_paper as module
 from dynamicdps.solvers import solve_tensors
 from dynamicdps.solvers.composite_loss import composite_loss
 from dynamicdps.solvers.dynamicdps_paper import PaperConfig
-from dynamicdps.solvers.line_search import Outcome
 from dynamicdps.solvers.sampler import Run
 from dynamicdps.solvers.start_level import BankRule
 from tests.solvers.known_posteriors import CorrelatedGaussian
@@ -36,7 +37,9 @@ def test_voxels_that_are_not_measured_do_not_lower_the_start_level() -> None:
     starts = []
     for operator in (Identity(0.01), Inpainting(mask, noise_std=0.01)):
         y = operator(initial) + operator(torch.full_like(initial, 0.004))
-        found = solve_tensors("dynamicdps-paper", y, operator, Flat(), initial, generator=torch.Generator().manual_seed(0), config=config)
+        found = solve_tensors(
+            "dynamicdps-paper", [DataTerm(y, operator)], Flat(), initial, generator=torch.Generator().manual_seed(0), config=config
+        )
         starts.append(float(found.start_sigma))
     assert starts[0] == starts[1]
     residual = torch.full_like(initial, 0.004)
@@ -50,7 +53,12 @@ def test_blending_begins_with_the_initial_image() -> None:
     y = OPERATOR(initial) + 1e-3 * torch.randn(2, 1, 8, 6, generator=generator)
     blended, plain = (
         solve_tensors(
-            "dynamicdps-paper", y, OPERATOR, Flat(), initial, generator=generator, config=PaperConfig(start_sigma=0.02, blend=blend)
+            "dynamicdps-paper",
+            [DataTerm(y, OPERATOR)],
+            Flat(),
+            initial,
+            generator=generator,
+            config=PaperConfig(start_sigma=0.02, blend=blend),
         ).image
         for blend in (True, False)
     )
@@ -63,7 +71,9 @@ def test_the_initial_image_s_share_falls_with_the_steps() -> None:
     initial = torch.full((1, 1, 16, 12), 0.9)
     y = OPERATOR(torch.full_like(initial, 0.6))
     config = PaperConfig(start_sigma=0.02, blend=True)
-    found = solve_tensors("dynamicdps-paper", y, OPERATOR, Flat(), initial, generator=torch.Generator().manual_seed(0), config=config)
+    found = solve_tensors(
+        "dynamicdps-paper", [DataTerm(y, OPERATOR)], Flat(), initial, generator=torch.Generator().manual_seed(0), config=config
+    )
     torch.testing.assert_close(found.image, torch.full_like(initial, 0.6), rtol=0, atol=0.4 / len(found.trace))
 
 
@@ -79,7 +89,12 @@ def test_every_step_starts_at_its_own_noise_level() -> None:
     initial = torch.full((1, 1, 96, 96), 0.5)
     config = PaperConfig(start_sigma=0.1, search_every=1000)
     solve_tensors(
-        "dynamicdps-paper", OPERATOR(initial), OPERATOR, Watched(), initial, generator=torch.Generator().manual_seed(0), config=config
+        "dynamicdps-paper",
+        [DataTerm(OPERATOR(initial), OPERATOR)],
+        Watched(),
+        initial,
+        generator=torch.Generator().manual_seed(0),
+        config=config,
     )
     levels = torch.tensor([sigma for sigma, _ in seen])
     assert len(levels.unique()) > 10
@@ -98,10 +113,10 @@ def test_gradient_and_search_are_of_the_loss_that_is_searched(blend: bool, monke
 
     def loss(x: Tensor, sigma: Tensor, share: Tensor, start: Tensor) -> Tensor:
         wide = share.view(-1, 1, 1, 1)
-        return composite_loss(operator, y[: len(x)], (1 - wide) * prior(x, sigma) + wide * start)[0]
+        return composite_loss(DataTerm(y[: len(x)], operator), (1 - wide) * prior(x, sigma) + wide * start)[0]
 
     def checked(
-        run: Run, x: Tensor, direction: Tensor, gradient: Tensor, value: Tensor, sigma: Tensor, here: Tensor, part: Operator, *rest: Tensor
+        run: Run, x: Tensor, direction: Tensor, gradient: Tensor, value: Tensor, sigma: Tensor, part: DataTerm, *rest: Tensor
     ) -> tuple[Tensor, Tensor]:
         nonlocal searches
         _, start, share = rest
@@ -110,11 +125,11 @@ def test_gradient_and_search_are_of_the_loss_that_is_searched(blend: bool, monke
         with torch.enable_grad():
             wide = share.view(-1, 1, 1, 1)
             image = (1 - wide) * prior(variable, sigma) + wide * start
-        own, slope_of = composite_loss(part, here, image.detach())
+        own, slope_of = composite_loss(part, image.detach())
         torch.testing.assert_close(own, value)
         (wanted,) = torch.autograd.grad(image, variable, slope_of)
         torch.testing.assert_close(gradient, wanted)
-        length, outcome = search(run, x, direction, gradient, value, sigma, here, part, *rest)
+        length, outcome = search(run, x, direction, gradient, value, sigma, part, *rest)
         slope = -(gradient * direction).flatten(1).sum(1)
         reached = loss(x - length.view(-1, 1, 1, 1) * direction, sigma, share, start)
         satisfied = outcome == int(Outcome.SATISFIED)
@@ -125,5 +140,5 @@ def test_gradient_and_search_are_of_the_loss_that_is_searched(blend: bool, monke
     search = module._search
     monkeypatch.setattr(module, "_search", checked)
     config = PaperConfig(samples=1, start_sigma=0.05, blend=blend, search_every=1)
-    solve_tensors("dynamicdps-paper", y, operator, prior, initial, generator=torch.Generator().manual_seed(1), config=config)
+    solve_tensors("dynamicdps-paper", [DataTerm(y, operator)], prior, initial, generator=torch.Generator().manual_seed(1), config=config)
     assert searches > 0

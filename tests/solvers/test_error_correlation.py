@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from dynamicdps.data_term import DataTerm, data_step
+from dynamicdps.data_term.error_correlation import ErrorCorrelation
 from dynamicdps.diffusion import Domain, SlicePrior
 from dynamicdps.operators import LowField, add_noise
 from dynamicdps.solvers import DynamicDPSConfig, Reconstruction, solve_dynamicdps
-from dynamicdps.solvers.data_fidelity import data_step
-from dynamicdps.solvers.error_correlation import ErrorCorrelation
 
 DEPTH, HEIGHT, WIDTH = 12, 16, 12
 OPERATOR = LowField(in_plane_factor=2.0, slice_thickness=4.0, noise_std=0.02)
@@ -35,7 +35,7 @@ def phantom() -> tuple[Tensor, Tensor]:
 def run(y: Tensor, initial: Tensor, operator: LowField = OPERATOR, alike: tuple[float, ...] = ALIKE, **settings: Any) -> Reconstruction:
     config = DynamicDPSConfig(**({"samples": 1, "steps": 3, "start_sigma": 0.2} | settings))
     prior = SlicePrior(smoothing, Domain(error_correlation=alike))
-    return solve_dynamicdps(y, operator, prior, initial, generator=torch.Generator().manual_seed(0), config=config)
+    return solve_dynamicdps([DataTerm(y, operator)], prior, initial, generator=torch.Generator().manual_seed(0), config=config)
 
 
 # A sequence that is no covariance by itself: neighbours much alike, all others opposed.
@@ -67,7 +67,7 @@ def test_the_data_step_is_the_gaussian_conditional_mean_for_correlated_errors(me
     prior = 0.1**2 * errors.matrix.double()
     gain = prior @ rows.mT @ torch.linalg.inv(rows @ prior @ rows.mT + 0.05**2 * torch.eye(2, dtype=torch.float64))
     expected = centre.flatten().double() + gain @ (y - operator(centre)).flatten().double()
-    found = data_step(operator, y, centre, torch.tensor([0.1]), method=method, iterations=60, tolerance=1e-9, errors=errors)
+    found = data_step(DataTerm(y, operator), centre, torch.tensor([0.1]), method=method, iterations=60, tolerance=1e-9, errors=errors)
     torch.testing.assert_close(found.x.flatten().double(), expected, atol=2e-4, rtol=0)
 
 
@@ -87,7 +87,10 @@ def test_volume_alone_is_volume_in_a_batch(phantom: tuple[Tensor, Tensor]) -> No
     generator = torch.Generator().manual_seed(0)
     config = DynamicDPSConfig(samples=2, steps=3, start_sigma=0.2)
     prior = SlicePrior(smoothing, Domain(error_correlation=ALIKE))
-    parts = [solve_dynamicdps(y[i : i + 1], OPERATOR, prior, truth[i : i + 1], generator=generator, config=config).image for i in range(2)]
+    parts = [
+        solve_dynamicdps([DataTerm(y[i : i + 1], OPERATOR)], prior, truth[i : i + 1], generator=generator, config=config).image
+        for i in range(2)
+    ]
     torch.testing.assert_close(torch.cat(parts), whole.image, atol=1e-5, rtol=0)
 
 

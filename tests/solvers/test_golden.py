@@ -9,16 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from dynamicdps.data_term import DataTerm, data_step, excess_misfit
+from dynamicdps.data_term.error_correlation import ErrorCorrelation
+from dynamicdps.data_term.line_search import search
 from dynamicdps.operators import Inpainting, LowField, Operator, ScanOperator, simulate
 from dynamicdps.operators.kspace_measurement import measure_kspace
 from dynamicdps.solvers import BankRule, StartLevelRule, available, make_config, solve, solve_tensors
 from dynamicdps.solvers.calibrate import build_bank, calibrate_start
 from dynamicdps.solvers.composite_loss import composite_loss
-from dynamicdps.solvers.data_fidelity import data_step
-from dynamicdps.solvers.error_correlation import ErrorCorrelation
-from dynamicdps.solvers.line_search import search
-from dynamicdps.solvers.solve_kspace import solve_kspace
-from dynamicdps.solvers.start_level import excess_misfit, fit_start_level
+from dynamicdps.solvers.start_level import fit_start_level
 from tests.conftest import make_phantom
 from tests.golden import Golden
 from tests.operators.raw_scans import make_raw
@@ -121,7 +120,7 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
 }
 # Rounding decides which of two steps a line search takes where both will do, and how many conjugate gradients reach a tolerance: processors
 # agree on the images, not on these. Searches are held to their numbers on quartics below, and to their conditions in test_line_search.py.
-UNSURE = ("trace", "beyond", "operator_calls")
+UNSURE = ("trace", "outside_calibration", "operator_calls")
 LINEAR_ONLY = {"projection", "mcg", "pigdm", "ddnm", "ddrm", "dds"}
 
 
@@ -139,7 +138,13 @@ def test_solvers(solver: str, name: str, golden: Golden) -> None:
         config = make_config(solver, ({"steps": FEWER[solver]} if solver in FEWER else {}) | settings)
         calls: list[tuple[int, int]] = []
         found = solve_tensors(
-            solver, y, operator, PRIOR, initial, generator=seeded(4), config=config, progress=lambda *done, calls=calls: calls.append(done)
+            solver,
+            [DataTerm(y, operator)],
+            PRIOR,
+            initial,
+            generator=seeded(4),
+            config=config,
+            progress=lambda *done, calls=calls: calls.append(done),
         )
         numbers = {f.name: getattr(found, f.name) for f in fields(found) if f.name not in UNSURE}
         steps = [found.trace[i] for i in sorted({0, len(found.trace) // 2, len(found.trace) - 1})] if found.trace else []
@@ -157,7 +162,7 @@ def test_data_steps(method: str, line_search: str, golden: Golden) -> None:
         errors = ErrorCorrelation.of_distances(6, (1.0, 0.5, 0.2)) if name == "thick" else None
         found = [
             data_step(
-                operator, y, centre, spread, start=start, method=method, line_search=line_search, iterations=iterations,
+                DataTerm(y, operator), centre, spread, start=start, method=method, line_search=line_search, iterations=iterations,
                 discrepancy=discrepancy, errors=errors, cg_iterations=12, cg_tolerance=1e-2, tolerance=1e-4,
             )
             for start in (None, 0.5 * centre + 0.2)
@@ -189,7 +194,7 @@ def test_start_levels(golden: Golden) -> None:
     bank = BankRule(tuple(0.5 + 0.4 * k for k in range(20)), 0.7)
     found = {
         "misfit": [
-            [rule(residual, n), rule.initial_share(residual, n), rule.outside(residual, n), excess_misfit(residual, n)]
+            [rule(residual, n), rule.initial_weight(residual, n), rule.outside(residual, n), excess_misfit(residual, n)]
             for n in (0.001, 0.08)
         ],
         "quantiles": [rule(residual, 0.001, q) for q in (0.0, 0.5, 0.75, 1.0)],
@@ -233,7 +238,7 @@ def test_losses_and_error_correlation(golden: Golden) -> None:
     errors = ErrorCorrelation.of_distances(6, (1.0, 0.4, 0.1))
     wide = torch.rand(2, 1, 40, 36, generator=seeded(9), dtype=torch.float64)
     found = {
-        "composite": [composite_loss(BENT, y, x), composite_loss(LowField(gamma=0.7), wide**0.7, wide.flip(0))],
+        "composite": [composite_loss(DataTerm(y, BENT), x), composite_loss(DataTerm(wide**0.7, LowField(gamma=0.7)), wide.flip(0))],
         "errors": [errors.matrix, errors.whiten(noise), errors.colour(noise), errors.precision(noise)],
     }
     golden.check("losses and error correlation", found, rtol=1e-5)
@@ -267,6 +272,6 @@ def test_kspace(golden: Golden) -> None:
     image = make_phantom((24, 28, 3), (3.0, 3.0, 5.0))
     raw = make_raw(image, noise=0.02, seed=1)
     measured = measure_kspace(raw, 0.02, generator=seeded(2))
-    operator = ScanOperator(LowField(gamma=0.8, noise_std=0.02), intensity_scale=1.0)
-    result = solve_kspace("dynamicdps", measured, image, operator, Shrink(), initial=image.with_data(image.data * 0.9), seed=1)
+    operator = ScanOperator(LowField(gamma=0.8, noise_std=0.02), intensity_scale=1.0, kspace=measured)
+    result = solve("dynamicdps", image, operator, Shrink(), initial=image.with_data(image.data * 0.9), seed=1)
     golden.check("k-space", [result.volume.data, result.residual.data, result.nfe, result.start_sigma], rtol=1e-3, atol=1e-5)

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from dynamicdps.data_term import DataTerm
 from dynamicdps.operators import LowField, add_noise, power_law
 from dynamicdps.solvers import make_config, solve_tensors
 from tests.solvers.known_posteriors import (
@@ -408,7 +409,9 @@ def test_projected_states_are_as_noisy_as_their_level(name: str) -> None:
 
     config = make_config(name, {"samples": 1, "steps": 6, "start_sigma": 1.0, "weight": 1.0})
     initial = torch.full((4, 1, 64, 64), 0.5)
-    solve_tensors(name, blocks.y, blocks.operator, Recording(), initial, generator=torch.Generator().manual_seed(0), config=config)
+    solve_tensors(
+        name, [DataTerm(blocks.y, blocks.operator)], Recording(), initial, generator=torch.Generator().manual_seed(0), config=config
+    )
     assert len(seen) == 6
     for measured, sigma in seen[1:]:
         off = measured - 2 * (blocks.y.double() - 0.5)
@@ -571,6 +574,8 @@ def test_images_of_a_batch_have_noise_of_their_own() -> None:
     y = operator(torch.full((1, 1, 8, 8), 0.5)).expand(64, 1, 4, 4)
     initial = torch.full((64, 1, 8, 8), 0.5)
     config = make_config("dynamicdps", {"estimate": "sample", "samples": 1, "steps": 2, "start_sigma": 10.0})
-    x = solve_tensors("dynamicdps", y, operator, prior, initial, generator=torch.Generator().manual_seed(0), config=config).image.flatten(1)
+    x = solve_tensors(
+        "dynamicdps", [DataTerm(y, operator)], prior, initial, generator=torch.Generator().manual_seed(0), config=config
+    ).image.flatten(1)
     between = torch.corrcoef(x - 0.5) - torch.eye(64)
     assert between.abs().max() < 5 / 64**0.5

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from dynamicdps.data_term import DataTerm
 from dynamicdps.operators import Inpainting, InPlaneResolution, KSpace, LowField, Operator, ScanOperator, SliceProfile, simulate
 from dynamicdps.operators import variable_density_mask as dense
 from dynamicdps.solvers import DynamicDPSConfig, solve, solve_tensors
@@ -51,7 +52,7 @@ def test_solvers_explain_the_measurement(name: str, solver: str, generator: torc
     initial = torch.full_like(truth, 0.9)
     before = ((y - operator(initial)) / NOISE).square().mean((1, 2, 3)).sqrt()
     seeded = torch.Generator().manual_seed(0)
-    found = solve_tensors(solver, y, operator, GaussianDenoiser(), initial, generator=seeded, config=CONFIGS[solver])
+    found = solve_tensors(solver, [DataTerm(y, operator)], GaussianDenoiser(), initial, generator=seeded, config=CONFIGS[solver])
     assert (before > 1.5).all()
     assert (found.misfit < 1.5).all()
     assert ((found.image - truth).square().mean() < (initial - truth).square().mean()).all()

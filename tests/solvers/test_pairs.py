@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from dynamicdps.data_term import DataTerm
 from dynamicdps.operators import LowField, add_noise
 from dynamicdps.solvers import DynamicDPSConfig, Reconstruction, available, make_config, solve_tensors
+from dynamicdps.solvers.registry import find_solver
 from dynamicdps.solvers.sampler import PairSpread, SamplerConfig
-from dynamicdps.solvers.solve import find_solver
 from tests.solvers.known_posteriors import IsotropicGaussian
 
 OPERATOR = LowField(in_plane_factor=2.0, noise_std=0.05)
@@ -30,7 +31,7 @@ def problem(generator: torch.Generator) -> tuple[Tensor, Tensor]:
 
 def run(name: str, y: Tensor, initial: Tensor, **settings: Any) -> Reconstruction:
     config = make_config(name, FEW.get(name, {"steps": 4}) | settings)
-    return solve_tensors(name, y, OPERATOR, PRIOR, initial, generator=torch.Generator().manual_seed(0), config=config)
+    return solve_tensors(name, [DataTerm(y, OPERATOR)], PRIOR, initial, generator=torch.Generator().manual_seed(0), config=config)
 
 
 @pytest.mark.parametrize("estimate", ["mean", "sample"])

@@ -77,4 +77,4 @@ def test_a_solver_without_steps_has_no_trace_to_join(truth: Volume) -> None:
 
 def test_a_name_is_given_once() -> None:
     with pytest.raises(ValueError, match="there is a solver 'dps' already"):
-        register("dps", lambda *arguments, **settings: None, DynamicDPSConfig)  # type: ignore[arg-type, return-value]
+        register("dps", config=DynamicDPSConfig)(lambda *arguments, **settings: None)  # type: ignore[type-var]

@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from dynamicdps.data_term import DataTerm
 from dynamicdps.diffusion import as_prior
 from dynamicdps.diffusion.levels import cosine_levels
-from dynamicdps.operators import LowField, Operator, add_noise
+from dynamicdps.operators import LinearOperator, LowField, Operator, add_noise
 from dynamicdps.solvers import (
     BankRule,
     Reconstruction,
@@ -24,7 +25,8 @@ from dynamicdps.solvers import (
     solve_tensors,
 )
 from dynamicdps.solvers.dynamicdps_paper import PaperConfig
-from dynamicdps.solvers.solve import find_solver
+from dynamicdps.solvers.registry import find_solver
+from dynamicdps.volumes.grids import Grid
 from tests.properties import input_error
 
 HEIGHT, WIDTH = 16, 12
@@ -85,28 +87,24 @@ class Half(TwoTissues):
         return super().__call__(x.bfloat16(), sigma.bfloat16()).to(x.dtype)
 
 
-class Wrapped(Operator):
-    """The linear operator above as a user would write it: nothing but a forward model that says it is linear."""
+class Plain(Operator):
+    """The linear operator above as a user would write it: nothing but a forward model."""
 
-    noise_std, is_linear = 0.05, True
+    noise_std = 0.05
 
     def forward(self, x: Tensor) -> Tensor:
         return LINEAR.forward(x)
 
-    def measurement_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
-        return LINEAR.measurement_shape(shape)
-
-    def image_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
-        return LINEAR.image_shape(shape)
-
-    def voxel_factors(self) -> tuple[float, float, float]:
-        return LINEAR.voxel_factors()
+    def grid(self, image: Grid) -> Grid:
+        return LINEAR.grid(image)
 
 
-class Squared(Wrapped):
+class Wrapped(LinearOperator, Plain):
+    """It says that it is linear."""
+
+
+class Squared(Plain):
     """Not linear."""
-
-    is_linear = False
 
     def forward(self, x: Tensor) -> Tensor:
         return LINEAR.forward(x.square())
@@ -133,7 +131,7 @@ def problem(operator: Operator, count: int = 4, depth: int | None = None) -> tup
 def run(name: str, y: Tensor, operator: Operator, initial: Tensor, seed: int | torch.Generator = 5, **more: Any) -> Reconstruction:
     denoiser = more.pop("denoiser", TwoTissues())
     generator = torch.Generator().manual_seed(seed) if isinstance(seed, int) else seed
-    return solve_tensors(name, y, operator, denoiser, initial, generator=generator, config=settings_of(name, **more))
+    return solve_tensors(name, [DataTerm(y, operator)], denoiser, initial, generator=generator, config=settings_of(name, **more))
 
 
 # Batches.
@@ -283,7 +281,7 @@ def test_an_image_whose_levels_have_ended_leaves_the_batch() -> None:
     y, initial = problem(LINEAR)
     counting = Counting()
     config = replace(settings_of("dynamicdps"), stop_sigma=0.1)
-    found = solve_tensors("dynamicdps", y, LINEAR, counting, initial, generator=torch.Generator(), config=config)
+    found = solve_tensors("dynamicdps", [DataTerm(y, LINEAR)], counting, initial, generator=torch.Generator(), config=config)
     assert found.nfe.tolist() == [2, 8, 8, 8]
     assert int(found.nfe.sum()) == counting.forward
 
@@ -295,8 +293,7 @@ def test_progress_and_trace_follow_the_steps(name: str) -> None:
     seen: list[tuple[int, int]] = []
     found = solve_tensors(
         name,
-        y,
-        LINEAR,
+        [DataTerm(y, LINEAR)],
         TwoTissues(),
         initial,
         generator=torch.Generator(),
@@ -454,7 +451,7 @@ def test_text_is_read_as_what_the_setting_wants(name: str) -> None:
 def test_configuration_of_another_solver_is_refused(name: str) -> None:
     y, initial = problem(LINEAR)
     with pytest.raises(TypeError, match="expected a"):
-        solve_tensors(name, y, LINEAR, TwoTissues(), initial, generator=torch.Generator(), config=LINEAR)
+        solve_tensors(name, [DataTerm(y, LINEAR)], TwoTissues(), initial, generator=torch.Generator(), config=LINEAR)
 
 
 # What samplers share.
@@ -539,7 +536,7 @@ def test_ddim_step(eta: float) -> None:
 
     With ``eta = 1`` it is the ancestral posterior: mean ``(down / sigma)^2`` of the way, variance ``down^2 (1 - (down / sigma)^2)``.
     """
-    noise, after = noisy_step(lambda run, x, x0: run.step_down(x, x0, 0, eta))
+    noise, after = noisy_step(lambda run, x, x0: run.step_down(x, x0, *run.levels, eta))
     error = 4 / noise.numel() ** 0.5
     assert after.std().item() == pytest.approx(LOW, rel=error)
     slope = float((after * noise).mean() / noise.square().mean())
@@ -555,7 +552,7 @@ def test_ddim_step(eta: float) -> None:
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
 def test_renewed_step(share: float) -> None:
     """Zhu et al. 2023, eq. 14: a share of the noise's variance is drawn anew, the total is the next level's."""
-    noise, after = noisy_step(lambda run, x, x0: run.renew(x, x0, 0, share))
+    noise, after = noisy_step(lambda run, x, x0: run.renew(x, x0, *run.levels, share))
     error = 4 / noise.numel() ** 0.5
     assert after.std().item() == pytest.approx(LOW, rel=error)
     slope = float((after * noise).mean() / noise.square().mean())
@@ -575,12 +572,12 @@ def test_start_is_the_initial_image_or_pure_noise(warm: bool) -> None:
         return run.x
 
     config = SamplerConfig(steps=1, samples=2, start_sigma=1e-4 if warm else None)
-    found = run_samples(sample, y, LINEAR, TwoTissues(), initial, config, generator=torch.Generator().manual_seed(0))
+    found = run_samples(sample, DataTerm(y, LINEAR), TwoTissues(), initial, config, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(found.image, torch.stack(starts).mean(0))
     if warm:
         torch.testing.assert_close(starts[0], initial, atol=1e-3, rtol=0)
     else:
-        other = run_samples(sample, y, LINEAR, TwoTissues(), 0 * initial, config, generator=torch.Generator().manual_seed(0))
+        other = run_samples(sample, DataTerm(y, LINEAR), TwoTissues(), 0 * initial, config, generator=torch.Generator().manual_seed(0))
         assert torch.equal(found.image, other.image)
         level = float(found.start_sigma[0])
         assert abs(float(starts[0].mean()) - 0.45) < 4 * level / starts[0].numel() ** 0.5
@@ -611,7 +608,7 @@ def images_alive(name: str, **more: Any) -> int:
             alive = sum(type(o) is Tensor and o.ndim >= 4 for o in gc.get_objects())
 
     config = settings_of(name, **more)
-    solve_tensors(name, y, LINEAR, TwoTissues(), initial, generator=torch.Generator(), config=config, progress=count)
+    solve_tensors(name, [DataTerm(y, LINEAR)], TwoTissues(), initial, generator=torch.Generator(), config=config, progress=count)
     return alive
 
 
@@ -653,7 +650,9 @@ def test_images_of_different_start_steps_do_not_influence_each_other() -> None:
     config = PaperConfig(bank=BankRule(tuple(1.0 + k for k in range(20)), tau=0.5))
 
     def solve_some(index: list[int], generator: torch.Generator) -> Reconstruction:
-        return solve_tensors("dynamicdps-paper", y[index], LINEAR, TwoTissues(), initial[index], generator=generator, config=config)
+        return solve_tensors(
+            "dynamicdps-paper", [DataTerm(y[index], LINEAR)], TwoTissues(), initial[index], generator=generator, config=config
+        )
 
     together = solve_some([0, 1, 2, 3], torch.Generator().manual_seed(5))
     assert len(set(together.start_sigma.tolist())) > 1

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from dynamicdps.data_term import excess_misfit
 from dynamicdps.diffusion import level_of_step
 from dynamicdps.errors import InputError
-from dynamicdps.solvers import BankRule, StartLevelRule, excess_misfit, fit_start_level, read_start_level
+from dynamicdps.solvers import BankRule, StartLevelRule, fit_start_level, read_start_level
 from dynamicdps.solvers.dynamicdps_paper import read_bank
 from tests.properties import input_error
 
@@ -116,9 +117,9 @@ def test_share_of_the_initial_image_is_fitted_and_falls_with_the_misfit() -> Non
     error = np.where(misfit[:, None] < 0.05, [[0.5, 0.2 * (3 / 2) ** 0.5]], [[0.1, 0.1]])
     change = np.where(misfit[:, None] < 0.05, np.hypot(base, error), base - error)
     rule = fit_start_level(misfit.tolist(), [0.1, 0.2], error, base=base, change=change, knots=2)
-    found = rule.initial_share(flat_residual(torch.tensor([0.001, 0.01, 0.1, 1.0])), 1e-9)
+    found = rule.initial_weight(flat_residual(torch.tensor([0.001, 0.01, 0.1, 1.0])), 1e-9)
     torch.testing.assert_close(found, torch.tensor([0.6, 0.6, 0.0, 0.0]), atol=0.02, rtol=0)
-    assert (StartLevelRule((0.01,), (0.02,)).initial_share(flat_residual(torch.tensor([0.1])), 1e-9) == 0).all()
+    assert (StartLevelRule((0.01,), (0.02,)).initial_weight(flat_residual(torch.tensor([0.1])), 1e-9) == 0).all()
 
 
 @pytest.mark.parametrize(
@@ -169,9 +170,9 @@ def test_no_start_is_below_what_the_noise_hides() -> None:
     rule = calibrated()
     residual = torch.zeros(1, 1, 8, 8)
     assert rule(residual, 0.001).item() == pytest.approx(0.02)
-    assert rule.initial_share(residual, 0.001).item() == pytest.approx(0.7)
+    assert rule.initial_weight(residual, 0.001).item() == pytest.approx(0.7)
     assert rule(residual, 0.04).item() == pytest.approx(0.06)
-    assert rule.initial_share(residual, 0.04).item() == 0
+    assert rule.initial_weight(residual, 0.04).item() == 0
 
 
 def test_a_misfit_up_to_a_twentieth_above_the_calibrated_ones_is_inside() -> None:
@@ -185,7 +186,7 @@ def test_the_fitted_share_is_that_of_the_fitted_level() -> None:
     error = np.tile([0.2 * (3 / 2) ** 0.5, 0.5], (20, 1))
     rule = fit_start_level([0.05] * 20, [0.1, 0.2], error, base=base, change=np.hypot(base, error), knots=1)
     assert rule.sigma == (0.1,)
-    assert rule.initial_share(flat_residual(torch.tensor([0.05])), 1e-9).item() == pytest.approx(0.6, abs=1e-3)
+    assert rule.initial_weight(flat_residual(torch.tensor([0.05])), 1e-9).item() == pytest.approx(0.6, abs=1e-3)
 
 
 @pytest.mark.parametrize(("tau", "fits"), [(0.0, False), (1e-3, True), (2.0, True), (2.01, False)])
@@ -211,7 +212,7 @@ def test_the_bank_says_when_a_residual_is_worse_than_its_own_and_gives_no_share(
     residual = flat_residual(torch.tensor([0.4, 0.5, 0.6]))
     bank = BankRule(tuple(np.linspace(1, 16, 20)), tau=0.5)
     assert bank.outside(residual, 0.01).tolist() == [False, False, True]
-    assert bank.initial_share(residual, 0.01).tolist() == [0, 0, 0]
+    assert bank.initial_weight(residual, 0.01).tolist() == [0, 0, 0]
     # The chunk whose mean is nearest, one lower where that mean is below: 5.1 lies above the fifth mean.
     whole = BankRule(tuple(float(k) for k in range(1, 21)), tau=0.5)
     values = torch.tensor([5.1, 4.9, 0.5, 30.0])

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from dynamicdps.data_term import DataTerm
 from dynamicdps.operators import Inpainting, KSpace, LowField, Operator, uniform_mask
 from dynamicdps.solvers import available, make_config, solve_tensors
 
@@ -89,7 +90,9 @@ def test_solvers(solver: str, name: str) -> None:
     settings = STEPS.get(solver, {"steps": 2, "samples": 2})
     config = make_config(solver, settings)
     with NoFloat64():
-        found = solve_tensors(solver, y, operator, Smooth(), truth * 0.9, generator=torch.Generator().manual_seed(3), config=config)
+        found = solve_tensors(
+            solver, [DataTerm(y, operator)], Smooth(), truth * 0.9, generator=torch.Generator().manual_seed(3), config=config
+        )
     assert torch.isfinite(found.image).all()
     assert found.image.dtype == torch.float32
 

@@ -6,14 +6,21 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from dynamicdps.operators import Operator, ScanOperator, interpolate
+from dynamicdps.operators import Operator, ScanOperator, to_image_grid
 from dynamicdps.volumes import Volume, to_slices
 
 CENTRE, SPREAD = 0.5, 0.3
 
 
 class InitialModel(Protocol):
-    """What makes an initial image of a measurement."""
+    """What makes an initial image of a measurement.
+
+    Attributes:
+        keeps_contrast: whether the image has the measurement's contrast until the operator's curve undoes it. If so it says nothing of
+            that curve.
+    """
+
+    keeps_contrast: bool
 
     def enhance(self, y: Tensor, operator: Operator, shape: Sequence[int], chunk: int = 8) -> Tensor:
         """Initial image of a measurement in image intensities; see `ConditionalModel.enhance`."""
@@ -28,6 +35,8 @@ class ConditionalModel(nn.Module):
     Args:
         network: what learns the correction.
     """
+
+    keeps_contrast = False
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -48,11 +57,11 @@ class ConditionalModel(nn.Module):
 
         Args:
             y: measurements, ``(batch, 1, height, width)`` or ``(batch, 1, depth, height, width)``.
-            operator: only its voxel sizes are used.
+            operator: only its grid is used.
             shape: shape of the image tensor.
             chunk: slices a network pass.
         """
-        slices = interpolate(y, operator.voxel_factors(), shape).reshape(-1, 1, *shape[-2:])
+        slices = to_image_grid(y, operator, shape).reshape(-1, 1, *shape[-2:])
         return torch.cat([self(part) for part in torch.split(slices, chunk)]).clamp_min(0).reshape(tuple(shape))
 
     def enhance_scan(self, scan: Volume, operator: ScanOperator, scale: float, mask: Volume | None = None) -> Tensor:
@@ -62,10 +71,10 @@ class ConditionalModel(nn.Module):
             scan: scanner units.
             operator: its forward model, for voxel sizes and the image grid.
             scale: scanner units of one image-intensity unit.
-            mask: brain, 0 to 1, on the grid of the scan: what surrounds it is left out.
+            mask: 1 in the brain, less outside of it, on the grid of the scan: what surrounds the brain is left out.
         """
         shape, _ = operator.grid_for(scan)
-        data = scan.data if mask is None else scan.data * mask.data
+        data = scan.data if mask is None else scan.data * (mask.data >= 1)
         y = to_slices(data / scale).movedim(0, 1)[None]
         return self.enhance(y, operator.operator, (1, 1, *shape[::-1]))
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from dynamicdps.diffusion import Patches
 from dynamicdps.diffusion.patches import SIZES, split_held_out
 from dynamicdps.errors import InputError
-from dynamicdps.operators import LowField, add_noise, interpolate, preset
+from dynamicdps.operators import LowField, add_noise, preset, to_image_grid
 
 
 @dataclass(frozen=True)
@@ -68,14 +68,14 @@ def draw_pair(
         return inputs, truths
     truth = patches.batch(generator, sizes)
     y = add_noise(degradation(truth), degradation.noise_std, [generator] * len(truth), degradation.noise)
-    return interpolate(y, degradation.voxel_factors(), truth.shape), truth
+    return to_image_grid(y, degradation, truth.shape), truth
 
 
 def _stack_pair(stack: Tensor, operator: LowField, generator: torch.Generator, keep: int = 4) -> tuple[Tensor, Tensor]:
     """Degrade a stack of neighbouring slices as a volume; keep some of them."""
     volume = stack.movedim(0, 1)[None]
     y = add_noise(operator(volume), operator.noise_std, [generator], operator.noise)
-    slices = interpolate(y, operator.voxel_factors(), volume.shape)[0].movedim(0, 1)
+    slices = to_image_grid(y, operator, volume.shape)[0].movedim(0, 1)
     chosen = torch.randperm(len(stack), generator=generator)[:keep]
     return slices[chosen], stack[chosen]
 

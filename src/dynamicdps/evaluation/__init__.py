@@ -3,7 +3,6 @@
 from dynamicdps.evaluation.conformal import ConformalErrorMap, covered_share, error_heuristic
 from dynamicdps.evaluation.evaluate import StageMetrics, data_misfit, evaluate_volume, residual_map
 from dynamicdps.evaluation.fidelity import nrmse, nrmse_brain, psnr, psnr_brain, ssim, ssim_brain
-from dynamicdps.evaluation.hallucination import standardised_residual
 from dynamicdps.evaluation.hallucination_index import HallucinationIndex, hallucination_index
 from dynamicdps.evaluation.high_frequency import high_frequency_error, nyquist_frequency
 from dynamicdps.evaluation.lesions import (
@@ -15,7 +14,7 @@ from dynamicdps.evaluation.lesions import (
     place_lesions,
 )
 from dynamicdps.evaluation.multi_scale_ssim import ms_ssim, scales_that_fit
-from dynamicdps.evaluation.null_space import NullSpaceSplit, linear_part, null_space_split, unsupported_map
+from dynamicdps.evaluation.null_space import NullSpaceSplit, null_space_split, unsupported_map
 from dynamicdps.evaluation.perceptual import lpips
 from dynamicdps.evaluation.residual_statistics import ResidualStatistics, Statistic, residual_statistics
 from dynamicdps.evaluation.resolvability import Resolvability, resolvable
@@ -66,7 +65,6 @@ __all__ = [
     "holm",
     "insert_lesion",
     "lesion_contrast",
-    "linear_part",
     "lpips",
     "make_lesion",
     "ms_ssim",
@@ -89,7 +87,6 @@ __all__ = [
     "signed_rank",
     "ssim",
     "ssim_brain",
-    "standardised_residual",
     "structure_errors",
     "through_plane_calibration",
     "through_plane_roughness",

@@ -9,12 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dynamicdps.data_term import DataTerm, scan_term
 from dynamicdps.errors import InputError
 from dynamicdps.evaluation.fidelity import SSIM_WINDOW, nrmse, psnr, ssim
-from dynamicdps.evaluation.hallucination import standardised_residual
 from dynamicdps.evaluation.tissue import segment, tissue_volumes, volume_errors
 from dynamicdps.operators import ScanOperator
 from dynamicdps.volumes import IntensityScale, Volume, brain_mask, from_slices, to_slices
+from dynamicdps.volumes.grids import native_grid
 
 MIN_BRAIN_SHARE = 0.05
 # Names in metrics.json.
@@ -125,11 +126,12 @@ def evaluate_volume(
     )
 
 
+@torch.inference_mode()
 def data_misfit(reconstruction: Volume, measurement: Volume, operator: ScanOperator, scale: IntensityScale) -> float:
-    """Root mean square of `residual_map` over what counts; arguments and errors as there."""
-    residual = residual_map(reconstruction, measurement, operator, scale).data
-    counted = float(operator.operator.counted(_batch(operator, measurement)).mean())
-    return float(np.sqrt(np.mean(np.square(residual, dtype=np.float64)) / counted))
+    """Root mean square of the residual over what counts, 1 where only noise is left; arguments and errors as `residual_map`."""
+    term, x = _term(reconstruction, measurement, operator, scale)
+    square = term.misfit(x).double().square() * term.measured_fraction
+    return math.sqrt(float(square.mean() / term.measured_fraction.mean()))
 
 
 @torch.inference_mode()
@@ -145,22 +147,24 @@ def residual_map(reconstruction: Volume, measurement: Volume, operator: ScanOper
     Raises:
         InputError: the operator measures the reconstruction's grid on another grid than the measurement's.
     """
-    expected = operator.operator.measurement_shape(reconstruction.shape)
+    term, x = _term(reconstruction, measurement, operator, scale)
+    residual = term.whitened(x)
+    if operator.kspace is not None:
+        return measurement.with_data(operator.kspace.residual_image(residual))
+    return measurement.with_data(from_slices(residual if residual.ndim == 4 else residual[0].movedim(1, 0)))
+
+
+def _term(reconstruction: Volume, measurement: Volume, operator: ScanOperator, scale: IntensityScale) -> tuple[DataTerm, Tensor]:
+    """The measurement and the image, in image intensities."""
+    expected = operator.operator.grid(native_grid(reconstruction)).shape
     if expected != measurement.shape:
         raise InputError(
             f"the measurement has shape {measurement.shape}; expected {expected} for this operator and an image of shape "
             f"{reconstruction.shape}; use the operator and the reconstruction of this scan"
         )
     used = scale if operator.intensity_scale is None else IntensityScale(operator.intensity_scale)
-    x, y = (_batch(operator, used.apply(volume)) for volume in (reconstruction, measurement))
-    residual = standardised_residual(operator.operator, y, x)
-    return measurement.with_data(from_slices(residual if residual.ndim == 4 else residual[0].movedim(1, 0)))
-
-
-def _batch(operator: ScanOperator, volume: Volume) -> Tensor:
-    """The volume as the operator wants it: whole where it couples slices, else slice by slice."""
-    slices = to_slices(volume.data)
-    return slices.movedim(0, 1)[None] if operator.operator.couples_slices else slices
+    x = to_slices(used.apply(reconstruction).data)
+    return scan_term(measurement, operator, used.scale), x.movedim(0, 1)[None] if operator.couples_slices else x
 
 
 def _check_grids(reconstruction: Volume, truth: Volume) -> None:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from dynamicdps.errors import InputError
 from dynamicdps.operators import Operator
+from dynamicdps.operators.image_grid import voxel_factors
 
 
 def nyquist_frequency(operator: Operator, spacing: float) -> float:
@@ -16,7 +17,7 @@ def nyquist_frequency(operator: Operator, spacing: float) -> float:
         operator: the forward model.
         spacing: of the image grid in the plane, in mm.
     """
-    x, y, _ = operator.voxel_factors()
+    x, y, _ = voxel_factors(operator)
     return 1 / (2 * max(x, y) * spacing)
 
 

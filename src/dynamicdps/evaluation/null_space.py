@@ -1,27 +1,16 @@
 """An error's parts: what the measurement could have shown, and what it could not."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from dynamicdps.errors import InputError
-from dynamicdps.operators import (
-    Composition,
-    Contrast,
-    Identity,
-    LinearModel,
-    LowField,
-    Operator,
-    ScanOperator,
-    SpectralModel,
-    Turned,
-    conjugate_gradients,
-)
+from dynamicdps.operators import LinearModel, Operator, ScanOperator, SpectralModel, conjugate_gradients
 from dynamicdps.operators.linear import NEGLIGIBLE
-from dynamicdps.volumes import IntensityScale, Volume, from_slices, swap_axes, to_slices
+from dynamicdps.volumes import IntensityScale, Volume, from_slices, to_slices
 
 SIGNAL = 0.1
 ITERATIONS, TOLERANCE = 200, 1e-4
@@ -51,35 +40,13 @@ class NullSpaceSplit:
         return self.null.flatten(1).square().mean(1).sqrt()
 
 
-def linear_part(operator: Operator) -> Operator:
-    """The operator without its contrast: blur, resolution, sampling and the like.
-
-    A contrast changes every intensity where it is and hides nothing; what is lost, the linear part loses.
-
-    Raises:
-        InputError: the operator, or a part of a composition, is not linear for another reason.
-    """
-    if operator.is_linear:
-        return operator
-    if isinstance(operator, LowField):
-        return replace(operator, gamma=1.0)
-    if isinstance(operator, Contrast):
-        return Identity(operator.noise_std)
-    if isinstance(operator, Composition):
-        return Composition(tuple(linear_part(part) for part in operator.operators))
-    raise InputError(
-        f"{type(operator).__name__} is not linear; expected a linear operator, LowField, Contrast or a composition of them; "
-        "give the linear operator that is nearest to it"
-    )
-
-
 def null_space_split(operator: Operator, image: Tensor, truth: Tensor | None = None, *, signal: float = SIGNAL) -> NullSpaceSplit:
     """Split an error into its measurement-space and null-space part (Bhadra et al., IEEE TMI 2021, section III).
 
-    The contrast is left out (`linear_part`). With the singular value decomposition ``A = U S V^T``, structure of amplitude `signal`
-    along a right singular vector changes the measurement by ``s * signal``, against noise of `noise_std` along the left one: where
-    ``s < noise_std / signal`` it drowns, and the direction counts as null space. As `signal` grows this becomes the exact
-    pseudo-inverse (down to a ten-thousandth of the largest singular value, below which float arithmetic decides).
+    The contrast is left out: it changes every intensity where it is and hides nothing. With the singular value decomposition
+    ``A = U S V^T``, structure of amplitude `signal` along a right singular vector changes the measurement by ``s * signal``, against noise
+    of `noise_std` along the left one: where ``s < noise_std / signal`` it drowns, and the direction counts as null space. As `signal` grows
+    this becomes the exact pseudo-inverse (down to a ten-thousandth of the largest singular value, below which float arithmetic decides).
 
     Where the operator knows its singular values, both parts are orthogonal projections. Elsewhere ``A^+ A`` is Tikhonov's filter
     ``t = s^2 / (s^2 + c^2)`` with the same cut-off c, by conjugate gradients, sharpened by ``3 t^2 - 2 t^3`` (McWeeny 1960): half at
@@ -103,7 +70,11 @@ def null_space_split(operator: Operator, image: Tensor, truth: Tensor | None = N
     if truth is not None and truth.shape != image.shape:
         raise ValueError(f"the images have shapes {tuple(image.shape)} and {tuple(truth.shape)}; expected the same")
     error = image.double() if truth is None else image.double() - truth.double()
-    linear = linear_part(operator)
+    linear = operator.linear
+    if linear is None:
+        raise InputError(
+            f"{type(operator).__name__} is not linear behind a contrast; expected it to be; give the linear operator that is nearest to it"
+        )
     model = linear.linear_problem(linear(torch.zeros_like(error)), error.shape).model
     measured = _projection(model, operator.noise_std / signal)(error)
     return NullSpaceSplit(measured, error - measured)
@@ -124,25 +95,15 @@ def unsupported_map(image: Volume, operator: ScanOperator, scale: IntensityScale
     Returns:
         In the units of `image`; `None` where the operator's singular values are not known: iterations over a volume would take minutes.
     """
-    whole, across = operator.operator, 2
-    while isinstance(whole, Turned | Composition):
-        if isinstance(whole, Turned):
-            across = whole.axis
-            whole = whole.inner
-            continue
-        parts = [part for part in whole.operators if not part.acts_on_voxels]
-        if len(parts) != 1:
-            return None
-        (whole,) = parts
-    linear = linear_part(whole)
-    upright = swap_axes(image, across)
-    x = to_slices(scale.apply(upright).data)
+    linear = None if operator.operator.linear is None else operator.operator.linear.mixing_part
+    if linear is None:
+        return None
+    x = to_slices(scale.apply(image).data)
     x = x.movedim(0, 1)[None] if linear.couples_slices else x
     if not isinstance(linear.linear_problem(linear(x), x.shape).model, SpectralModel):
         return None
     null = null_space_split(linear, x, signal=signal).null
-    found = from_slices(null[0].movedim(1, 0) if null.ndim == 5 else null).astype(np.float32) * scale.scale
-    return image.with_data(found.swapaxes(across, 2))
+    return image.with_data(from_slices(null[0].movedim(1, 0) if null.ndim == 5 else null).astype(np.float32) * scale.scale)
 
 
 def _projection(model: LinearModel, cutoff: float) -> Callable[[Tensor], Tensor]:

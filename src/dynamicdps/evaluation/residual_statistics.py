@@ -43,7 +43,7 @@ class ResidualStatistics:
 
 
 def residual_statistics(residual: Tensor, mask: Tensor | None = None) -> ResidualStatistics:
-    """Statistics of `standardised_residual`.
+    """Statistics of a residual in standard deviations of the noise, as `DataTerm.whitened` gives it.
 
     Expectations are for white standard normal noise, to first order in one over the number of voxels. Those of the flatness take
     frequencies as independent, with a mask as many as its share, which makes its standard deviation up to twice too large there. A

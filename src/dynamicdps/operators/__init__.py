@@ -2,12 +2,12 @@
 
 from dynamicdps.operators.bias_field import BiasField
 from dynamicdps.operators.blur import AnisotropicBlur, MotionBlur
-from dynamicdps.operators.composition import Composition
-from dynamicdps.operators.contrast import MonotoneCurve, PowerLaw, inverse_power_law, power_law, power_law_slope, tissue_curve
+from dynamicdps.operators.contrast import Curve, MonotoneCurve, PowerLaw, inverse_power_law, power_law, power_law_slope, tissue_curve
 from dynamicdps.operators.contrast_operator import Contrast
 from dynamicdps.operators.field_strength import MPRAGE_3T, Mprage, SpinEcho, SpoiledGradientEcho, contrast_between
 from dynamicdps.operators.fit import OperatorFit, fit_operator
 from dynamicdps.operators.identity import Identity
+from dynamicdps.operators.image_grid import to_image_grid
 from dynamicdps.operators.inpainting import Inpainting
 from dynamicdps.operators.kspace import KSpace
 from dynamicdps.operators.kspace_masks import centre_mask, partial_fourier_mask, uniform_mask, variable_density_mask
@@ -15,16 +15,26 @@ from dynamicdps.operators.linear import IterativeModel, LinearModel, SpectralMod
 from dynamicdps.operators.low_field import LowField
 from dynamicdps.operators.noise import add_noise
 from dynamicdps.operators.noise_estimate import NoiseEstimate, estimate_noise
-from dynamicdps.operators.operator import Linearisation, LinearOperator, LinearProblem, Operator, SameGrid
+from dynamicdps.operators.operator import (
+    CentredGrid,
+    Composition,
+    Linearisation,
+    LinearOperator,
+    LinearProblem,
+    Operator,
+    SameGrid,
+    Scanner,
+    Sum,
+)
 from dynamicdps.operators.operator_file import ScanOperator, read_operator
 from dynamicdps.operators.presets import PRESETS, preset
 from dynamicdps.operators.registry import operator_from_json, operator_types, register_operator
 from dynamicdps.operators.resample import AffineResample, InPlaneResolution
-from dynamicdps.operators.sampling import interpolate
 from dynamicdps.operators.simulate import simulate
 from dynamicdps.operators.slice_motion import SliceMotion
 from dynamicdps.operators.slice_profile import SliceProfile
-from dynamicdps.operators.turned import Turned
+from dynamicdps.operators.stack import Stack
+from dynamicdps.operators.swap_slice_axis import SwapSliceAxis
 from dynamicdps.operators.weighting import Weighting
 
 __all__ = [
@@ -33,8 +43,10 @@ __all__ = [
     "AffineResample",
     "AnisotropicBlur",
     "BiasField",
+    "CentredGrid",
     "Composition",
     "Contrast",
+    "Curve",
     "Identity",
     "InPlaneResolution",
     "Inpainting",
@@ -54,12 +66,15 @@ __all__ = [
     "PowerLaw",
     "SameGrid",
     "ScanOperator",
+    "Scanner",
     "SliceMotion",
     "SliceProfile",
     "SpectralModel",
     "SpinEcho",
     "SpoiledGradientEcho",
-    "Turned",
+    "Stack",
+    "Sum",
+    "SwapSliceAxis",
     "Weighting",
     "add_noise",
     "centre_mask",
@@ -67,7 +82,6 @@ __all__ = [
     "contrast_between",
     "estimate_noise",
     "fit_operator",
-    "interpolate",
     "inverse_power_law",
     "operator_from_json",
     "operator_types",
@@ -80,6 +94,7 @@ __all__ = [
     "simulate",
     "spectral",
     "tissue_curve",
+    "to_image_grid",
     "uniform_mask",
     "variable_density_mask",
 ]

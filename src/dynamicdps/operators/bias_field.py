@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from dynamicdps.operators.linear import diagonal_model
-from dynamicdps.operators.operator import LinearOperator, LinearProblem, SameGrid
+from dynamicdps.operators.linear import LinearModel, diagonal_model
+from dynamicdps.operators.operator import LinearOperator, SameGrid
 from dynamicdps.operators.parameters import check_finite, check_images, check_range
 
 
@@ -49,7 +49,7 @@ class BiasField(LinearOperator, SameGrid):
         return b.exp() if x.ndim == 4 else b.exp()[:, None]
 
     @property
-    def acts_on_voxels(self) -> bool:
+    def is_pointwise(self) -> bool:
         return True
 
     def forward(self, x: Tensor) -> Tensor:
@@ -59,9 +59,9 @@ class BiasField(LinearOperator, SameGrid):
         del shape
         return self.forward(w)
 
-    def linear_problem(self, y: Tensor, shape: Sequence[int]) -> LinearProblem:
+    def model(self, shape: Sequence[int], like: Tensor, noise_std: Tensor) -> LinearModel:
         del shape
-        return LinearProblem(diagonal_model(self.gain(y), self.noise_like(y)), y, [])
+        return diagonal_model(self.gain(like), noise_std)
 
 
 def legendre(size: int, count: int, like: Tensor) -> Tensor:

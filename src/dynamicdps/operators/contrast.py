@@ -1,13 +1,16 @@
 """Contrast between two field strengths as a curve on intensities."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from dynamicdps.errors import InputError
+from dynamicdps.operators.parameters import per_image
 
 KNEE = 0.005
 SMALLEST_STEP = 1e-4
@@ -63,8 +66,59 @@ def inverse_power_law(y: Tensor, gamma: Tensor, iterations: int | None = None) -
     return log_x.exp() * y.sign()
 
 
+class Curve(ABC):
+    """An increasing curve on intensities, one for all images or one an image."""
+
+    @abstractmethod
+    def __call__(self, x: Tensor) -> Tensor:
+        """The curve at intensities `x`, any shape; batch first where it differs per image."""
+
+    @abstractmethod
+    def tangent(self, x: Tensor) -> Tensor:
+        """Derivative with respect to `x`; greater than 0 everywhere."""
+
+    def slope(self, x: Tensor, spread: Tensor | None = None) -> Tensor:
+        """The tangent's slope at `x`, or the secant's over `x` plus and minus the spread, which stays good where the curve bends.
+
+        At 0 the tangent of a power law is good for a hundredth of the range only: a Newton step with it sends background pixels far away.
+        """
+        if spread is None:
+            return self.tangent(x)
+        return (self(x + spread) - self(x - spread)) / (2 * spread)
+
+    @abstractmethod
+    def inverse(self, y: Tensor) -> Tensor:
+        """Solve ``curve(x) = y`` for `x`."""
+
+    @abstractmethod
+    def select(self, index: Tensor) -> Self:
+        """The curves of some images, by their indices; itself where it is shared."""
+
+    @property
+    @abstractmethod
+    def is_identity(self) -> bool:
+        """Whether it leaves intensities as they are."""
+
+    @abstractmethod
+    def steep_when_dark(self, like: Tensor) -> Tensor:
+        """Whether the curve is steeper at its dark end than on average, boolean, broadcastable to images."""
+
+    @property
+    @abstractmethod
+    def is_straight_along_search(self) -> bool:
+        """Whether a step in image intensities is taken only where the curve is straight."""
+
+    @abstractmethod
+    def is_same(self, other: "Curve | None") -> bool:
+        """Whether another curve is this one."""
+
+    @abstractmethod
+    def typical_value(self, x: float) -> float:
+        """The curve at one intensity; the mean of the curves where they differ per image."""
+
+
 @dataclass(frozen=True, eq=False)
-class PowerLaw:
+class PowerLaw(Curve):
     """`power_law` with its exponent, as a curve.
 
     Attributes:
@@ -82,19 +136,15 @@ class PowerLaw:
             raise InputError(f"gamma is {gamma.tolist()}; expected a number from 0.05 to 5, or one an image; change it")
 
     def __call__(self, x: Tensor) -> Tensor:
-        """The curve at intensities `x`, any shape; batch first where it differs per image."""
         return power_law(x, self._like(x))
 
-    def slope(self, x: Tensor) -> Tensor:
-        """Derivative with respect to `x`; greater than 0 everywhere."""
+    def tangent(self, x: Tensor) -> Tensor:
         return power_law_slope(x, self._like(x))
 
     def inverse(self, y: Tensor) -> Tensor:
-        """Solve ``curve(x) = y`` for `x`."""
         return inverse_power_law(y, self._like(y))
 
     def select(self, index: Tensor) -> "PowerLaw":
-        """The curves of some images, by their indices; itself where it is shared."""
         return PowerLaw(self.gamma[index.to(self.gamma.device)]) if isinstance(self.gamma, Tensor) and self.gamma.ndim else self
 
     @property
@@ -102,15 +152,24 @@ class PowerLaw:
         return bool((torch.as_tensor(self.gamma) == 1).all())
 
     def steep_when_dark(self, like: Tensor) -> Tensor:
-        """Whether the curve is steeper at its dark end than on average, boolean, broadcastable to images."""
         return self._like(like) < 1
 
+    @property
+    def is_straight_along_search(self) -> bool:
+        return bool((torch.as_tensor(self.gamma) <= 1).all())
+
+    def is_same(self, other: Curve | None) -> bool:
+        return isinstance(other, PowerLaw) and torch.equal(torch.as_tensor(self.gamma), torch.as_tensor(other.gamma))
+
+    def typical_value(self, x: float) -> float:
+        return float(self(torch.tensor(x)).mean())
+
     def _like(self, x: Tensor) -> Tensor:
-        return _wide(torch.as_tensor(self.gamma).to(x), x)
+        return per_image(self.gamma, x)
 
 
 @dataclass(frozen=True, eq=False)
-class MonotoneCurve:
+class MonotoneCurve(Curve):
     """An increasing, once differentiable curve through knots: cubic Hermite pieces with slopes after Fritsch and Butland (1984).
 
     The slope at an inner knot is the weighted harmonic mean of the secants beside it, which keeps each piece inside the region
@@ -143,11 +202,9 @@ class MonotoneCurve:
                 )
 
     def __call__(self, x: Tensor) -> Tensor:
-        """The curve at intensities `x`, any shape; batch first where the curve differs per image."""
         return self._pieces(x, _interval(x, self.positions))[0]
 
-    def slope(self, x: Tensor) -> Tensor:
-        """Derivative with respect to `x`; greater than 0 everywhere."""
+    def tangent(self, x: Tensor) -> Tensor:
         return self._pieces(x, _interval(x, self.positions))[1]
 
     def inverse(self, y: Tensor) -> Tensor:
@@ -163,7 +220,6 @@ class MonotoneCurve:
         return x + (y - value) / slope
 
     def select(self, index: Tensor) -> "MonotoneCurve":
-        """The curves of some images, by their indices; itself where it is shared."""
         return self if self.values.ndim == 1 else MonotoneCurve(self.positions, self.values[index.to(self.values.device)])
 
     @property
@@ -171,10 +227,20 @@ class MonotoneCurve:
         return bool((self.values == self.positions).all())
 
     def steep_when_dark(self, like: Tensor) -> Tensor:
-        """Whether the curve is steeper at its dark end than on average, boolean, broadcastable to images."""
         values, slopes = self._knots(like)
         average = (values[..., -1] - values[..., 0]) / (self.positions[-1] - self.positions[0]).to(like)
         return _wide(slopes[..., 0] > average, like)
+
+    @property
+    def is_straight_along_search(self) -> bool:
+        return self.is_identity
+
+    def is_same(self, other: Curve | None) -> bool:
+        return isinstance(other, MonotoneCurve) and torch.equal(self.positions, other.positions) and torch.equal(self.values, other.values)
+
+    def typical_value(self, x: float) -> float:
+        images = len(self.values) if self.values.ndim == 2 else 1
+        return float(self(torch.full((images, 1), x)).mean())
 
     def _knots(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """Values and slopes at the knots, ``(knots,)`` or ``(batch, knots)``."""

@@ -18,6 +18,7 @@ from dynamicdps.atomic_file import atomic_write
 from dynamicdps.errors import InputError
 from dynamicdps.json_file import write_json
 from dynamicdps.operators.fit import contrast_from_image, low_field
+from dynamicdps.operators.image_grid import voxel_factors
 from dynamicdps.operators.low_field import LowField
 from dynamicdps.operators.noise import add_noise
 from dynamicdps.operators.noise_estimate import MAD_OF_NORMAL, estimate_noise
@@ -121,7 +122,7 @@ def simulate_scan(head: Tensor, random: np.random.Generator, ranges: ScannerRang
     y = add_noise(scanner(image), scanner.noise_std, [generator], scanner.noise)
     try:
         noise = float(estimate_noise(y).std[0])
-        statistics = scan_statistics(y[0, 0], scanner.voxel_factors(), noise)
+        statistics = scan_statistics(y[0, 0], voxel_factors(scanner), noise)
     except InputError:
         # The tip of a head: no scan that anybody would fit.
         return None
@@ -268,7 +269,7 @@ def weigh_image(
     rows = []
     for k, scan in enumerate(scans):
         estimate = estimator(scan.statistics)
-        factor, _, spacing = scan.scanner.voxel_factors()
+        factor, _, spacing = voxel_factors(scan.scanner)
         operator = low_field(estimate.mean, scan.noise, (factor, factor, spacing))
         scale = scan.statistics.top / estimate.mean["top"]
         # With less than the true depth between slices that are near each other, the operator keeps them.

@@ -10,16 +10,15 @@ import numpy as np
 from torch import Tensor
 
 from dynamicdps.errors import InputError
-from dynamicdps.operators.composition import Composition
 from dynamicdps.operators.least_squares import LeastSquaresFit, fit_least_squares, profile_likelihood
 from dynamicdps.operators.low_field import LowField
 from dynamicdps.operators.noise_estimate import NoiseEstimate, estimate_noise
-from dynamicdps.operators.operator import Operator
+from dynamicdps.operators.operator import Composition, Operator
 from dynamicdps.operators.operator_file import ScanOperator
 from dynamicdps.operators.parameter_estimator import ParameterEstimate, ParameterEstimator, load_estimator
 from dynamicdps.operators.scan_statistics import scan_statistics
 from dynamicdps.operators.shading import Shading, without_shading
-from dynamicdps.operators.turned import Turned
+from dynamicdps.operators.swap_slice_axis import SwapSliceAxis
 from dynamicdps.volumes import Volume, crop, resample_to, swap_axes, to_slices
 
 FITTED = ("gamma", "blur", "slice_thickness", "noise_std")
@@ -64,13 +63,13 @@ class OperatorFit:
 
     @property
     def unshaded(self) -> Operator:
-        """The operator without its shading: `LowField`, or `Turned` for slices that are not axial."""
+        """The operator without its shading: `LowField`, or `SwapSliceAxis` for slices that are not axial."""
         return self.operator.operators[-1] if isinstance(self.operator, Composition) else self.operator
 
     @property
     def scanner(self) -> LowField:
         """The parameters that were fitted, slices along z."""
-        inner = self.unshaded.inner if isinstance(self.unshaded, Turned) else self.unshaded
+        inner = self.unshaded.inner if isinstance(self.unshaded, SwapSliceAxis) else self.unshaded
         assert isinstance(inner, LowField)
         return inner
 
@@ -126,7 +125,7 @@ def fit_operator(
     across = slice_axis(scan.spacing)
     if across != 2:
         upright = fit_operator(swap_axes(scan, across), initial, fit=fit, known=known, noise=noise, estimator=estimator)
-        turned = replace(upright.scan_operator, operator=Turned(upright.operator, across))
+        turned = replace(upright.scan_operator, operator=SwapSliceAxis(upright.operator, across))
         return replace(upright, scan_operator=turned)
     spacing = scan.spacing
     if abs(spacing[0] / spacing[1] - 1) > _SQUARE:
@@ -220,7 +219,7 @@ def fit_profiles(scan: Volume, initial: Volume, found: OperatorFit, names: Seque
     """
     operator = found.scanner
     scan = without_shading(scan, found.operator)
-    if isinstance(found.unshaded, Turned):
+    if isinstance(found.unshaded, SwapSliceAxis):
         scan = swap_axes(scan, found.unshaded.axis)
     y = to_slices(scan.data).movedim(0, 1)[None]
     y = y / float(found.scan_operator.intensity_scale or 1.0)

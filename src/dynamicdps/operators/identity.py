@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dynamicdps.operators.linear import diagonal_model
-from dynamicdps.operators.operator import LinearOperator, LinearProblem, SameGrid
+from dynamicdps.operators.linear import LinearModel, diagonal_model
+from dynamicdps.operators.operator import LinearOperator, SameGrid
 from dynamicdps.operators.parameters import check_range
 
 
@@ -34,6 +34,9 @@ class Identity(LinearOperator, SameGrid):
         del shape
         return w
 
-    def linear_problem(self, y: Tensor, shape: Sequence[int]) -> LinearProblem:
-        ones = torch.ones([1] * len(shape), dtype=y.dtype, device=y.device)
-        return LinearProblem(diagonal_model(ones, self.noise_like(y)), y, [])
+    @property
+    def is_pointwise(self) -> bool:
+        return True
+
+    def model(self, shape: Sequence[int], like: Tensor, noise_std: Tensor) -> LinearModel:
+        return diagonal_model(torch.ones([1] * len(shape), dtype=like.dtype, device=like.device), noise_std)

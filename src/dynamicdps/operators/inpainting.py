@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from dynamicdps.operators.linear import diagonal_model
-from dynamicdps.operators.operator import LinearOperator, LinearProblem, SameGrid
+from dynamicdps.operators.linear import LinearModel, diagonal_model
+from dynamicdps.operators.operator import LinearOperator, SameGrid
 from dynamicdps.operators.parameters import as_mask, check_range, fit_map, mean_square
 
 
@@ -14,7 +14,7 @@ from dynamicdps.operators.parameters import as_mask, check_range, fit_map, mean_
 class Inpainting(LinearOperator, SameGrid):
     """``A(x) = M x``: the measured voxels, 0 elsewhere.
 
-    Where nothing is measured the measurement and the residual are 0: `counted` says which share is left.
+    Where nothing is measured the measurement and the residual are 0: `measured_fraction` says which share is left.
 
     Attributes:
         mask: 1 where a voxel is measured, ``(height, width)``, ``(depth, height, width)`` or ``(batch, 1, ...)``; an axis
@@ -36,7 +36,7 @@ class Inpainting(LinearOperator, SameGrid):
     def couples_slices(self) -> bool:
         return self.mask.ndim in (3, 5) and self.mask.shape[-3] > 1
 
-    def counted(self, y: Tensor) -> Tensor:
+    def measured_fraction(self, y: Tensor) -> Tensor:
         """Share that is measured; what is not has to be 0 in the measurement too."""
         return mean_square("mask", self.mask, y[:, :1])
 
@@ -47,6 +47,6 @@ class Inpainting(LinearOperator, SameGrid):
         del shape
         return self.forward(w)
 
-    def linear_problem(self, y: Tensor, shape: Sequence[int]) -> LinearProblem:
+    def model(self, shape: Sequence[int], like: Tensor, noise_std: Tensor) -> LinearModel:
         del shape
-        return LinearProblem(diagonal_model(fit_map("mask", self.mask, y).to(y.dtype), self.noise_like(y)), y, [])
+        return diagonal_model(fit_map("mask", self.mask, like).to(like.dtype), noise_std)

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from dynamicdps.operators.linear import SpectralModel
-from dynamicdps.operators.operator import LinearOperator, LinearProblem, SameGrid
+from dynamicdps.operators.linear import LinearModel, SpectralModel
+from dynamicdps.operators.operator import LinearOperator, SameGrid
 from dynamicdps.operators.parameters import as_mask, check_finite, check_range, fit_map, mean_square
 
 
@@ -51,7 +51,7 @@ class KSpace(LinearOperator, SameGrid):
     def couples_slices(self) -> bool:
         return any(value is not None and value.ndim in (3, 5) and value.shape[-3] > 1 for value in (self.mask, self.phase))
 
-    def counted(self, y: Tensor) -> Tensor:
+    def measured_fraction(self, y: Tensor) -> Tensor:
         """Share that is measured; what is not has to be 0 in the measurement too."""
         return mean_square("mask", self.mask, y[:, :1])
 
@@ -64,15 +64,15 @@ class KSpace(LinearOperator, SameGrid):
         back = (maps.conj() * centred_ifft(mask * coils_as_complex(w))).sum(1, keepdim=True)
         return back.real if shape[1] == 1 else coils_as_channels(back)
 
-    def linear_problem(self, y: Tensor, shape: Sequence[int]) -> LinearProblem:
+    def model(self, shape: Sequence[int], like: Tensor, noise_std: Tensor) -> LinearModel:
         """For complex images and one coil the Fourier transform diagonalises it; the singular values are the mask.
 
         A real image has half as many unknowns as its k-space has numbers, and lines on both sides of the centre share them: no basis
         is known then, nor for several coils, and the inverses are iterative.
         """
         if self.coils is not None or shape[1] == 1:
-            return super().linear_problem(y, shape)
-        mask, maps = self._maps(y)
+            return super().model(shape, like, noise_std)
+        mask, maps = self._maps(like)
 
         def to_kspace(x: Tensor) -> Tensor:
             return coils_as_channels(centred_fft(maps * _as_complex(x)))
@@ -80,8 +80,7 @@ class KSpace(LinearOperator, SameGrid):
         def to_image(k: Tensor) -> Tensor:
             return coils_as_channels(maps.conj() * centred_ifft(_as_complex(k)))
 
-        model = SpectralModel(self.noise_like(y), to_kspace, to_image, lambda w: w, lambda c: c, mask)
-        return LinearProblem(model, y, [])
+        return SpectralModel(noise_std, to_kspace, to_image, lambda w: w, lambda c: c, mask)
 
     def _maps(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The mask as numbers, and coils times phase as complex ones, both to broadcast over ``(batch, coils, ...)``."""

@@ -1,23 +1,22 @@
 """How real images on a scan's grid become its k-space, and the forward model of a whole scanner that gives k-space."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
 from dynamicdps.errors import InputError
+from dynamicdps.operators.contrast import Curve
 from dynamicdps.operators.kspace import centred_fft, centred_ifft, coils_as_channels, coils_as_complex
 from dynamicdps.operators.linear import DataSpectrum
-from dynamicdps.operators.operator import Linearisation, Operator, SearchCurve
+from dynamicdps.operators.operator import LinearOperator, Operator, Scanner, Size
 from dynamicdps.operators.parameters import check_range
 from dynamicdps.operators.precision import wide_type
+from dynamicdps.volumes.grids import Grid
 
-Size = tuple[int, int, int]
 # Between these intensities a contrast has its typical slope.
 _TYPICAL = (0.4, 0.6)
 
@@ -85,8 +84,39 @@ class Encoding:
         return self.maps.to(like.device, like.dtype.to_complex())
 
 
+class _Encoded(Operator):
+    """An inner operator's measurements as k-space; grids are those of the inner operator."""
+
+    inner: Operator
+    encoding: Encoding
+
+    @property
+    def couples_slices(self) -> bool:
+        return True
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.encoding.to_kspace(self.inner(x))
+
+    def select(self, index: Tensor) -> Self:
+        return replace(self, inner=self.inner.select(index))  # type: ignore[type-var]
+
+    def grid(self, image: Grid) -> Grid:
+        return self.inner.grid(image)
+
+    def covered_shape(self, measured: Size) -> Size:
+        return self.inner.covered_shape(measured)
+
+    def to_json(self) -> dict[str, Any]:
+        """It has none.
+
+        Raises:
+            InputError: always.
+        """
+        raise InputError("the encoding of k-space is made from the scan's own data; expected no file of it; write its inner operator")
+
+
 @dataclass(frozen=True, eq=False)
-class EncodedOperator(Operator):
+class EncodedOperator(_Encoded, Scanner):
     """``A(x) = Q B(x)``: what a scanner shows, B, and how it encodes that in k-space, Q.
 
     It takes volumes, and lies on the grids of B. It is made from a scan's own k-space and has no file.
@@ -95,7 +125,7 @@ class EncodedOperator(Operator):
         inner: B, from images to images on the scan's grid.
         encoding: Q.
         noise_std: standard deviation of the noise in the real and in the imaginary part of a sample, as a share of the intensity range.
-        share: share of the measurement that counts; see `counted`.
+        share: share of the measurement that counts; see `measured_fraction`.
 
     Raises:
         InputError: the noise or the share is out of its range.
@@ -103,7 +133,7 @@ class EncodedOperator(Operator):
 
     inner: Operator
     encoding: Encoding
-    noise_std: float
+    noise_std: float = 0.01
     share: float = 1.0
 
     def __post_init__(self) -> None:
@@ -111,36 +141,16 @@ class EncodedOperator(Operator):
         check_range("share", self.share, 1e-6, 1.0)
 
     @property
-    def is_linear(self) -> bool:
-        return self.inner.is_linear
+    def linear(self) -> LinearOperator | None:
+        return None if self.inner.linear is None else _EncodedLinear(self.inner.linear, self.encoding, self.noise_std)
 
     @property
-    def couples_slices(self) -> bool:
-        return True
+    def contrast(self) -> Curve | None:
+        return self.inner.contrast
 
-    def counted(self, y: Tensor) -> Tensor:
+    def measured_fraction(self, y: Tensor) -> Tensor:
         """What noise leaves of a mean square of 1 in the measurement that `measure_kspace` makes."""
         return torch.full((len(y),), self.share, dtype=wide_type(y.device), device=y.device)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.encoding.to_kspace(self.inner(x))
-
-    def adjoint(self, w: Tensor, shape: Sequence[int]) -> Tensor:
-        return self.inner.adjoint(self.encoding.to_image(w), shape)
-
-    def linearise(self, x: Tensor, spread: Tensor | None = None) -> Linearisation:
-        near = self.inner.linearise(x, spread)
-        encoding = self.encoding
-        return Linearisation(
-            lambda: encoding.to_kspace(near.value), lambda p: encoding.to_kspace(near.jvp(p)), lambda w: near.vjp(encoding.to_image(w))
-        )
-
-    def search_curve(self, x: Tensor, direction: Tensor, spread: Tensor | None = None) -> SearchCurve:
-        return self.inner.search_curve(x, direction, spread)
-
-    @property
-    def straightens(self) -> bool:
-        return self.inner.straightens
 
     def data_spectrum(self, shape: Sequence[int], like: Tensor, mixing: Tensor | None = None) -> DataSpectrum | None:
         """That of B with a contrast of its typical slope, in coordinates of the image."""
@@ -155,32 +165,21 @@ class EncodedOperator(Operator):
     def typical_value(self, x: float) -> float:
         return self.inner.typical_value(x)
 
-    def select(self, index: Tensor) -> "EncodedOperator":
-        return EncodedOperator(self.inner.select(index), self.encoding, self.noise_std, self.share)
-
-    def measurement_shape(self, shape: Size) -> Size:
-        return self.inner.measurement_shape(shape)
-
-    def image_shape(self, shape: Size) -> Size:
-        return self.inner.image_shape(shape)
-
-    def voxel_factors(self) -> tuple[float, float, float]:
-        return self.inner.voxel_factors()
-
-    def voxel_map(self, image: Size, measured: Size) -> NDArray[np.float64]:
-        return self.inner.voxel_map(image, measured)
-
-    def to_json(self) -> dict[str, Any]:
-        """It has none.
-
-        Raises:
-            InputError: always.
-        """
-        raise InputError("the encoding of k-space is made from the scan's own data; expected no file of it; write its inner operator")
-
     def __str__(self) -> str:
         coils = len(self.encoding.maps)
         return f"Encoding({coils} coil{'s' * (coils > 1)}, noise_std={self.noise_std:g}) @ {self.inner}"
+
+
+@dataclass(frozen=True, eq=False)
+class _EncodedLinear(_Encoded, LinearOperator):
+    """The linear part of `EncodedOperator`."""
+
+    inner: LinearOperator
+    encoding: Encoding
+    noise_std: float
+
+    def adjoint(self, w: Tensor, shape: Sequence[int]) -> Tensor:
+        return self.inner.adjoint(self.encoding.to_image(w), shape)
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from dynamicdps.errors import InputError
 from dynamicdps.operators.kspace import coils_as_channels
-from dynamicdps.operators.kspace_encoding import EncodedOperator, Encoding, Size
+from dynamicdps.operators.kspace_encoding import EncodedOperator, Encoding
 from dynamicdps.operators.linear import conjugate_gradients
 from dynamicdps.operators.noise_estimate import NoiseEstimate, background_noise
-from dynamicdps.operators.operator import Operator
+from dynamicdps.operators.operator import Operator, Size
 from dynamicdps.operators.weighting import Weighting
 from dynamicdps.volumes import RawScan, from_slices, to_slices
 

@@ -12,8 +12,7 @@ from scipy import optimize, stats
 from torch import Tensor
 
 from dynamicdps.errors import InputError
-from dynamicdps.operators.composition import Composition
-from dynamicdps.operators.operator import Operator
+from dynamicdps.operators.operator import Composition, Operator
 
 SCALE = "scale"
 # 95 % of a normal distribution.

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -137,6 +138,11 @@ class DataSpectrum:
             return inside if rest is None else inside + rest * q
 
         return apply
+
+
+def diagonal_preconditioner(row_sums: Tensor, r: Tensor, noise: float) -> Callable[[Tensor], Tensor]:
+    """The same where no spectrum is known: blur and resolution have weights of one sign, so that the row sums bound the diagonal."""
+    return partial(torch.mul, 1 / (r.square() * row_sums.abs() + noise**2))
 
 
 def separable_spectrum(matrices: Sequence[tuple[int, Tensor]], like: Tensor) -> DataSpectrum:

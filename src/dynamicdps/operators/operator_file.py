@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from dynamicdps.errors import InputError
 from dynamicdps.json_file import read_json, write_json
-from dynamicdps.operators.composition import Composition
+from dynamicdps.operators.kspace_measurement import KSpaceMeasurement
 from dynamicdps.operators.operator import Operator
 from dynamicdps.operators.presets import PRESETS
 from dynamicdps.operators.registry import operator_from_json
-from dynamicdps.operators.weighting import Weighting
-from dynamicdps.volumes import Volume, to_slices
+from dynamicdps.volumes import Volume
+from dynamicdps.volumes.grids import Grid
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,16 @@ class ScanOperator:
         image_shape: image grid ``(x, y, z)``, where known.
         image_affine: its affine in mm.
         intensity_scale: scanner units of one image-intensity unit, where known.
+        weights: how much each measured voxel counts, 0 to 1, on the scan's grid ``(x, y, z)``; `None` is 1 everywhere. No file has it.
+        kspace: what the scan's k-space leaves to explain, where that is the measurement. No file has it.
     """
 
     operator: Operator
     image_shape: tuple[int, int, int] | None = None
     image_affine: NDArray[np.float64] | None = None
     intensity_scale: float | None = None
+    weights: NDArray[np.float32] | None = None
+    kspace: KSpaceMeasurement | None = None
 
     def grid_for(self, measurement: Volume) -> tuple[tuple[int, int, int], NDArray[np.float64]]:
         """Image grid of a measurement: the recorded one, or the largest that the measurement covers, on the same centre.
@@ -40,28 +44,24 @@ class ScanOperator:
             InputError: the recorded grid is not measured on a grid of the measurement's shape.
         """
         if self.image_shape is not None and self.image_affine is not None:
-            expected = self.operator.measurement_shape(self.image_shape)
+            expected = self.operator.grid(Grid(self.image_shape, self.image_affine)).shape
             if expected != measurement.shape:
                 raise InputError(
                     f"the measurement has shape {measurement.shape}; expected {expected} for this operator; use the operator of this scan"
                 )
             return self.image_shape, self.image_affine
-        shape = self.operator.image_shape(measurement.shape)
-        to_image = np.linalg.inv(self.operator.voxel_map(shape, measurement.shape))
-        return shape, measurement.affine @ to_image
+        shape = self.operator.covered_shape(measurement.shape)
+        place = self.operator.grid(Grid(shape, np.eye(4))).affine
+        return shape, measurement.affine @ np.linalg.inv(place)
+
+    @property
+    def couples_slices(self) -> bool:
+        """Whether the scan's slices are one image."""
+        return self.operator.couples_slices or self.kspace is not None or (self.weights is not None and self.weights.shape[2] > 1)
 
     def weighted(self, weights: NDArray[Any]) -> "ScanOperator":
-        """The operator with a weight for each measured voxel; the scan has to be multiplied by them too.
-
-        Args:
-            weights: 0 to 1, on the scan's grid ``(x, y, z)``.
-
-        Raises:
-            InputError: a weight is out of its range, or all are 0.
-        """
-        volume = to_slices(np.asarray(weights, dtype=np.float32))[:, 0]
-        outer = Weighting(volume if len(volume) > 1 else volume[0], self.operator.noise_std)
-        return replace(self, operator=Composition((outer, self.operator)))
+        """The operator with a weight for each measured voxel, 0 to 1, on the scan's grid ``(x, y, z)``."""
+        return replace(self, weights=np.asarray(weights, dtype=np.float32))
 
     def to_json(self) -> dict[str, Any]:
         values = self.operator.to_json()

@@ -7,17 +7,16 @@ from typing import Any
 from dynamicdps.errors import InputError
 from dynamicdps.operators.bias_field import BiasField
 from dynamicdps.operators.blur import AnisotropicBlur, MotionBlur
-from dynamicdps.operators.composition import Composition
 from dynamicdps.operators.contrast_operator import Contrast
 from dynamicdps.operators.identity import Identity
 from dynamicdps.operators.inpainting import Inpainting
 from dynamicdps.operators.kspace import KSpace
 from dynamicdps.operators.low_field import LowField
-from dynamicdps.operators.operator import Operator
+from dynamicdps.operators.operator import Composition, Operator
 from dynamicdps.operators.resample import AffineResample, InPlaneResolution
 from dynamicdps.operators.slice_motion import SliceMotion
 from dynamicdps.operators.slice_profile import SliceProfile
-from dynamicdps.operators.turned import Turned
+from dynamicdps.operators.swap_slice_axis import SwapSliceAxis
 from dynamicdps.operators.weighting import Weighting
 
 # What files hold beside an operator's parameters: a remark, what ties it to a scan, and what a fit says of it.
@@ -39,10 +38,14 @@ _OPERATORS: dict[str, type[Operator]] = {
         MotionBlur,
         SliceMotion,
         SliceProfile,
-        Turned,
+        SwapSliceAxis,
         Weighting,
     )
 }
+
+
+# Names that files of earlier versions have.
+_FORMER = {"Turned": "SwapSliceAxis"}
 
 
 def register_operator(kind: type[Operator]) -> type[Operator]:
@@ -74,6 +77,7 @@ def operator_from_json(values: Any, source: str = "the JSON") -> Operator:
         InputError: it does not describe an operator, or a parameter is wrong.
     """
     kind = values.get("type") if isinstance(values, Mapping) else None
+    kind = _FORMER.get(kind, kind) if isinstance(kind, str) else kind
     if not isinstance(kind, str) or kind not in _OPERATORS:
         raise InputError(
             f'{source} does not describe an operator; expected a JSON object with "type": "LowField" or another of '
@@ -85,6 +89,8 @@ def operator_from_json(values: Any, source: str = "the JSON") -> Operator:
             if not isinstance(parts, list):
                 raise TypeError("operators is not a list")
             found: Operator = Composition(tuple(operator_from_json(part, source) for part in parts))
+        elif kind == "SwapSliceAxis":
+            found = SwapSliceAxis(operator_from_json(values["inner"], source), int(values["axis"]))
         else:
             found = _OPERATORS[kind].from_json(values)
         known = sorted(set(found.to_json()) - {"type"})

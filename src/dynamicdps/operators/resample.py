@@ -10,10 +10,11 @@ from torch import Tensor
 
 from dynamicdps.errors import InputError
 from dynamicdps.operators.linear_interpolation import LinearInterpolation
-from dynamicdps.operators.operator import LinearOperator
+from dynamicdps.operators.operator import CentredGrid, LinearOperator, Size
 from dynamicdps.operators.parameters import check_finite, check_images, check_range
-from dynamicdps.operators.sampling import constant_matrix, image_size, measured_size
+from dynamicdps.operators.sampling import constant_matrix
 from dynamicdps.operators.separable import SeparableOperator
+from dynamicdps.volumes.grids import Grid
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,25 +69,15 @@ class AffineResample(LinearOperator):
     def adjoint(self, w: Tensor, shape: Sequence[int]) -> Tensor:
         return self._interpolation(shape, w).scatter(w.flatten(2)).view(tuple(shape))
 
-    def measurement_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
-        del shape
-        return self.measured
+    def grid(self, image: Grid) -> Grid:
+        return Grid(self.measured, image.affine @ self._first_matrix(), image.native)
 
-    def image_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    def covered_shape(self, measured: Size) -> Size:
         """The image grid from its first voxel to the farthest one that the measured grid reaches."""
-        corners = np.stack(np.meshgrid(*[(0, n - 1) for n in shape], (1,), indexing="ij")).reshape(4, -1)
+        corners = np.stack(np.meshgrid(*[(0, n - 1) for n in measured], (1,), indexing="ij")).reshape(4, -1)
         farthest = (self._first_matrix() @ corners)[:3].max(axis=1)
         x, y, z = (max(1, int(np.floor(p + 1e-6)) + 1) for p in farthest)
         return x, y, z
-
-    def voxel_factors(self) -> tuple[float, float, float]:
-        """Length of a scanner voxel's edges in image voxels; where the grids lie to each other says `voxel_map`."""
-        x, y, z = np.linalg.norm(self._first_matrix()[:3, :3], axis=0).tolist()
-        return x, y, z
-
-    def voxel_map(self, image: tuple[int, int, int], measured: tuple[int, int, int]) -> NDArray[np.float64]:
-        del image, measured
-        return self._first_matrix()
 
     def _first_matrix(self) -> NDArray[np.float64]:
         matrix = self.matrix if self.matrix.ndim == 2 else self.matrix[0]
@@ -110,7 +101,7 @@ class AffineResample(LinearOperator):
 
 
 @dataclass(frozen=True, eq=False)
-class InPlaneResolution(SeparableOperator):
+class InPlaneResolution(SeparableOperator, CentredGrid):
     """Means over larger voxels in the plane (anti-aliased); both grids share their centre.
 
     Attributes:
@@ -128,15 +119,8 @@ class InPlaneResolution(SeparableOperator):
         check_range("factor", self.factor, 1.0, 32.0)
         check_range("noise_std", self.noise_std, 1e-6, 1.0)
 
-    def measurement_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
-        x, y, z = shape
-        return measured_size(x, self.factor), measured_size(y, self.factor), z
-
-    def image_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
-        x, y, z = shape
-        return image_size(x, self.factor), image_size(y, self.factor), z
-
-    def voxel_factors(self) -> tuple[float, float, float]:
+    @property
+    def _factors(self) -> tuple[float, float, float]:
         return float(self.factor), float(self.factor), 1.0
 
     def _matrices(self, shape: Sequence[int], like: Tensor) -> list[tuple[int, Tensor]]:

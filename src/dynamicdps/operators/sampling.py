@@ -23,11 +23,6 @@ def measured_size(size: int, factor: float) -> int:
     return max(1, math.ceil(size / factor - 1e-6))
 
 
-def image_size(size: int, factor: float) -> int:
-    """The largest image grid that `size` scanner voxels cover; `measured_size` brings it back."""
-    return max(1, math.floor(size * factor + 1e-6))
-
-
 def axis_matrix(size: int, factor: Tensor, measured: int, blur: Tensor, profile: str = "box", width: Tensor | None = None) -> Tensor:
     """Rows of weights that turn an image line into a measured line.
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from dynamicdps.operators.linear import separable_model
-from dynamicdps.operators.operator import LinearOperator, LinearProblem
+from dynamicdps.operators.linear import LinearModel, separable_model
+from dynamicdps.operators.operator import LinearOperator
 from dynamicdps.operators.sampling import along
 
 
@@ -27,5 +27,5 @@ class SeparableOperator(LinearOperator):
             w = along(w, matrix.transpose(-1, -2), axis)
         return w
 
-    def linear_problem(self, y: Tensor, shape: Sequence[int]) -> LinearProblem:
-        return LinearProblem(separable_model(self._matrices(shape, y), shape, self.noise_like(y), y), y, [])
+    def model(self, shape: Sequence[int], like: Tensor, noise_std: Tensor) -> LinearModel:
+        return separable_model(self._matrices(shape, like), shape, noise_std, like)

@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from dynamicdps.errors import InputError
 from dynamicdps.operators.bias_field import BiasField
-from dynamicdps.operators.composition import Composition
-from dynamicdps.operators.operator import Operator
+from dynamicdps.operators.operator import Composition, Operator
 from dynamicdps.volumes import Volume, from_slices, to_slices
 from dynamicdps.volumes.bias_estimate import BiasEstimate, estimate_bias
 from dynamicdps.volumes.preparation import Step

@@ -9,6 +9,7 @@ from dynamicdps.operators.low_field import LowField
 from dynamicdps.operators.noise import add_noise
 from dynamicdps.operators.operator_file import ScanOperator
 from dynamicdps.volumes import IntensityScale, Volume, from_slices, to_slices
+from dynamicdps.volumes.grids import native_grid
 
 
 def simulate(scan: Volume, operator: LowField, *, seed: int = 0, scale: IntensityScale | None = None) -> tuple[Volume, ScanOperator]:
@@ -36,6 +37,5 @@ def simulate(scan: Volume, operator: LowField, *, seed: int = 0, scale: Intensit
     clean = operator(slices.movedim(0, 1)[None])
     noisy = add_noise(clean, operator.noise_std, [torch.Generator().manual_seed(seed)], operator.noise)
     data = from_slices(noisy[0].movedim(0, 1)) * scale.scale
-    shape = operator.measurement_shape(scan.shape)
-    measurement = Volume(data, scan.affine @ operator.voxel_map(scan.shape, shape), scan.native)
+    measurement = Volume(data, operator.grid(native_grid(scan)).affine, scan.native)
     return measurement, ScanOperator(operator, scan.shape, scan.affine, scale.scale)

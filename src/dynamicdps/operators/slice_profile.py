@@ -7,13 +7,14 @@ import torch
 from torch import Tensor
 
 from dynamicdps.errors import InputError
+from dynamicdps.operators.operator import CentredGrid
 from dynamicdps.operators.parameters import Parameter, check_images, check_range
-from dynamicdps.operators.sampling import PROFILES, axis_matrix, image_size, measured_size
+from dynamicdps.operators.sampling import PROFILES, axis_matrix, measured_size
 from dynamicdps.operators.separable import SeparableOperator
 
 
 @dataclass(frozen=True, eq=False)
-class SliceProfile(SeparableOperator):
+class SliceProfile(SeparableOperator, CentredGrid):
     """Each measured slice is a mean of the image's slices, weighted by the profile. A single slice stays as it is.
 
     Attributes:
@@ -49,13 +50,8 @@ class SliceProfile(SeparableOperator):
     def couples_slices(self) -> bool:
         return True
 
-    def measurement_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
-        return shape[0], shape[1], measured_size(shape[2], self._factor)
-
-    def image_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
-        return shape[0], shape[1], image_size(shape[2], self._factor)
-
-    def voxel_factors(self) -> tuple[float, float, float]:
+    @property
+    def _factors(self) -> tuple[float, float, float]:
         return 1.0, 1.0, self._factor
 
     @property

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from dynamicdps.operators.linear import diagonal_model
-from dynamicdps.operators.operator import LinearOperator, LinearProblem, SameGrid
+from dynamicdps.operators.linear import LinearModel, diagonal_model
+from dynamicdps.operators.operator import LinearOperator, SameGrid
 from dynamicdps.operators.parameters import check_finite, check_range, fit_map, mean_square
 
 
@@ -15,7 +15,7 @@ class Weighting(LinearOperator, SameGrid):
     """``A(x) = w x``: put outermost, on a measurement multiplied by w, it weighs the residual of every voxel by w.
 
     A brain mask that falls off smoothly from 1 to 0 lets the prior, which knows brains only, alone outside of it. Where w is 0 the
-    residual is 0: `counted` says which share is left.
+    residual is 0: `measured_fraction` says which share is left.
 
     Attributes:
         weights: 0 to 1, ``(height, width)``, ``(depth, height, width)`` or ``(batch, 1, ...)``, not 0 everywhere.
@@ -39,19 +39,19 @@ class Weighting(LinearOperator, SameGrid):
         return self.weights.ndim in (3, 5) and self.weights.shape[-3] > 1
 
     @property
-    def acts_on_voxels(self) -> bool:
+    def is_pointwise(self) -> bool:
         return True
 
     def forward(self, x: Tensor) -> Tensor:
         return x * fit_map("weights", self.weights, x).to(x.dtype)
 
-    def counted(self, y: Tensor) -> Tensor:
+    def measured_fraction(self, y: Tensor) -> Tensor:
         return mean_square("weights", self.weights, y)
 
     def adjoint(self, w: Tensor, shape: Sequence[int]) -> Tensor:
         del shape
         return self.forward(w)
 
-    def linear_problem(self, y: Tensor, shape: Sequence[int]) -> LinearProblem:
+    def model(self, shape: Sequence[int], like: Tensor, noise_std: Tensor) -> LinearModel:
         del shape
-        return LinearProblem(diagonal_model(fit_map("weights", self.weights, y).to(y.dtype), self.noise_like(y)), y, [])
+        return diagonal_model(fit_map("weights", self.weights, like).to(like.dtype), noise_std)

@@ -92,7 +92,7 @@ def enhance(
             steps.append(fitted.shading.step())
             warnings += [*steps[-1].warnings, *fitted.fit.warnings]
         else:
-            found = find_initial(head.brain, scanner, start, options.conditional)
+            found = find_initial(head, scanner, start, options.conditional)
     config = within_memory(options, config, head.brain, scanner, prior, models["prior"].card)
     result = measurement.solve(
         options.solver,
@@ -194,12 +194,12 @@ def models_for(scan: Path | Volume, options: EnhanceOptions, *, with_conditional
     return models
 
 
-def find_initial(scan: Volume, operator: ScanOperator, start: Volume | None, conditional: str) -> Initial:
+def find_initial(head: BrainScan, operator: ScanOperator, start: Volume | None, conditional: str) -> Initial:
     """The volume that is given, or the conditional model's image of the scan without shading, which no model knows."""
     if start is not None:
-        return initial_from_volume(scan, operator, start, name_of(start))
-    even = without_shading(scan, operator.operator)
-    return initial_from_model(even, operator, load_conditional(conditional), conditional)
+        return initial_from_volume(head.brain, operator, start, name_of(start))
+    even = without_shading(head.around, operator.operator)
+    return initial_from_model(even, operator, load_conditional(conditional), conditional, head.soft_mask)
 
 
 def within_memory(options: EnhanceOptions, config: Any, scan: Volume, operator: ScanOperator, prior: Prior, card: dict[str, Any]) -> Any:

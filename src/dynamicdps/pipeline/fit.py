@@ -63,7 +63,10 @@ def fit_scan(
     if found.kept:
         first = fit_operator(even, fit=wanted, known=known, noise=noise)
     if initial is not None:
-        image = initial_from_volume(even, first.scan_operator, initial, name_of(initial))
+        image, says_contrast = initial_from_volume(even, first.scan_operator, initial, name_of(initial)), True
     else:
-        image = initial_from_model(even, first.scan_operator, load_conditional(conditional), conditional)
-    return FittedScan(image, fit_operator(scan, image.volume, fit=wanted, known=known, noise=noise, shading=found), found)
+        model = load_conditional(conditional)
+        image = initial_from_model(found.flat(head.around), first.scan_operator, model, conditional, head.soft_mask)
+        says_contrast = not model.keeps_contrast
+    sharp = image.volume if says_contrast else None
+    return FittedScan(image, fit_operator(scan, sharp, fit=wanted, known=known, noise=noise, shading=found), found)

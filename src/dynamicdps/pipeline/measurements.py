@@ -1,11 +1,13 @@
 """What is to be explained: an image, or the raw k-space that images are made from."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 
+from dynamicdps.data_term import scan_term
 from dynamicdps.diffusion import Denoiser
 from dynamicdps.errors import InputError
 from dynamicdps.evaluation import data_misfit
@@ -17,9 +19,8 @@ from dynamicdps.pipeline.kspace_scan import KSpaceScan, is_kspace, open_kspace, 
 from dynamicdps.pipeline.options import ReadOptions
 from dynamicdps.pipeline.ranges import RANGE_PERCENTILES, Ranges, misfit_range
 from dynamicdps.report.trace import Rows, start_rows
-from dynamicdps.solvers import Result, excess_misfit, solve
-from dynamicdps.solvers.solve_kspace import kspace_misfit, residual_parts, solve_kspace
-from dynamicdps.volumes import BrainScan, Volume, read_scan
+from dynamicdps.solvers import Result, solve
+from dynamicdps.volumes import BrainScan, Volume, read_scan, to_slices
 from dynamicdps.volumes.brain_scan import cut_brain
 
 # Of what no real image explains, in standard deviations of the noise: beyond it phase or sensitivities are wrong.
@@ -150,21 +151,18 @@ class KSpaceOfScan:
         return self.head.brain.with_data(image if self.head.weights is None else image * self.head.weights)
 
     def solve(self, name: str, operator: ScanOperator, prior: Denoiser, **options: Any) -> Result:
-        return solve_kspace(name, self.measured, self.head.brain, operator, prior, **options)
+        return solve(name, self.head.brain, replace(operator, kspace=self.measured), prior, **options)
 
     def misfit(self, image: Volume, operator: ScanOperator, result: Result) -> tuple[float, Ranges]:
-        whole, of_slices = kspace_misfit(image, self.measured, operator, result.scale.scale)
-        low, high = np.nanpercentile(of_slices, RANGE_PERCENTILES).tolist()
-        return whole, {"data_misfit": (low, high)}
+        tied = replace(operator, kspace=self.measured)
+        residual = scan_term(self.head.brain, tied, result.scale.scale).whitened(
+            to_slices(result.scale.apply(image).data).movedim(0, 1)[None]
+        )
+        low, high = np.nanpercentile(self.measured.slice_misfits(residual), RANGE_PERCENTILES).tolist()
+        return data_misfit(image, self.head.brain, tied, result.scale), {"data_misfit": (low, high)}
 
     def starts(self, operator: ScanOperator, result: Result) -> Rows:
-        """One row: k-space is explained as a whole."""
-        y, forward, x = residual_parts(result.initial, self.measured, operator, result.scale.scale)
-        residual = (y - forward(x)) / forward.counted(y).sqrt().view(-1, 1, 1, 1, 1)
-        found = result.reconstruction
-        columns = {"start_sigma": found.start_sigma, "misfit": found.misfit, "nfe": found.nfe}
-        excess = float(excess_misfit(residual, forward.noise_std)[0])
-        return [{"image": 0.0, "excess_misfit": excess, **{name: float(value[0]) for name, value in columns.items()}}]
+        return start_rows(result, self.head.brain, replace(operator, kspace=self.measured))
 
     def doubts(self) -> list[str]:
         if self.measured.unexplained <= _UNEXPLAINED:

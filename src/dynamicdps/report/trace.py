@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from dynamicdps.atomic_file import atomic_write
+from dynamicdps.data_term import scan_term
 from dynamicdps.errors import InputError
-from dynamicdps.evaluation import residual_map
 from dynamicdps.operators import ScanOperator
-from dynamicdps.solvers import Result, TraceStep, excess_misfit
+from dynamicdps.solvers import Result, TraceStep
 from dynamicdps.volumes import Volume, to_slices
 
 # Ends of the band around a mean over images.
@@ -48,11 +48,9 @@ def start_rows(result: Result, scan: Volume, operator: ScanOperator) -> Rows:
         operator: its forward model.
     """
     found = result.reconstruction
-    noise_std = operator.operator.noise_std
-    residual = to_slices(residual_map(result.initial, scan, operator, result.scale).data) * noise_std
-    if len(found.start_sigma) == 1:
-        residual = residual.movedim(0, 1)[None]
-    excess = excess_misfit(residual / operator.operator.counted(residual).sqrt().view(-1, *[1] * (residual.ndim - 1)), noise_std)
+    whole = len(found.start_sigma) == 1
+    x = to_slices(result.initial.data / result.scale.scale)
+    excess = scan_term(scan, operator, result.scale.scale, whole=whole).excess(x.movedim(0, 1)[None] if whole else x)
     columns: dict[str, Tensor] = {"excess_misfit": excess, "start_sigma": found.start_sigma, "misfit": found.misfit, "nfe": found.nfe}
     values = torch.stack([column.detach().double().cpu() for column in columns.values()], dim=1).tolist()
     return [{"image": float(index)} | dict(zip(columns, row, strict=True)) for index, row in enumerate(values)]

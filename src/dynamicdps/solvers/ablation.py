@@ -1,14 +1,15 @@
 """The ablation that every sampler must beat: the initial image after one data step, without the prior."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from dynamicdps.diffusion import Denoiser
-from dynamicdps.operators import Operator
-from dynamicdps.solvers.data_fidelity import data_step
+from dynamicdps.data_term import DataTerm, data_step, join
+from dynamicdps.diffusion import Denoiser, Prior
 from dynamicdps.solvers.reconstruction import Progress, Reconstruction, check_positive
+from dynamicdps.solvers.registry import register
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class DataStepConfig:
 
     Attributes:
         spread: expected error of the initial image, image intensities; it only matters where the measurement is noisy.
-        method: see `dynamicdps.solvers.data_fidelity.data_step`, like the next two.
+        method: see `dynamicdps.data_term.data_step`, like the next two.
         line_search: which.
         iterations: most steps along a direction.
     """
@@ -31,10 +32,10 @@ class DataStepConfig:
         check_positive(self)
 
 
+@register("data-step", config=DataStepConfig)
 def solve_data_step(
-    measurement: Tensor,
-    operator: Operator,
-    denoiser: Denoiser | None,
+    terms: Sequence[DataTerm],
+    prior: Prior | Denoiser | None,
     initial: Tensor,
     *,
     generator: torch.Generator | None = None,
@@ -42,11 +43,11 @@ def solve_data_step(
     progress: Progress | None = None,
 ) -> Reconstruction:
     """The image nearest to the initial one that explains the measurement; arguments as `solve_dynamicdps`; no prior, no noise."""
-    del denoiser, generator, progress
+    term = join(terms)
+    del prior, generator, progress
     zeros = torch.zeros(len(initial), device=initial.device)
     step = data_step(
-        operator,
-        measurement,
+        term,
         initial,
         torch.full_like(zeros, config.spread),
         method=config.method,

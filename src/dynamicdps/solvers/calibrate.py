@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from dynamicdps.conditional import InitialModel
+from dynamicdps.data_term import DataTerm
 from dynamicdps.diffusion import Denoiser
 from dynamicdps.diffusion.levels import cosine_levels
 from dynamicdps.errors import InputError
 from dynamicdps.operators import LowField, add_noise
 from dynamicdps.solvers.dps import DPSConfig, solve_dps
 from dynamicdps.solvers.dynamicdps import DynamicDPSConfig, initial_step, solve_dynamicdps
-from dynamicdps.solvers.start_level import CHUNK, PAPER_NORM, BankRule, StartLevelRule, excess_misfit, fit_start_level
+from dynamicdps.solvers.start_level import CHUNK, PAPER_NORM, BankRule, StartLevelRule, fit_start_level
 from dynamicdps.volumes import IntensityScale, load, to_slices
 
 CANDIDATES = (0.01, 0.015, 0.022, 0.033, 0.05, 0.075, 0.11, 0.16, 0.25, 0.4)
@@ -95,13 +96,14 @@ def calibrate_start(
             generators = [torch.Generator().manual_seed(seed + i) for i in range(len(truth))]
             y = add_noise(operator(truth), operator.noise_std, generators, operator.noise)
             initial = model.enhance(y, operator, truth.shape)
-            misfits.append(excess_misfit(y - operator(initial), operator.noise_std))
+            term = DataTerm(y, operator)
+            misfits.append(term.excess(initial))
             conditions += [f"{model_name}/{degradation_name}"] * len(truth)
             row, before, moved = [], [], []
             for level in CANDIDATES:
-                base = initial_step(y, operator, initial, torch.full((len(truth),), level), config).x
+                base = initial_step(term, initial, torch.full((len(truth),), level), config).x
                 found = solve_dynamicdps(
-                    y, operator, denoiser, initial, generator=torch.Generator().manual_seed(seed), config=replace(config, start_sigma=level)
+                    [term], denoiser, initial, generator=torch.Generator().manual_seed(seed), config=replace(config, start_sigma=level)
                 )
                 row.append(_rms(found.image - truth))
                 before.append(_rms(base - truth))
@@ -158,7 +160,7 @@ def build_bank(
                 progress(index * planned + done, len(degradations) * planned)
 
         generator = torch.Generator().manual_seed(seed)
-        found = solve_dps(y, operator, denoiser, torch.zeros_like(truth), generator=generator, config=config, progress=tick)
+        found = solve_dps([DataTerm(y, operator)], denoiser, torch.zeros_like(truth), generator=generator, config=config, progress=tick)
         # Falling levels; numpy interpolates on rising ones, and holds the ends for steps that the run does not visit.
         levels = [float(step.sigma[0]) for step in reversed(found.trace)]
         for image in range(len(truth)):

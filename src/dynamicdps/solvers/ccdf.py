@@ -1,14 +1,16 @@
 """CCDF (Chung, Sim, Ye, CVPR 2022): come closer, diffuse faster: a warm start at one fixed level, then projections."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from dynamicdps.diffusion import Denoiser
-from dynamicdps.operators import Operator
+from dynamicdps.data_term import DataTerm
+from dynamicdps.diffusion import Denoiser, Prior
 from dynamicdps.solvers.projection import ProjectionConfig, solve_projection
 from dynamicdps.solvers.reconstruction import Progress, Reconstruction
+from dynamicdps.solvers.registry import register
 
 
 @dataclass(frozen=True)
@@ -23,10 +25,10 @@ class CCDFConfig(ProjectionConfig):
     start_sigma: float | None = 0.3
 
 
+@register("ccdf", config=CCDFConfig)
 def solve_ccdf(
-    measurement: Tensor,
-    operator: Operator,
-    denoiser: Denoiser,
+    terms: Sequence[DataTerm],
+    prior: Prior | Denoiser,
     initial: Tensor,
     *,
     generator: torch.Generator,
@@ -40,4 +42,4 @@ def solve_ccdf(
     Raises:
         InputError: the operator is not linear.
     """
-    return solve_projection(measurement, operator, denoiser, initial, generator=generator, config=config, progress=progress)
+    return solve_projection(terms, prior, initial, generator=generator, config=config, progress=progress)

@@ -4,34 +4,33 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dynamicdps.operators import Operator
-from dynamicdps.solvers.data_fidelity import inner
+from dynamicdps.data_term import DataTerm
+from dynamicdps.data_term.inner_products import inner
 
 EDGE_WEIGHT, STRUCTURE_WEIGHT = 0.5, 0.1
 PATCH = 32
 STABILISERS = (0.01**2, 0.03**2)
 
 
-def composite_loss(operator: Operator, y: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+def composite_loss(term: DataTerm, x: Tensor) -> tuple[Tensor, Tensor]:
     """``|r| + 0.5 |Sobel r| + 0.1 |1 - SSIM over patches|`` with ``r = y - A(x)``, for each image.
 
     In the paper's units: intensities in [0, 2] (Kim et al. 2025 and its implementation). Patches are 32 pixels or the whole
     measurement where that is smaller. Volumes are taken slice by slice.
 
     Args:
-        operator: forward model.
-        y: measurements.
+        term: the measurement.
         x: clean images.
 
     Returns:
         The loss, ``(batch,)``, float64, and its gradient with respect to `x`.
     """
-    near = operator.linearise(x)
+    linearised = term.linearise(x)
     with torch.enable_grad():
-        predicted = near.value.detach().requires_grad_()
-        value = _loss(y, predicted)
+        predicted = linearised.value.detach().requires_grad_()
+        value = _loss(term.target, predicted)
         slope = torch.autograd.grad(value.sum(), predicted)[0]
-    return value.detach(), near.vjp(slope)
+    return value.detach(), linearised.vjp(slope)
 
 
 def _loss(y: Tensor, predicted: Tensor) -> Tensor:

@@ -1,18 +1,20 @@
 """The initial image itself: what the other solvers start from."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from dynamicdps.diffusion import Denoiser
-from dynamicdps.operators import Operator
-from dynamicdps.solvers.data_fidelity import data_misfit
+from dynamicdps.data_term import DataTerm, join
+from dynamicdps.diffusion import Denoiser, Prior
 from dynamicdps.solvers.reconstruction import PlainConfig, Progress, Reconstruction
+from dynamicdps.solvers.registry import register
 
 
+@register("conditional")
 def solve_conditional(
-    measurement: Tensor,
-    operator: Operator,
-    denoiser: Denoiser | None,
+    terms: Sequence[DataTerm],
+    prior: Prior | Denoiser | None,
     initial: Tensor,
     *,
     generator: torch.Generator | None = None,
@@ -20,6 +22,7 @@ def solve_conditional(
     progress: Progress | None = None,
 ) -> Reconstruction:
     """Return the initial image with its data misfit; arguments as `dynamicdps.solvers.dynamicdps.solve_dynamicdps`."""
-    del denoiser, generator, config, progress
+    term = join(terms)
+    del prior, generator, config, progress
     zeros = torch.zeros(len(initial), device=initial.device)
-    return Reconstruction(initial, data_misfit(operator, measurement, initial), zeros.long(), zeros.long(), zeros, operator_calls=1)
+    return Reconstruction(initial, term.misfit(initial), zeros.long(), zeros.long(), zeros, operator_calls=1)

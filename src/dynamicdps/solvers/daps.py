@@ -1,16 +1,21 @@
 """DAPS (Zhang et al., CVPR 2025): decoupled annealing, Langevin steps on the clean image at each level."""
 
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from dynamicdps.diffusion import Denoiser, descending_levels
-from dynamicdps.operators import Linearisation, LinearModel, LowField, Operator
+from dynamicdps.data_term import DataTerm, join
+from dynamicdps.data_term.inner_products import norm
+from dynamicdps.diffusion import Denoiser, Prior, descending_levels
+from dynamicdps.errors import InputError
+from dynamicdps.operators import Linearisation, LinearModel, Operator
 from dynamicdps.operators.parameters import per_image
-from dynamicdps.solvers.data_fidelity import data_misfit, norm
 from dynamicdps.solvers.reconstruction import Progress, Reconstruction
-from dynamicdps.solvers.sampler import Run, SamplerConfig, run_samples
+from dynamicdps.solvers.registry import register
+from dynamicdps.solvers.sampler import Run, SamplerConfig, falling, run_samples
 
 
 @dataclass(frozen=True)
@@ -31,10 +36,10 @@ class DAPSConfig(SamplerConfig):
     noise_scale: float = 1.0
 
 
+@register("daps", config=DAPSConfig)
 def solve_daps(
-    measurement: Tensor,
-    operator: Operator,
-    denoiser: Denoiser,
+    terms: Sequence[DataTerm],
+    prior: Prior | Denoiser,
     initial: Tensor,
     *,
     generator: torch.Generator,
@@ -46,10 +51,11 @@ def solve_daps(
     A contrast is undone first where that makes the operator linear: Langevin steps stall where A is steep. Other operators are
     used as they are. Arguments as `dynamicdps.solvers.dynamicdps.solve_dynamicdps`.
     """
-    target: Operator | LinearModel = operator
-    y, noise, warnings = measurement, torch.full((1,), operator.noise_std), list[str]()
-    if operator.is_linear or isinstance(operator, LowField):
-        problem = operator.linear_problem(measurement, initial.shape)
+    term = join(terms)
+    target: Operator | LinearModel = term.operator
+    y, noise, warnings = term.target, torch.full((1,), term.noise.std), list[str]()
+    with suppress(InputError):
+        problem = term.linear_problem(initial.shape)
         target, y, noise, warnings = problem.model, problem.measurement, problem.model.noise_std, problem.warnings
     noise = (config.noise_scale * noise).to(initial).expand(len(initial))
 
@@ -57,14 +63,14 @@ def solve_daps(
         """``J_A^T (y - A(x))``."""
         if isinstance(target, LinearModel):
             return target.adjoint(y - target(x))
-        near = target.linearise(x)
-        return near.vjp(y - near.value)
+        linearised = target.linearise(x)
+        return linearised.vjp(y - linearised.value)
 
     bend = _largest_curvature(target, initial)
 
     def sample(run: Run) -> Tensor:
         x = run.x
-        for i, sigma in enumerate(run.levels):
+        for sigma, down in run.steps():
             centre = _ode(run, x, sigma, config)
             rate = config.langevin_rate / (1 / sigma.square() + bend / noise.square())
             x0 = centre
@@ -72,29 +78,26 @@ def solve_daps(
                 slope = (centre - x0) / per_image(sigma.square(), x0) + pull(x0) / per_image(noise.square(), x0)
                 x0 = x0 + per_image(rate, x0) * slope + per_image((2 * rate).sqrt(), x0) * run.noise()
             run.operator_calls += 2 * config.langevin_steps
-            run.record(i, data_misfit(operator, measurement, x0))
-            if i + 1 < len(run.levels):
-                x = x0 + per_image(run.levels[i + 1], x0) * run.noise()
-        return x0
+            run.record(term.misfit(x0))
+            x = run.renew(x, x0, sigma, down, 1.0)
+        return x
 
-    return run_samples(sample, measurement, operator, denoiser, initial, config, generator=generator, progress=progress, warnings=warnings)
+    return run_samples(sample, term, prior, initial, config, generator=generator, progress=progress, warnings=warnings)
 
 
 def _ode(run: Run, x: Tensor, sigma: Tensor, config: DAPSConfig) -> Tensor:
     """Euler steps of the probability flow from a level to its clean end."""
-    levels = descending_levels(sigma, config.ode_steps, config.stop_sigma, config.rho)
-    for j, level in enumerate(levels):
+    for level, down in falling(descending_levels(sigma, config.ode_steps, config.stop_sigma, config.rho)):
         denoised = run.denoise(x, level)
-        if j + 1 < len(levels):
-            x = denoised + per_image(levels[j + 1] / level, x) * (x - denoised)
-    return denoised
+        x = denoised + per_image(down / level, x) * (x - denoised)
+    return x
 
 
 def _largest_curvature(target: Operator | LinearModel, x: Tensor, iterations: int = 20) -> Tensor:
     """Largest eigenvalue of ``J^T J`` at `x` for each image, ``(batch,)``, by power iteration from a fixed vector."""
-    near = Linearisation(x, target.forward, target.adjoint) if isinstance(target, LinearModel) else target.linearise(x)
+    linearised = Linearisation(x, target.forward, target.adjoint) if isinstance(target, LinearModel) else target.linearise(x)
     v = torch.randn(x.shape[1:], generator=torch.Generator().manual_seed(0)).to(x).expand_as(x)
     for _ in range(iterations):
         v = v / per_image(norm(v), v)
-        v = near.vjp(near.jvp(v))
+        v = linearised.vjp(linearised.jvp(v))
     return norm(v).to(x.dtype)

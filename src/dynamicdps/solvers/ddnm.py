@@ -1,15 +1,17 @@
 """DDNM (Wang, Yu, Zhang, ICLR 2023): range space from the measurement, null space from the prior; its noisy form DDNM+."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from dynamicdps.diffusion import Denoiser
-from dynamicdps.operators import Operator, spectral
+from dynamicdps.data_term import DataTerm, join
+from dynamicdps.diffusion import Denoiser, Prior
+from dynamicdps.operators import spectral
 from dynamicdps.operators.parameters import per_image
-from dynamicdps.solvers.data_fidelity import data_misfit
 from dynamicdps.solvers.reconstruction import Progress, Reconstruction
+from dynamicdps.solvers.registry import register
 from dynamicdps.solvers.sampler import Run, SamplerConfig, run_samples
 
 
@@ -25,10 +27,10 @@ class DDNMConfig(SamplerConfig):
     noise_scale: float = 1.0
 
 
+@register("ddnm", config=DDNMConfig)
 def solve_ddnm(
-    measurement: Tensor,
-    operator: Operator,
-    denoiser: Denoiser,
+    terms: Sequence[DataTerm],
+    prior: Prior | Denoiser,
     initial: Tensor,
     *,
     generator: torch.Generator,
@@ -44,7 +46,8 @@ def solve_ddnm(
     Raises:
         InputError: the operator is not linear or its singular values are not known.
     """
-    problem = operator.linear_problem(measurement, initial.shape)
+    term = join(terms)
+    problem = term.linear_problem(initial.shape)
     model = spectral(problem.model)
     s, known = model.singular_values, model.inverse_values > 0
     measured = model.inverse_values * model.data_to_basis(problem.measurement)
@@ -59,25 +62,23 @@ def solve_ddnm(
 
     def sample(run: Run) -> Tensor:
         x = run.x
-        for i, sigma in enumerate(run.levels):
+        for sigma, down in run.steps():
             denoised = run.denoise(x, sigma)
-            prior = model.to_basis(denoised)
-            if i + 1 == len(run.levels):
-                wide = per_image(sigma, prior)
-                x0 = model.from_basis(prior + share(wide, torch.ones_like(wide)) * (measured - prior))
-                run.record(i, data_misfit(operator, measurement, x0))
-                return x0
-            wide, down = per_image(sigma, x), per_image(run.levels[i + 1], x)
-            fresh = config.eta * down * (1 - (down / wide) ** 2).clamp_min(0).sqrt()
-            kept = (down**2 - fresh**2).clamp_min(0).sqrt() / wide
+            expected = model.to_basis(denoised)
+            if not down.any():
+                break
+            wide, lower = per_image(sigma, x), per_image(down, x)
+            fresh = config.eta * lower * (1 - (lower / wide) ** 2).clamp_min(0).sqrt()
+            kept = (lower**2 - fresh**2).clamp_min(0).sqrt() / wide
             weight = share(fresh, 1 - kept)
-            x0 = model.from_basis(prior + weight * (measured - prior))
-            run.record(i, data_misfit(operator, measurement, x0))
-            left = (fresh.square() - ((1 - kept) * weight * noise).square()).clamp_min(0).sqrt()
-            x = x0 + kept * (x - x0) + model.from_basis(left * model.to_basis(run.noise()))
+            x0 = model.from_basis(expected + weight * (measured - expected))
+            run.record(term.misfit(x0))
+            rest = (fresh.square() - ((1 - kept) * weight * noise).square()).clamp_min(0).sqrt()
+            x = x0 + kept * (x - x0) + model.from_basis(rest * model.to_basis(run.noise()))
             run.operator_calls += 3
-        raise AssertionError("a schedule has at least one level")
+        wide = per_image(sigma, expected)
+        x0 = model.from_basis(expected + share(wide, torch.ones_like(wide)) * (measured - expected))
+        run.record(term.misfit(x0))
+        return x0
 
-    return run_samples(
-        sample, measurement, operator, denoiser, initial, config, generator=generator, progress=progress, warnings=problem.warnings
-    )
+    return run_samples(sample, term, prior, initial, config, generator=generator, progress=progress, warnings=problem.warnings)

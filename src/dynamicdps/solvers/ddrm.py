@@ -1,15 +1,17 @@
 """DDRM (Kawar, Elad, Ermon, Song, NeurIPS 2022): a diffusion of its own for each singular vector of the operator."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from dynamicdps.diffusion import Denoiser
-from dynamicdps.operators import Operator, spectral
+from dynamicdps.data_term import DataTerm, join
+from dynamicdps.diffusion import Denoiser, Prior
+from dynamicdps.operators import spectral
 from dynamicdps.operators.parameters import per_image
-from dynamicdps.solvers.data_fidelity import data_misfit
 from dynamicdps.solvers.reconstruction import Progress, Reconstruction
+from dynamicdps.solvers.registry import register
 from dynamicdps.solvers.sampler import Run, SamplerConfig, run_samples
 
 
@@ -29,10 +31,10 @@ class DDRMConfig(SamplerConfig):
     noise_scale: float = 1.0
 
 
+@register("ddrm", config=DDRMConfig)
 def solve_ddrm(
-    measurement: Tensor,
-    operator: Operator,
-    denoiser: Denoiser,
+    terms: Sequence[DataTerm],
+    prior: Prior | Denoiser,
     initial: Tensor,
     *,
     generator: torch.Generator,
@@ -44,7 +46,8 @@ def solve_ddrm(
     Raises:
         InputError: the operator is not linear or its singular values are not known.
     """
-    problem = operator.linear_problem(measurement, initial.shape)
+    term = join(terms)
+    problem = term.linear_problem(initial.shape)
     model = spectral(problem.model)
     inverse = model.inverse_values
     known = inverse > 0
@@ -57,26 +60,24 @@ def solve_ddrm(
         # Equation 7: where the measurement is better than the first level it is the start, filled up with noise.
         direct = measured + (first.square() - noise.square()).clamp_min(0).sqrt() * model.to_basis(run.noise())
         state = torch.where(known & (first >= noise), direct, state)
-        for i, sigma in enumerate(run.levels):
+        for sigma, down in run.steps():
             denoised = model.to_basis(run.denoise(model.from_basis(state), sigma))
-            last = i + 1 == len(run.levels)
-            down = per_image(sigma if last else run.levels[i + 1], state)
-            better = known & (down >= noise)
-            kept = (1 - config.eta**2) ** 0.5 * down
+            last = not down.any()
+            lower = per_image(sigma if last else down, state)
+            better = known & (lower >= noise)
+            kept = (1 - config.eta**2) ** 0.5 * lower
             from_state = denoised + kept / per_image(sigma, state) * (state - denoised)
             from_data = denoised + kept / noise.clamp_min(1e-12) * (measured - denoised)
             mixed = denoised + config.eta_measured * (measured - denoised)
             if last:
-                x0 = model.from_basis(torch.where(better, mixed, torch.where(known, from_data, denoised)))
-                run.record(i, data_misfit(operator, measurement, x0))
-                return x0
-            run.record(i, data_misfit(operator, measurement, model.from_basis(denoised)))
+                break
+            run.record(term.misfit(model.from_basis(denoised)))
             mean = torch.where(better, mixed, torch.where(known, from_data, from_state))
-            std = torch.where(better, (down.square() - (config.eta_measured * noise).square()).clamp_min(0).sqrt(), config.eta * down)
+            std = torch.where(better, (lower.square() - (config.eta_measured * noise).square()).clamp_min(0).sqrt(), config.eta * lower)
             state = mean + std * model.to_basis(run.noise())
             run.operator_calls += 1
-        raise AssertionError("a schedule has at least one level")
+        x0 = model.from_basis(torch.where(better, mixed, torch.where(known, from_data, denoised)))
+        run.record(term.misfit(x0))
+        return x0
 
-    return run_samples(
-        sample, measurement, operator, denoiser, initial, config, generator=generator, progress=progress, warnings=problem.warnings
-    )
+    return run_samples(sample, term, prior, initial, config, generator=generator, progress=progress, warnings=problem.warnings)

@@ -1,14 +1,16 @@
 """DDS (Chung, Lee, Ye, ICLR 2024): decomposed diffusion sampling, a few conjugate-gradient steps on the denoised image."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from dynamicdps.diffusion import Denoiser
-from dynamicdps.operators import Operator, conjugate_gradients
-from dynamicdps.solvers.data_fidelity import data_misfit
+from dynamicdps.data_term import DataTerm, join
+from dynamicdps.diffusion import Denoiser, Prior
+from dynamicdps.operators import conjugate_gradients
 from dynamicdps.solvers.reconstruction import Progress, Reconstruction
+from dynamicdps.solvers.registry import register
 from dynamicdps.solvers.sampler import Run, SamplerConfig, run_samples
 
 
@@ -27,10 +29,10 @@ class DDSConfig(SamplerConfig):
     iterations: int = 5
 
 
+@register("dds", config=DDSConfig)
 def solve_dds(
-    measurement: Tensor,
-    operator: Operator,
-    denoiser: Denoiser,
+    terms: Sequence[DataTerm],
+    prior: Prior | Denoiser,
     initial: Tensor,
     *,
     generator: torch.Generator,
@@ -44,7 +46,8 @@ def solve_dds(
     Raises:
         InputError: the operator is not linear.
     """
-    problem = operator.linear_problem(measurement, initial.shape)
+    term = join(terms)
+    problem = term.linear_problem(initial.shape)
     model, back = problem.model, problem.model.adjoint(problem.measurement)
 
     def product(v: Tensor) -> Tensor:
@@ -52,16 +55,12 @@ def solve_dds(
 
     def sample(run: Run) -> Tensor:
         x = run.x
-        for i, sigma in enumerate(run.levels):
+        for sigma, down in run.steps():
             denoised = run.denoise(x, sigma)
             x0 = conjugate_gradients(product, denoised + config.weight * back, config.iterations, start=denoised)
             run.operator_calls += 2 * (config.iterations + 1)
-            run.record(i, data_misfit(operator, measurement, x0))
-            if i + 1 == len(run.levels):
-                return x0
-            x = run.step_down(x, x0, i, config.eta)
-        raise AssertionError("a schedule has at least one level")
+            run.record(term.misfit(x0))
+            x = run.step_down(x, x0, sigma, down, config.eta)
+        return x
 
-    return run_samples(
-        sample, measurement, operator, denoiser, initial, config, generator=generator, progress=progress, warnings=problem.warnings
-    )
+    return run_samples(sample, term, prior, initial, config, generator=generator, progress=progress, warnings=problem.warnings)

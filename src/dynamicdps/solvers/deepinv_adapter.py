@@ -18,14 +18,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dynamicdps.diffusion import Denoiser, as_prior
+from dynamicdps.data_term import DataTerm, join
+from dynamicdps.diffusion import Denoiser, Prior, as_prior
 from dynamicdps.diffusion.sampling import image_generators
 from dynamicdps.errors import InputError
 from dynamicdps.operators import Operator
 from dynamicdps.operators.linear import LinearModel, SpectralModel
-from dynamicdps.solvers.data_fidelity import data_misfit
 from dynamicdps.solvers.reconstruction import Progress, Reconstruction
-from dynamicdps.solvers.solve import available, register
+from dynamicdps.solvers.registry import available, register
 
 GUIDED = {
     "DPS": "DPSDataFidelity",
@@ -217,9 +217,8 @@ def _linear_physics(dinv: Any, model: LinearModel, y: Tensor, shape: Sequence[in
 
 
 def solve_deepinv(
-    measurement: Tensor,
-    operator: Operator,
-    denoiser: Denoiser,
+    terms: Sequence[DataTerm],
+    prior: Prior | Denoiser,
     initial: Tensor,
     *,
     generator: torch.Generator,
@@ -233,9 +232,8 @@ def solve_deepinv(
     not report its steps: the trace is empty and operator calls are not counted.
 
     Args:
-        measurement: y, batch first.
-        operator: forward model.
-        denoiser: the prior.
+        terms: what was measured.
+        prior: the prior, or a denoiser of slices.
         initial: images in [0, 1], ``(batch, 1, height, width)`` or ``(batch, 1, depth, height, width)``.
         generator: source of all randomness.
         config: sampler and its constants.
@@ -247,15 +245,15 @@ def solve_deepinv(
     Source: `deepinv.sampling`, deepinv 0.5.0.
     """
     dinv = _deepinv()
-    prior = deepinv_denoiser(denoiser, chunk=config.chunk)
+    term, model = join(terms), deepinv_denoiser(prior, chunk=config.chunk)
     passes = _Passes(len(initial), config.samples * config.steps, progress)
-    prior.register_forward_hook(passes)
+    model.register_forward_hook(passes)
     images, spreads, starts, warnings = [], [], [], []
     for i, seeds in enumerate(image_generators(generator, len(initial))):
         passes.image = i
-        chosen, start = operator.select(torch.tensor([i])), initial[i : i + 1].detach()
-        problem = deepinv_physics(chosen, measurement[i : i + 1], start.shape, linear=None if config.sampler == "DPS" else True)
-        draw, sigma = _sampler(dinv, config, prior, problem, start)
+        chosen, start = term.select(torch.tensor([i])), initial[i : i + 1].detach()
+        problem = deepinv_physics(chosen.operator, chosen.target, start.shape, linear=None if config.sampler == "DPS" else True)
+        draw, sigma = _sampler(dinv, config, model, problem, start)
         drawn = torch.cat([_seeded(draw, seeds.initial_seed() + k, start.device) for k in range(config.samples)]).to(initial.dtype)
         images.append(drawn.mean(0, keepdim=True))
         spreads.append(drawn.std(0, keepdim=True) if config.samples > 1 else drawn)
@@ -264,7 +262,7 @@ def solve_deepinv(
     image = torch.cat(images)
     return Reconstruction(
         image=image,
-        misfit=data_misfit(operator, measurement, image),
+        misfit=term.misfit(image),
         nfe=torch.tensor(passes.forward, device=image.device),
         nbackward=torch.tensor(passes.backward, device=image.device),
         start_sigma=torch.tensor(starts, dtype=image.dtype, device=image.device),
@@ -378,7 +376,7 @@ def register_deepinv() -> list[str]:
     names = {f"deepinv-{sampler.lower()}": sampler for sampler in SAMPLERS}
     for name, sampler in names.items():
         if name not in available():
-            register(name, solve_deepinv, _fixed(sampler))
+            register(name, config=_fixed(sampler))(solve_deepinv)
     return list(names)
 
 

@@ -1,14 +1,15 @@
 """DiffPIR (Zhu et al., NTIRE at CVPR 2023): plug-and-play half-quadratic splitting along the noise levels."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from dynamicdps.diffusion import Denoiser
-from dynamicdps.operators import Operator
-from dynamicdps.solvers.data_fidelity import data_misfit
+from dynamicdps.data_term import DataTerm, join
+from dynamicdps.diffusion import Denoiser, Prior
 from dynamicdps.solvers.reconstruction import Progress, Reconstruction
+from dynamicdps.solvers.registry import register
 from dynamicdps.solvers.sampler import Run, SamplerConfig, run_samples
 
 
@@ -25,10 +26,10 @@ class DiffPIRConfig(SamplerConfig):
     weight: float = 8.0
 
 
+@register("diffpir", config=DiffPIRConfig)
 def solve_diffpir(
-    measurement: Tensor,
-    operator: Operator,
-    denoiser: Denoiser,
+    terms: Sequence[DataTerm],
+    prior: Prior | Denoiser,
     initial: Tensor,
     *,
     generator: torch.Generator,
@@ -42,23 +43,20 @@ def solve_diffpir(
     Raises:
         InputError: the operator is not linear.
     """
-    problem = operator.linear_problem(measurement, initial.shape)
+    term = join(terms)
+    problem = term.linear_problem(initial.shape)
     model, y = problem.model, problem.measurement
 
     def sample(run: Run) -> Tensor:
         x = run.x
-        for i, sigma in enumerate(run.levels):
+        for sigma, down in run.steps():
             denoised = run.denoise(x, sigma)
             rho = config.weight * (model.noise_std.to(sigma) / sigma).square()
             # The minimum from the denoised image: in its normal form, rounding would be divided by rho.
             x0 = denoised + model.adjoint(model.solve_dual(y - model(denoised), rho))
             run.operator_calls += 4
-            run.record(i, data_misfit(operator, measurement, x0))
-            if i + 1 == len(run.levels):
-                return x0
-            x = run.renew(x, x0, i, config.eta)
-        raise AssertionError("a schedule has at least one level")
+            run.record(term.misfit(x0))
+            x = run.renew(x, x0, sigma, down, config.eta)
+        return x
 
-    return run_samples(
-        sample, measurement, operator, denoiser, initial, config, generator=generator, progress=progress, warnings=problem.warnings
-    )
+    return run_samples(sample, term, prior, initial, config, generator=generator, progress=progress, warnings=problem.warnings)

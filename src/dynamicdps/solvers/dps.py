@@ -1,15 +1,17 @@
 """DPS (Chung, Kim, McCann, Klasky, Ye, ICLR 2023): every ancestral step is followed by a gradient step on the data misfit."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from dynamicdps.diffusion import Denoiser
-from dynamicdps.operators import Operator
+from dynamicdps.data_term import DataTerm, join
+from dynamicdps.data_term.inner_products import norm
+from dynamicdps.diffusion import Denoiser, Prior
 from dynamicdps.operators.parameters import per_image
-from dynamicdps.solvers.data_fidelity import data_misfit, norm
 from dynamicdps.solvers.reconstruction import Progress, Reconstruction
+from dynamicdps.solvers.registry import register
 from dynamicdps.solvers.sampler import Run, SamplerConfig, run_samples
 
 
@@ -29,10 +31,10 @@ class DPSConfig(SamplerConfig):
         return True
 
 
+@register("dps", config=DPSConfig)
 def solve_dps(
-    measurement: Tensor,
-    operator: Operator,
-    denoiser: Denoiser,
+    terms: Sequence[DataTerm],
+    prior: Prior | Denoiser,
     initial: Tensor,
     *,
     generator: torch.Generator,
@@ -43,23 +45,24 @@ def solve_dps(
 
     Arguments as `dynamicdps.solvers.dynamicdps.solve_dynamicdps`.
     """
+    term = join(terms)
 
     def sample(run: Run) -> Tensor:
         x = run.x
-        for i, sigma in enumerate(run.levels):
+        for sigma, down in run.steps():
             denoised, pullback = run.denoise_with_pullback(x, sigma)
-            near = operator.linearise(denoised)
-            residual = measurement - near.value
+            linearised = term.linearise(denoised)
+            residual = term.target - linearised.value
             run.operator_calls += 2
-            run.record(i, data_misfit(operator, measurement, denoised))
-            if i + 1 == len(run.levels):
-                return denoised
-            gradient = -pullback(near.vjp(residual / per_image(norm(residual), residual)))
-            shift = per_image(config.step * vp_factor(run.levels[i], run.levels[i + 1]), x) * gradient
-            x = run.step_down(x, denoised, i, config.eta) - shift
-        raise AssertionError("a schedule has at least one level")
+            run.record(term.misfit(denoised))
+            if not down.any():
+                break
+            gradient = -pullback(linearised.vjp(residual / per_image(norm(residual), residual)))
+            shift = per_image(config.step * vp_factor(sigma, down), x) * gradient
+            x = run.step_down(x, denoised, sigma, down, config.eta) - shift
+        return denoised
 
-    return run_samples(sample, measurement, operator, denoiser, initial, config, generator=generator, progress=progress)
+    return run_samples(sample, term, prior, initial, config, generator=generator, progress=progress)
 
 
 def vp_factor(sigma: Tensor, down: Tensor) -> Tensor:

@@ -1,16 +1,19 @@
 """DPS+: the gradient of DPS averaged over noisy copies of the denoised image (``ps+`` in the code of Chung et al. 2023)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from dynamicdps.diffusion import Denoiser
-from dynamicdps.operators import Operator
+from dynamicdps.data_term import DataTerm, join
+from dynamicdps.data_term.inner_products import norm
+from dynamicdps.diffusion import Denoiser, Prior
 from dynamicdps.operators.parameters import per_image
-from dynamicdps.solvers.data_fidelity import data_misfit, norm
 from dynamicdps.solvers.dps import DPSConfig, vp_factor
 from dynamicdps.solvers.reconstruction import Progress, Reconstruction
+from dynamicdps.solvers.registry import register
 from dynamicdps.solvers.sampler import Run, run_samples
 
 
@@ -24,14 +27,16 @@ class DPSPlusConfig(DPSConfig):
             images of range 2, which is narrower and has a mean that shifts the image; this noise has none.
     """
 
+    may_be_zero: ClassVar[tuple[str, ...]] = (*DPSConfig.may_be_zero, "jitter")
+
     evaluations: int = 5
     jitter: float = 0.025
 
 
+@register("dps+", config=DPSPlusConfig)
 def solve_dps_plus(
-    measurement: Tensor,
-    operator: Operator,
-    denoiser: Denoiser,
+    terms: Sequence[DataTerm],
+    prior: Prior | Denoiser,
     initial: Tensor,
     *,
     generator: torch.Generator,
@@ -42,22 +47,23 @@ def solve_dps_plus(
 
     Arguments as `dynamicdps.solvers.dynamicdps.solve_dynamicdps`.
     """
+    term = join(terms)
 
     def sample(run: Run) -> Tensor:
         x = run.x
-        for i, sigma in enumerate(run.levels):
+        for sigma, down in run.steps():
             denoised, pullback = run.denoise_with_pullback(x, sigma)
-            run.record(i, data_misfit(operator, measurement, denoised))
-            if i + 1 == len(run.levels):
-                return denoised
+            run.record(term.misfit(denoised))
+            if not down.any():
+                break
             direction = torch.zeros_like(denoised)
             for _ in range(config.evaluations):
-                near = operator.linearise(denoised + config.jitter * run.noise())
-                residual = measurement - near.value
-                direction += near.vjp(residual / per_image(norm(residual), residual)) / config.evaluations
+                linearised = term.linearise(denoised + config.jitter * run.noise())
+                residual = term.target - linearised.value
+                direction += linearised.vjp(residual / per_image(norm(residual), residual)) / config.evaluations
             run.operator_calls += 2 * config.evaluations
-            shift = per_image(config.step * vp_factor(run.levels[i], run.levels[i + 1]), x) * pullback(direction)
-            x = run.step_down(x, denoised, i, config.eta) + shift
-        raise AssertionError("a schedule has at least one level")
+            shift = per_image(config.step * vp_factor(sigma, down), x) * pullback(direction)
+            x = run.step_down(x, denoised, sigma, down, config.eta) + shift
+        return denoised
 
-    return run_samples(sample, measurement, operator, denoiser, initial, config, generator=generator, progress=progress)
+    return run_samples(sample, term, prior, initial, config, generator=generator, progress=progress)

@@ -1,20 +1,21 @@
 """DynamicDPS (Kim et al. 2025): posterior sampling from the conditional model's output, each image from its own noise level."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from dynamicdps.data_term import DataTerm, ErrorCorrelation, join, pooled_residual
+from dynamicdps.data_term.data_step import METHODS, DataStep, data_step
+from dynamicdps.data_term.inner_products import inner, norm, put, take
+from dynamicdps.data_term.line_search import LINE_SEARCHES, search
 from dynamicdps.diffusion import Denoiser, Prior, as_prior
-from dynamicdps.operators import Operator
 from dynamicdps.operators.parameters import per_image
 from dynamicdps.operators.precision import wide_type
-from dynamicdps.solvers.data_fidelity import METHODS, DataStep, data_step, inner, norm, put, take
-from dynamicdps.solvers.error_correlation import ErrorCorrelation
-from dynamicdps.solvers.line_search import LINE_SEARCHES, search
 from dynamicdps.solvers.reconstruction import Progress, Reconstruction
+from dynamicdps.solvers.registry import register
 from dynamicdps.solvers.sampler import Run, SamplerConfig, run_samples
 from dynamicdps.solvers.start_level import StartRule, start_rule_of
 
@@ -62,6 +63,8 @@ class DynamicDPSConfig(SamplerConfig):
         spread_scale: factor on the denoiser's error r(sigma) in the data step.
     """
 
+    may_be_zero: ClassVar[tuple[str, ...]] = (*SamplerConfig.may_be_zero, "discrepancy", "start_quantile", "data_iterations")
+
     samples: int = 2
     steps: int = 5
     stop_sigma: float = 0.02
@@ -105,10 +108,10 @@ class DynamicDPSConfig(SamplerConfig):
         return self.gradient == "network"
 
 
+@register("dynamicdps", config=DynamicDPSConfig)
 def solve_dynamicdps(
-    measurement: Tensor,
-    operator: Operator,
-    denoiser: Denoiser,
+    terms: Sequence[DataTerm],
+    prior: Prior | Denoiser,
     initial: Tensor,
     *,
     generator: torch.Generator,
@@ -124,19 +127,19 @@ def solve_dynamicdps(
        whose levels have ended leaves the batch.
 
     Args:
-        measurement: y, batch first, range [0, 1].
-        operator: forward model A with its noise level.
-        denoiser: the prior.
+        terms: what was measured of the images; several measurements of one image are explained together.
+        prior: the prior, or a denoiser of slices.
         initial: the conditional model's output, image shape, batch first.
         generator: source of all randomness; an image's noise does not depend on the rest of the batch.
         config: see `DynamicDPSConfig`.
         progress: called with steps done and planned.
     """
-    prior = as_prior(denoiser)
-    start, share, beyond = choose_start(measurement, operator, initial, config, prior)
+    term = join(terms)
+    prior = as_prior(prior)
+    start, initial_weight, outside = choose_start(terms, initial, config, prior)
     # A draw is exact with independent noise only.
-    errors = correlated_errors(prior, operator, initial, config)
-    first = initial_step(measurement, operator, initial, start, config, errors)
+    errors = correlated_errors(prior, term, initial, config)
+    first = initial_step(term, initial, start, config, errors)
     if config.estimate == "deterministic":
         config = replace(config, samples=1, eta=0.0)
 
@@ -144,19 +147,18 @@ def solve_dynamicdps(
         if config.estimate == "deterministic":
             run.x = first.x
         if config.gradient == "network":
-            return _sample_network(run, measurement, operator, first.x, config)
-        return _sample_image(run, measurement, operator, first.x, config, errors)
+            return _sample_network(run, term, first.x, config)
+        return _sample_image(run, term, first.x, config, errors)
 
     last_calls = 0
 
     def finish(mean: Tensor, last_level: Tensor) -> Tensor:
         # Each sample explains the data, their mean does not where A bends: a last data step within what the samples leave open.
         nonlocal last_calls
-        mean = mean + per_image(share, mean) * (first.x - mean)
+        mean = mean + per_image(initial_weight, mean) * (first.x - mean)
         spread = config.spread_scale * prior.error(last_level)
         last = data_step(
-            operator,
-            measurement,
+            term,
             mean,
             spread,
             method=config.data_method,
@@ -171,8 +173,7 @@ def solve_dynamicdps(
 
     found = run_samples(
         sample,
-        measurement,
-        operator,
+        term,
         prior,
         first.x,
         config,
@@ -181,23 +182,22 @@ def solve_dynamicdps(
         start=start,
         finish=finish if config.estimate == "mean" else None,
     )
-    return replace(found, operator_calls=found.operator_calls + first.operator_calls + last_calls, beyond=beyond)
+    return replace(found, operator_calls=found.operator_calls + first.operator_calls + last_calls, outside_calibration=outside)
 
 
-def correlated_errors(prior: Prior, operator: Operator, initial: Tensor, config: DynamicDPSConfig) -> ErrorCorrelation | None:
+def correlated_errors(prior: Prior, term: DataTerm, initial: Tensor, config: DynamicDPSConfig) -> ErrorCorrelation | None:
     """How the prior's errors correlate along z; `None` where that changes nothing or is not wanted.
 
     Where slices are measured one by one each is corrected by its own measurement. A draw is exact with independent errors only.
     """
     known = prior.domain.error_correlation
-    if not operator.couples_slices or initial.ndim == 4 or initial.shape[2] == 1 or len(known) == 1 or config.estimate == "sample":
+    if not term.operator.couples_slices or initial.ndim == 4 or initial.shape[2] == 1 or len(known) == 1 or config.estimate == "sample":
         return None
     return ErrorCorrelation.of_distances(initial.shape[2], known)
 
 
 def initial_step(
-    measurement: Tensor,
-    operator: Operator,
+    term: DataTerm,
     initial: Tensor,
     start: Tensor,
     config: DynamicDPSConfig,
@@ -205,8 +205,7 @@ def initial_step(
 ) -> DataStep:
     """The data step on the initial image; it is off by about what its start level washes out: so far the step may take it."""
     return data_step(
-        operator,
-        measurement,
+        term,
         initial,
         2 * start,
         errors=errors,
@@ -222,35 +221,31 @@ def outer_iterations(config: DynamicDPSConfig) -> int:
     return OUTER_ITERATIONS if config.data_method == "gauss-newton" else OUTER_ITERATIONS_OF_GRADIENTS
 
 
-def choose_start(
-    measurement: Tensor, operator: Operator, initial: Tensor, config: DynamicDPSConfig, prior: Prior
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Start level of each image, share of the initial one, and whether it lies beyond the calibration, ``(batch,)`` each."""
+def choose_start(terms: Sequence[DataTerm], initial: Tensor, config: DynamicDPSConfig, prior: Prior) -> tuple[Tensor, Tensor, Tensor]:
+    """Start level of each image, weight of the initial one, and whether it lies outside the calibration, ``(batch,)`` each."""
     if config.start_sigma is not None:
         start = torch.full((len(initial),), config.start_sigma, device=initial.device)
         return start, torch.zeros_like(start), torch.zeros_like(start, dtype=torch.bool)
     rule = config.start_rule or start_rule_of(prior, initial.shape[2] if initial.ndim == 5 else 1)
-    # Over what counts: a head's mask must not make a poor initial image look like a good one.
-    residual = (measurement - operator(initial)) / per_image(operator.counted(measurement).sqrt(), measurement)
-    start = rule(residual, operator.noise_std, config.start_quantile)
-    share = rule.initial_share(residual, operator.noise_std) if config.start_quantile is None else torch.zeros_like(start)
-    return start, share, rule.outside(residual, operator.noise_std)
+    residual, noise_std = pooled_residual(terms, initial)
+    start = rule(residual, noise_std, config.start_quantile)
+    weight = rule.initial_weight(residual, noise_std) if config.start_quantile is None else torch.zeros_like(start)
+    return start, weight, rule.outside(residual, noise_std)
 
 
-def _sample_image(run: Run, y: Tensor, operator: Operator, x0: Tensor, config: DynamicDPSConfig, errors: ErrorCorrelation | None) -> Tensor:
+def _sample_image(run: Run, term: DataTerm, x0: Tensor, config: DynamicDPSConfig, errors: ErrorCorrelation | None) -> Tensor:
     """One posterior sample with data steps on the denoised image."""
     x, start, out = run.x, x0, x0
-    noise_std = operator.noise_std
-    best = torch.full((len(y),), torch.inf, dtype=y.dtype, device=y.device)
+    best = torch.full((len(x),), torch.inf, dtype=x.dtype, device=x.device)
     misfit, step_length = torch.zeros_like(best), torch.ones_like(best)
-    outcome = torch.zeros(len(y), dtype=torch.long, device=y.device)
-    for i, sigma in enumerate(run.levels):
+    outcome = torch.zeros(len(x), dtype=torch.long, device=x.device)
+    previous = torch.full_like(run.levels[0], torch.inf)
+    for sigma, down in run.steps():
         # An image whose start lies below the last level has that one level only.
-        running = sigma < run.levels[i - 1] if i else torch.ones_like(sigma, dtype=torch.bool)
-        index = running.nonzero()[:, 0]
+        index = (sigma < previous).nonzero()[:, 0]
+        previous = sigma
         if len(index):
-            here, level = take(y, index), take(sigma, index)
-            part = operator if len(index) == len(y) else operator.select(index)
+            part, level = term.select(index), take(sigma, index)
             denoised = run.denoise(take(x, index), level, index)
             if config.blend:
                 share = per_image(1 - (level - run.levels[-1][index]) / run.levels[0][index], denoised)
@@ -258,11 +253,10 @@ def _sample_image(run: Run, y: Tensor, operator: Operator, x0: Tensor, config: D
             spread = config.spread_scale * run.error(level)
             if config.estimate == "sample":
                 # The minimiser of a perturbed problem is a draw (exact for linear A; Papandreou and Yuille 2010).
-                here = here + noise_std * run.noise(y.shape)[index]
+                part = part.perturbed(run.noise(term.target.shape)[index])
                 denoised = denoised + per_image(spread, denoised) * run.noise()[index]
             step = data_step(
                 part,
-                here,
                 denoised,
                 spread,
                 method=config.data_method,
@@ -278,57 +272,56 @@ def _sample_image(run: Run, y: Tensor, operator: Operator, x0: Tensor, config: D
             better = index[(step.misfit < best[index]) | (config.keep == "last")]
             out = put(out, better, take(x0, better))
             best[better] = misfit[better]
-        run.record(i, misfit.clone(), step_length.clone(), outcome.clone())
-        if i + 1 < len(run.levels):
-            x = run.step_down(x, x0, i, config.eta) if config.noise == "ancestral" else run.renew(x, x0, i, config.eta)
+        run.record(misfit.clone(), step_length.clone(), outcome.clone())
+        move = run.step_down if config.noise == "ancestral" else run.renew
+        x = move(x, x0, sigma, down, config.eta)
     return out
 
 
-def _sample_network(run: Run, y: Tensor, operator: Operator, x0: Tensor, config: DynamicDPSConfig) -> Tensor:
+def _sample_network(run: Run, term: DataTerm, x0: Tensor, config: DynamicDPSConfig) -> Tensor:
     """One posterior sample with gradient steps through the denoiser (Chung et al. 2023, algorithm 1) and searched step lengths."""
-    noise = operator.noise_std
+    noise, y = term.noise.std, term.target
     x, out = run.x, x0
     best = torch.full((len(y),), torch.inf, dtype=wide_type(y.device), device=y.device)
     first = torch.ones(len(y), dtype=wide_type(y.device), device=y.device)
-    size = (y[0].numel() * operator.counted(y)).sqrt()
-    for i, sigma in enumerate(run.levels):
+    size = (y[0].numel() * term.measured_fraction).sqrt()
+    for sigma, down in run.steps():
         denoised, pullback = run.denoise_with_pullback(x, sigma)
-        near = operator.linearise(denoised)
-        residual = (y - near.value) / noise
+        linearised = term.linearise(denoised)
+        residual = (y - linearised.value) / noise
         # The norm, not its square, as in Chung et al.: its gradient is of one size whatever the misfit, and 1 is a fair first step.
         value = norm(residual)
-        gradient = -pullback(near.vjp(residual / per_image(value, residual))) / noise
+        gradient = -pullback(linearised.vjp(residual / per_image(value, residual))) / noise
         direction = -noise * gradient
-        phi = _through_network(run, x, direction, sigma, y, operator)
+        phi = _through_network(run, x, direction, sigma, term)
         limits = {"c1": 1e-3, "c2": 0.8}
         found = search(config.line_search, phi, value, inner(gradient, direction), first, **limits)
         first = torch.where(found.step > 0, found.step, first).clamp_min(1e-3)
         run.operator_calls += 3 + 2 * int(found.trials.max())
         shift = per_image(found.step, x) * direction
-        run.record(i, found.value / size, found.step, found.outcome)
-        if i + 1 == len(run.levels):
+        run.record(found.value / size, found.step, found.outcome)
+        if not down.any():
             denoised = run.denoise(x + shift, sigma)
-            value = norm((y - operator(denoised)) / noise)
+            value = norm(term.whitened(denoised))
         better = (value < best) | (config.keep == "last")
         out, best = torch.where(per_image(better, out) > 0, denoised, out), torch.where(better, value, best)
-        if i + 1 < len(run.levels):
-            x = run.step_down(x, denoised, i, config.eta) + shift
+        x = run.step_down(x, denoised, sigma, down, config.eta) + shift
     return out
 
 
 def _through_network(
-    run: Run, x: Tensor, direction: Tensor, sigma: Tensor, y: Tensor, operator: Operator
+    run: Run, x: Tensor, direction: Tensor, sigma: Tensor, term: DataTerm
 ) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """The norm of the standardised residual along a direction of the noisy image, with its slope; each trial is a pass and back."""
 
     def phi(steps: Tensor, active: Tensor) -> tuple[Tensor, Tensor]:
         index = active.nonzero()[:, 0]
         denoised, pullback = run.denoise_with_pullback((x + per_image(steps, x) * direction)[index], sigma[index], index)
-        part = operator.select(index)
-        near = part.linearise(denoised)
-        residual = (y[index] - near.value) / operator.noise_std
+        part = term.select(index)
+        linearised = part.linearise(denoised)
+        residual = (part.target - linearised.value) / term.noise.std
         value = norm(residual)
-        slope = -inner(pullback(near.vjp(residual / per_image(value, residual))), direction[index]) / operator.noise_std
+        slope = -inner(pullback(linearised.vjp(residual / per_image(value, residual))), direction[index]) / term.noise.std
         full = torch.full_like(steps, torch.inf), torch.zeros_like(steps)
         return full[0].index_copy(0, index, value), full[1].index_copy(0, index, slope)
 

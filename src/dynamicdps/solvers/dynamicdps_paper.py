@@ -1,22 +1,24 @@
 """DynamicDPS in the paper's own configuration (Kim et al., MICCAI 2025), for comparison."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from dynamicdps.diffusion import Denoiser
+from dynamicdps.data_term import DataTerm, Outcome
+from dynamicdps.data_term.inner_products import inner
+from dynamicdps.diffusion import Denoiser, Prior
 from dynamicdps.diffusion.levels import cosine_levels
 from dynamicdps.diffusion.sampling import noise_like
+from dynamicdps.errors import InputError
 from dynamicdps.models import FOLDER
-from dynamicdps.operators import Operator
 from dynamicdps.operators.parameters import per_image
 from dynamicdps.operators.precision import wide_type
 from dynamicdps.solvers.composite_loss import composite_loss
-from dynamicdps.solvers.data_fidelity import data_misfit, inner
 from dynamicdps.solvers.dps import vp_factor
-from dynamicdps.solvers.line_search import Outcome
 from dynamicdps.solvers.reconstruction import Progress, Reconstruction
+from dynamicdps.solvers.registry import register
 from dynamicdps.solvers.sampler import Run, SamplerConfig, run_samples
 from dynamicdps.solvers.start_level import BankRule, read_start_level
 
@@ -49,10 +51,10 @@ class PaperConfig(SamplerConfig):
         return True
 
 
+@register("dynamicdps-paper", config=PaperConfig)
 def solve_dynamicdps_paper(
-    measurement: Tensor,
-    operator: Operator,
-    denoiser: Denoiser,
+    terms: Sequence[DataTerm],
+    prior: Prior | Denoiser,
     initial: Tensor,
     *,
     generator: torch.Generator,
@@ -64,14 +66,20 @@ def solve_dynamicdps_paper(
     A line search every fifth step: the length starts at 1 and is shrunk or grown within [0.1, 1.5] until the Wolfe conditions
     hold, at most 10 trials, each a full pass and back; the last 5 steps take 0.1. Returns the denoised image of best data fit.
     Arguments as `dynamicdps.solvers.dynamicdps.solve_dynamicdps`.
+
+    Raises:
+        InputError: there is more than one data term.
     """
+    if len(terms) > 1:
+        raise InputError(f"there are {len(terms)} measurements; expected one: the paper's loss is of one image; choose dynamicdps")
+    (term,) = terms
     table = cosine_levels().to(initial)
-    beyond = torch.zeros(len(initial), dtype=torch.bool, device=initial.device)
+    outside = torch.zeros(len(initial), dtype=torch.bool, device=initial.device)
     if config.start_sigma is None:
         rule = config.bank or read_bank()
-        residual = (measurement - operator(initial)) / per_image(operator.counted(measurement).sqrt(), measurement)
+        residual = term.residual_over_measured(initial)
         first = rule.steps(residual)
-        beyond = rule.outside(residual, operator.noise_std)
+        outside = rule.outside(residual, term.noise.std)
     else:
         first = (torch.searchsorted(table, torch.tensor(config.start_sigma).to(table)) + 1).expand(len(initial))
 
@@ -93,11 +101,11 @@ def solve_dynamicdps_paper(
             # The loss is in the paper's units already (range 2), hence half the factor of DPS.
             down = table[t - 2] if t > 1 else torch.zeros_like(table[0])
             scale = float(vp_factor(table[t - 1], down)) / 2
-            y, part, here = measurement[running], operator.select(running), x[running]
+            part, here = term.select(running), x[running]
             denoised, pullback = run.denoise_with_pullback(here, sigma, running)
             share = (t / first[running]).to(here) * config.blend
             denoised = _blended(denoised, initial[running], share)
-            value, slope = composite_loss(part, y, denoised)
+            value, slope = composite_loss(part, denoised)
             gradient = pullback(per_image(1 - share, slope) * slope)
             run.operator_calls += 2
             outcome = torch.full_like(running, int(Outcome.UNCHECKED))
@@ -115,7 +123,6 @@ def solve_dynamicdps_paper(
                         gradient[due],
                         value[due],
                         sigma[due],
-                        y[due],
                         one,
                         running[due],
                         initial[running[due]],
@@ -132,23 +139,22 @@ def solve_dynamicdps_paper(
                 stepped = mean + down * (1 - (down / wide) ** 2).clamp_min(0).sqrt() * fresh
                 x = x.index_copy(0, running, stepped - per_image(length[running], here) * scale * gradient)
             full = torch.full_like(first, int(Outcome.UNCHECKED)).index_copy(0, running, outcome)
-            run.record(i, data_misfit(operator, measurement, out), length, full)
+            run.record(term.misfit(out), length, full)
         return out
 
     start = table[first - 1]
     shown = replace(config, steps=most)
     found = run_samples(
         sample,
-        measurement,
-        operator,
-        denoiser,
+        term,
+        prior,
         initial,
         shown,
         generator=generator,
         progress=progress,
         start=start,
     )
-    return replace(found, beyond=beyond)
+    return replace(found, outside_calibration=outside)
 
 
 def read_bank() -> BankRule:
@@ -171,8 +177,7 @@ def _search(
     gradient: Tensor,
     value0: Tensor,
     sigma: Tensor,
-    y: Tensor,
-    operator: Operator,
+    term: DataTerm,
     index: Tensor,
     initial: Tensor,
     share: Tensor,
@@ -192,7 +197,7 @@ def _search(
         trial = x[chosen] - per_image(length[chosen], x) * direction[chosen]
         denoised, pullback = run.denoise_with_pullback(trial, sigma[chosen], index[chosen])
         kept = share[chosen]
-        value, slope = composite_loss(operator.select(chosen), y[chosen], _blended(denoised, initial[chosen], kept))
+        value, slope = composite_loss(term.select(chosen), _blended(denoised, initial[chosen], kept))
         along = -inner(pullback(per_image(1 - kept, slope) * slope), direction[chosen])
         run.operator_calls += 2
         short = value > value0[chosen] + C1 * length[chosen] * slope0[chosen]

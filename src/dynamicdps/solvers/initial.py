@@ -34,7 +34,8 @@ def initial_from_model(scan: Volume, operator: ScanOperator, model: InitialModel
         mask: brain with a soft edge, 0 to 1, on the grid of the scan, where the scan shows more than the brain.
     """
     affine = operator.grid_for(scan)[1]
-    scale = measurement_scale(scan, operator)
+    brain = scan if mask is None else scan.with_data(scan.data * (mask.data >= 1))
+    scale = measurement_scale(brain, operator)
     x = model.enhance_scan(scan, operator, scale.scale, mask)
     return Initial(Volume(from_slices(x[0].movedim(0, 1)) * scale.scale, affine, scan.native), f"conditional model {name}")
 

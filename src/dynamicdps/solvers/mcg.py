@@ -1,17 +1,19 @@
 """MCG (Chung, Sim, Ryu, Ye, NeurIPS 2022): the gradient of DPS, then a projection on the measurement."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from dynamicdps.diffusion import Denoiser
-from dynamicdps.operators import Operator
+from dynamicdps.data_term import DataTerm, join
+from dynamicdps.data_term.inner_products import norm
+from dynamicdps.diffusion import Denoiser, Prior
 from dynamicdps.operators.parameters import per_image
-from dynamicdps.solvers.data_fidelity import data_misfit, norm
 from dynamicdps.solvers.dps import DPSConfig, vp_factor
 from dynamicdps.solvers.projection import project, project_noisy
 from dynamicdps.solvers.reconstruction import Progress, Reconstruction
+from dynamicdps.solvers.registry import register
 from dynamicdps.solvers.sampler import Run, run_samples
 
 
@@ -26,10 +28,10 @@ class MCGConfig(DPSConfig):
     weight: float = 1.0
 
 
+@register("mcg", config=MCGConfig)
 def solve_mcg(
-    measurement: Tensor,
-    operator: Operator,
-    denoiser: Denoiser,
+    terms: Sequence[DataTerm],
+    prior: Prior | Denoiser,
     initial: Tensor,
     *,
     generator: torch.Generator,
@@ -43,25 +45,24 @@ def solve_mcg(
     Raises:
         InputError: the operator is not linear.
     """
-    problem = operator.linear_problem(measurement, initial.shape)
+    term = join(terms)
+    problem = term.linear_problem(initial.shape)
     model, y = problem.model, problem.measurement
 
     def sample(run: Run) -> Tensor:
         x = run.x
-        for i, sigma in enumerate(run.levels):
+        for sigma, down in run.steps():
             denoised, pullback = run.denoise_with_pullback(x, sigma)
-            if i + 1 == len(run.levels):
-                x0 = project(model, y, denoised, config.weight)
-                run.record(i, data_misfit(operator, measurement, x0))
-                return x0
+            if not down.any():
+                break
             residual = y - model(denoised)
-            run.record(i, data_misfit(operator, measurement, denoised))
+            run.record(term.misfit(denoised))
             gradient = -pullback(model.adjoint(residual / per_image(norm(residual), residual)))
-            shift = per_image(config.step * vp_factor(run.levels[i], run.levels[i + 1]), x) * gradient
-            x = project_noisy(run, model, y, run.step_down(x, denoised, i, config.eta) - shift, i + 1, config.weight)
+            shift = per_image(config.step * vp_factor(sigma, down), x) * gradient
+            x = project_noisy(run, model, y, run.step_down(x, denoised, sigma, down, config.eta) - shift, down, config.weight)
             run.operator_calls += 5
-        raise AssertionError("a schedule has at least one level")
+        x0 = project(model, y, denoised, config.weight)
+        run.record(term.misfit(x0))
+        return x0
 
-    return run_samples(
-        sample, measurement, operator, denoiser, initial, config, generator=generator, progress=progress, warnings=problem.warnings
-    )
+    return run_samples(sample, term, prior, initial, config, generator=generator, progress=progress, warnings=problem.warnings)

@@ -1,15 +1,16 @@
 """PiGDM (Song, Vahdat, Mardani, Kautz, ICLR 2023): pseudo-inverse guidance."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from dynamicdps.diffusion import Denoiser
-from dynamicdps.operators import Operator
+from dynamicdps.data_term import DataTerm, join
+from dynamicdps.diffusion import Denoiser, Prior
 from dynamicdps.operators.parameters import per_image
-from dynamicdps.solvers.data_fidelity import data_misfit
 from dynamicdps.solvers.reconstruction import Progress, Reconstruction
+from dynamicdps.solvers.registry import register
 from dynamicdps.solvers.sampler import Run, SamplerConfig, run_samples
 
 SPREADS = ("noise", "error")
@@ -39,10 +40,10 @@ class PiGDMConfig(SamplerConfig):
         return True
 
 
+@register("pigdm", config=PiGDMConfig)
 def solve_pigdm(
-    measurement: Tensor,
-    operator: Operator,
-    denoiser: Denoiser,
+    terms: Sequence[DataTerm],
+    prior: Prior | Denoiser,
     initial: Tensor,
     *,
     generator: torch.Generator,
@@ -59,24 +60,21 @@ def solve_pigdm(
     Raises:
         InputError: the operator is not linear.
     """
-    problem = operator.linear_problem(measurement, initial.shape)
+    term = join(terms)
+    problem = term.linear_problem(initial.shape)
     model, y = problem.model, problem.measurement
 
     def sample(run: Run) -> Tensor:
         x = run.x
-        for i, sigma in enumerate(run.levels):
+        for sigma, down in run.steps():
             denoised, pullback = run.denoise_with_pullback(x, sigma)
             variance = (run.error(sigma) if config.spread == "error" else sigma).square()
             noise = (config.noise_scale * model.noise_std.to(variance)).square()
             w = model.solve_dual(y - model(denoised), noise / variance) / per_image(variance, y)
             x0 = denoised + per_image(sigma.square(), x) * pullback(model.adjoint(w))
             run.operator_calls += 4
-            run.record(i, data_misfit(operator, measurement, x0))
-            if i + 1 == len(run.levels):
-                return x0
-            x = run.step_down(x, x0, i, config.eta)
-        raise AssertionError("a schedule has at least one level")
+            run.record(term.misfit(x0))
+            x = run.step_down(x, x0, sigma, down, config.eta)
+        return x
 
-    return run_samples(
-        sample, measurement, operator, denoiser, initial, config, generator=generator, progress=progress, warnings=problem.warnings
-    )
+    return run_samples(sample, term, prior, initial, config, generator=generator, progress=progress, warnings=problem.warnings)

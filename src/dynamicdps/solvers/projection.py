@@ -1,15 +1,17 @@
 """Projection (Song, Sohl-Dickstein et al., ICLR 2021; ``projection`` in the code of Chung et al. 2023)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from dynamicdps.diffusion import Denoiser
-from dynamicdps.operators import LinearModel, Operator
+from dynamicdps.data_term import DataTerm, join
+from dynamicdps.diffusion import Denoiser, Prior
+from dynamicdps.operators import LinearModel
 from dynamicdps.operators.parameters import per_image
-from dynamicdps.solvers.data_fidelity import data_misfit
 from dynamicdps.solvers.reconstruction import Progress, Reconstruction
+from dynamicdps.solvers.registry import register
 from dynamicdps.solvers.sampler import Run, SamplerConfig, run_samples
 
 
@@ -24,10 +26,10 @@ class ProjectionConfig(SamplerConfig):
     weight: float = 1.0
 
 
+@register("projection", config=ProjectionConfig)
 def solve_projection(
-    measurement: Tensor,
-    operator: Operator,
-    denoiser: Denoiser,
+    terms: Sequence[DataTerm],
+    prior: Prior | Denoiser,
     initial: Tensor,
     *,
     generator: torch.Generator,
@@ -41,25 +43,24 @@ def solve_projection(
     Raises:
         InputError: the operator is not linear.
     """
-    problem = operator.linear_problem(measurement, initial.shape)
+    term = join(terms)
+    problem = term.linear_problem(initial.shape)
 
     def sample(run: Run) -> Tensor:
         x = run.x
-        for i, sigma in enumerate(run.levels):
+        for sigma, down in run.steps():
             denoised = run.denoise(x, sigma)
-            if i + 1 == len(run.levels):
-                x0 = project(problem.model, problem.measurement, denoised, config.weight)
-                run.record(i, data_misfit(operator, measurement, x0))
-                return x0
-            run.record(i, data_misfit(operator, measurement, denoised))
-            stepped = run.step_down(x, denoised, i, config.eta)
-            x = project_noisy(run, problem.model, problem.measurement, stepped, i + 1, config.weight)
+            if not down.any():
+                break
+            run.record(term.misfit(denoised))
+            stepped = run.step_down(x, denoised, sigma, down, config.eta)
+            x = project_noisy(run, problem.model, problem.measurement, stepped, down, config.weight)
             run.operator_calls += 4
-        raise AssertionError("a schedule has at least one level")
+        x0 = project(problem.model, problem.measurement, denoised, config.weight)
+        run.record(term.misfit(x0))
+        return x0
 
-    return run_samples(
-        sample, measurement, operator, denoiser, initial, config, generator=generator, progress=progress, warnings=problem.warnings
-    )
+    return run_samples(sample, term, prior, initial, config, generator=generator, progress=progress, warnings=problem.warnings)
 
 
 def project(model: LinearModel, y: Tensor, x: Tensor, weight: float) -> Tensor:
@@ -67,9 +68,9 @@ def project(model: LinearModel, y: Tensor, x: Tensor, weight: float) -> Tensor:
     return x + weight * model.pseudo_inverse(y - model(x))
 
 
-def project_noisy(run: Run, model: LinearModel, y: Tensor, x: Tensor, i: int, weight: float) -> Tensor:
-    """Project the state of level `i` on the measurement, noised as the state is: ``y + sigma H n``.
+def project_noisy(run: Run, model: LinearModel, y: Tensor, x: Tensor, sigma: Tensor, weight: float) -> Tensor:
+    """Project the state of level `sigma` on the measurement, noised as the state is: ``y + sigma H n``.
 
     For an H with orthonormal rows ``H n`` is white and this is the original's ``y + sigma n``.
     """
-    return project(model, y + model(per_image(run.levels[i], x) * run.noise()), x, weight)
+    return project(model, y + model(per_image(sigma, x) * run.noise()), x, weight)

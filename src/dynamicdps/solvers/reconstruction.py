@@ -43,7 +43,7 @@ class Reconstruction:
         trace: the steps.
         warnings: what the user should know, one sentence each.
         stopped: why the solver ended.
-        beyond: images that explain the measurement worse than any of the start's calibration, ``(batch,)``; `None` without one.
+        outside_calibration: images that explain the measurement worse than any of the start's calibration, ``(batch,)``.
     """
 
     image: Tensor
@@ -57,27 +57,28 @@ class Reconstruction:
     trace: list[TraceStep] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     stopped: str = "all steps done"
-    beyond: Tensor | None = None
+    outside_calibration: Tensor | None = None
 
 
-def with_doubts(found: Reconstruction) -> Reconstruction:
+def with_warnings(found: Reconstruction) -> Reconstruction:
     """The reconstruction with a sentence on images beyond the calibration, and on those that diverged, in front of its warnings."""
-    doubts = []
+    warnings = []
     broken = ~torch.isfinite(found.image).flatten(1).all(1)
     if bool(broken.any()):
-        doubts.append(f"{int(broken.sum())} of {len(broken)} images diverged: they have values that are not finite")
-    if found.beyond is not None and bool(found.beyond.any()):
-        highest = float(found.start_sigma[found.beyond].max())
-        doubts.append(
-            f"{int(found.beyond.sum())} of {len(found.beyond)} images explain the measurement worse than any calibration image; their "
+        warnings.append(f"{int(broken.sum())} of {len(broken)} images diverged: they have values that are not finite")
+    outside = found.outside_calibration
+    if outside is not None and bool(outside.any()):
+        highest = float(found.start_sigma[outside].max())
+        warnings.append(
+            f"{int(outside.sum())} of {len(outside)} images explain the measurement worse than any calibration image; their "
             f"start level is the highest calibrated one, {highest:.3g}"
         )
-    return replace(found, warnings=[*doubts, *found.warnings], stopped="diverged" if bool(broken.any()) else found.stopped)
+    return replace(found, warnings=[*warnings, *found.warnings], stopped="diverged" if bool(broken.any()) else found.stopped)
 
 
 @dataclass(frozen=True)
 class PlainConfig:
-    """Of solvers that have nothing to choose."""
+    """Configuration of solvers without settings."""
 
 
 def check_positive(config: Any, may_be_zero: Sequence[str] = ()) -> None:

@@ -1,15 +1,16 @@
 """RED-diff (Mardani, Song, Kautz, Vahdat, ICLR 2024): variational inference; the denoiser's residual as a regulariser."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from dynamicdps.diffusion import Denoiser
-from dynamicdps.operators import Operator
+from dynamicdps.data_term import DataTerm, join
+from dynamicdps.diffusion import Denoiser, Prior
 from dynamicdps.operators.parameters import per_image
-from dynamicdps.solvers.data_fidelity import data_misfit
 from dynamicdps.solvers.reconstruction import Progress, Reconstruction
+from dynamicdps.solvers.registry import register
 from dynamicdps.solvers.sampler import Run, SamplerConfig, run_samples
 
 BETAS = (0.9, 0.99)
@@ -29,10 +30,10 @@ class REDDiffConfig(SamplerConfig):
     learning_rate: float = 0.02
 
 
+@register("red-diff", config=REDDiffConfig)
 def solve_red_diff(
-    measurement: Tensor,
-    operator: Operator,
-    denoiser: Denoiser,
+    terms: Sequence[DataTerm],
+    prior: Prior | Denoiser,
     initial: Tensor,
     *,
     generator: torch.Generator,
@@ -44,19 +45,20 @@ def solve_red_diff(
     With the paper's ``w_t = lambda / SNR`` the second gradient is ``lambda (m - D(m + sigma n, sigma))``. It starts at the initial image;
     the start level is the first one that is visited. Arguments as `dynamicdps.solvers.dynamicdps.solve_dynamicdps`.
     """
+    term = join(terms)
 
     def sample(run: Run) -> Tensor:
         mean, first, second = initial, torch.zeros_like(initial), torch.zeros_like(initial)
-        for i, sigma in enumerate(run.levels):
+        for i, (sigma, _) in enumerate(run.steps()):
             denoised = run.denoise(mean + per_image(sigma, mean) * run.noise(), sigma)
-            near = operator.linearise(mean)
-            gradient = config.weight * (mean - denoised) - near.vjp(measurement - near.value)
+            linearised = term.linearise(mean)
+            gradient = config.weight * (mean - denoised) - linearised.vjp(term.target - linearised.value)
             first = BETAS[0] * first + (1 - BETAS[0]) * gradient
             second = BETAS[1] * second + (1 - BETAS[1]) * gradient.square()
             corrected = first / (1 - BETAS[0] ** (i + 1)), second / (1 - BETAS[1] ** (i + 1))
             mean = mean - config.learning_rate * corrected[0] / (corrected[1].sqrt() + 1e-8)
             run.operator_calls += 2
-            run.record(i, data_misfit(operator, measurement, mean))
+            run.record(term.misfit(mean))
         return mean
 
-    return run_samples(sample, measurement, operator, denoiser, initial, config, generator=generator, progress=progress)
+    return run_samples(sample, term, prior, initial, config, generator=generator, progress=progress)

@@ -1,17 +1,17 @@
 """What all diffusion samplers share: noise levels, starts, counted passes, the mean of samples."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from dynamicdps.data_term import DataTerm
 from dynamicdps.diffusion import Denoiser, Prior, as_prior, descending_levels
 from dynamicdps.diffusion.levels import cosine_levels
 from dynamicdps.diffusion.sampling import image_generators, noise_like
-from dynamicdps.operators import Operator
 from dynamicdps.operators.parameters import per_image
-from dynamicdps.solvers.data_fidelity import data_misfit
 from dynamicdps.solvers.reconstruction import (
     Progress,
     Reconstruction,
@@ -42,6 +42,8 @@ class SamplerConfig:
         keep_samples: keep every posterior sample beside their mean, for volumes with intervals; takes their memory.
     """
 
+    may_be_zero: ClassVar[tuple[str, ...]] = ("eta",)
+
     samples: int = 1
     steps: int = 100
     start_sigma: float | None = None
@@ -53,7 +55,7 @@ class SamplerConfig:
     keep_samples: bool = False
 
     def __post_init__(self) -> None:
-        check_positive(self, ("eta", "discrepancy", "start_quantile", "jitter", "data_iterations"))
+        check_positive(self, self.may_be_zero)
         if self.spacing not in SPACINGS:
             raise ValueError(f"the spacing is {self.spacing!r}; expected one of {', '.join(SPACINGS)}")
         if not 0 <= self.eta <= 1:
@@ -157,27 +159,39 @@ class Run:
         like = self.x if shape is None else self.x.new_empty(tuple(shape))
         return self.sign * noise_like(like, self.generators)
 
-    def renew(self, x: Tensor, x0: Tensor, i: int, share: float) -> Tensor:
-        """From level i to the next, with a share of the noise's variance drawn anew (Zhu et al. 2023, eq. 14; Zhang et al. 2025)."""
+    def steps(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Each noise level with the next one, ``(batch,)`` both; the last one's next is 0."""
+        return falling(self.levels)
+
+    def renew(self, x: Tensor, x0: Tensor, sigma: Tensor, down: Tensor, share: float) -> Tensor:
+        """From a level to the next, with a share of the noise's variance drawn anew (Zhu et al. 2023, eq. 14; Zhang et al. 2025).
+
+        Down to 0 it is `x0`.
+        """
+        if not down.any():
+            return x0
         if share == 1:
-            return x0 + per_image(self.levels[i + 1], x) * self.noise()
-        noise = float((1 - share) ** 0.5) * (x - x0) / per_image(self.levels[i], x)
+            return x0 + per_image(down, x) * self.noise()
+        noise = float((1 - share) ** 0.5) * (x - x0) / per_image(sigma, x)
         if share > 0:
             noise = noise + float(share**0.5) * self.noise()
-        return x0 + per_image(self.levels[i + 1], x) * noise
+        return x0 + per_image(down, x) * noise
 
-    def step_down(self, x: Tensor, x0: Tensor, i: int, eta: float) -> Tensor:
-        """From level i to the next, with `x0` as the clean image (Song et al. 2021, DDIM eq. 12, in noise-level form).
+    def step_down(self, x: Tensor, x0: Tensor, sigma: Tensor, down: Tensor, eta: float) -> Tensor:
+        """From a level to the next, with `x0` as the clean image (Song et al. 2021, DDIM eq. 12, in noise-level form).
 
-        With ``eta = 1`` it is the ancestral step: the posterior of the next state given `x` and `x0`.
+        With ``eta = 1`` it is the ancestral step: the posterior of the next state given `x` and `x0`. Down to 0 it is `x0`.
         """
-        sigma, down = per_image(self.levels[i], x), per_image(self.levels[i + 1], x)
+        if not down.any():
+            return x0
+        sigma, down = per_image(sigma, x), per_image(down, x)
         fresh = eta * down * (1 - (down / sigma) ** 2).clamp_min(0).sqrt()
         kept = (down**2 - fresh**2).clamp_min(0).sqrt()
         return x0 + kept / sigma * (x - x0) + (fresh * self.noise() if eta > 0 else 0)
 
-    def record(self, i: int, misfit: Tensor, step_length: Tensor | None = None, outcome: Tensor | None = None) -> None:
+    def record(self, misfit: Tensor, step_length: Tensor | None = None, outcome: Tensor | None = None) -> None:
         """Note a finished step; what a solver does not have is 1 (step) or satisfied (outcome)."""
+        i = len(self.trace)
         sigma = self.levels[i]
         ones = torch.ones_like(sigma)
         lengths = ones if step_length is None else step_length.to(sigma)
@@ -186,14 +200,18 @@ class Run:
         self.tick(i)
 
 
+def falling(levels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Each of falling noise levels ``(steps, batch)`` with the next one; the last one's next is 0."""
+    return zip(levels, torch.cat([levels[1:], torch.zeros_like(levels[:1])]), strict=True)
+
+
 Sample = Callable[[Run], Tensor]
 
 
 def run_samples(
     sample: Sample,
-    measurement: Tensor,
-    operator: Operator,
-    denoiser: Denoiser,
+    term: DataTerm,
+    prior: Prior | Denoiser,
     initial: Tensor,
     config: SamplerConfig,
     *,
@@ -211,9 +229,8 @@ def run_samples(
 
     Args:
         sample: one sample from a `Run` to its end; returns the clean images.
-        measurement: y, batch first.
-        operator: forward model.
-        denoiser: the prior.
+        term: the measurement.
+        prior: the prior, or a denoiser of slices.
         initial: images that a warm start is noised from.
         config: counts and levels.
         generator: source of all randomness.
@@ -228,7 +245,7 @@ def run_samples(
         start = torch.full((batch,), config.start_sigma or PURE_NOISE, device=device)
     levels = config.levels(start)
     # Pure noise has the prior's mean: a start around 0 would be off by a share of the range.
-    prior = as_prior(denoiser)
+    prior = as_prior(prior)
     centre = initial if warm else torch.full_like(initial, prior.data_mean)
     seeds = image_generators(generator, batch)
     spread = PairSpread(initial)
@@ -255,7 +272,7 @@ def run_samples(
     image = spread.mean if finish is None else finish(spread.mean, levels[-1])
     return Reconstruction(
         image=image,
-        misfit=data_misfit(operator, measurement, image),
+        misfit=term.misfit(image),
         nfe=nfe,
         nbackward=nbackward,
         start_sigma=start,

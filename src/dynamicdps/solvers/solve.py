@@ -1,203 +1,27 @@
 """Solve by name: volumes in, volumes out."""
 
-import math
 import time
-from collections.abc import Mapping
-from dataclasses import Field, dataclass, fields, replace
-from typing import Any, Protocol
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from dynamicdps.data_term import DataTerm, scan_term
 from dynamicdps.diffusion import Denoiser, Prior, as_prior
 from dynamicdps.errors import InputError
-from dynamicdps.operators import Operator, ScanOperator
-from dynamicdps.solvers.ablation import DataStepConfig, solve_data_step
-from dynamicdps.solvers.ccdf import CCDFConfig, solve_ccdf
-from dynamicdps.solvers.conditional import solve_conditional
-from dynamicdps.solvers.daps import DAPSConfig, solve_daps
-from dynamicdps.solvers.ddnm import DDNMConfig, solve_ddnm
-from dynamicdps.solvers.ddrm import DDRMConfig, solve_ddrm
-from dynamicdps.solvers.dds import DDSConfig, solve_dds
-from dynamicdps.solvers.diffpir import DiffPIRConfig, solve_diffpir
-from dynamicdps.solvers.dps import DPSConfig, solve_dps
-from dynamicdps.solvers.dps_plus import DPSPlusConfig, solve_dps_plus
-from dynamicdps.solvers.dynamicdps import DynamicDPSConfig, solve_dynamicdps
-from dynamicdps.solvers.dynamicdps_paper import PaperConfig, solve_dynamicdps_paper
-from dynamicdps.solvers.mcg import MCGConfig, solve_mcg
-from dynamicdps.solvers.pigdm import PiGDMConfig, solve_pigdm
-from dynamicdps.solvers.projection import ProjectionConfig, solve_projection
-from dynamicdps.solvers.reconstruction import PlainConfig, Progress, Reconstruction, TraceStep, with_doubts
-from dynamicdps.solvers.red_diff import REDDiffConfig, solve_red_diff
-from dynamicdps.solvers.total_variation import TVConfig, solve_tv
+from dynamicdps.operators import AffineResample, Operator, Scanner, ScanOperator
+from dynamicdps.solvers.batches import concatenate
+from dynamicdps.solvers.reconstruction import Progress, Reconstruction, with_warnings
+from dynamicdps.solvers.registry import find_solver
+from dynamicdps.solvers.result import Result
 from dynamicdps.volumes import IntensityScale, Volume, from_slices, resample_to, to_slices
 from dynamicdps.volumes.intensity import PERCENTILE_VALUE
 
 BATCH_SIZE = 16
-
-
-class Solver(Protocol):
-    """A solver on tensors; see `dynamicdps.solvers.dynamicdps.solve_dynamicdps` for what the arguments are.
-
-    Its configuration is a frozen dataclass, the default of the argument `config`.
-    """
-
-    def __call__(
-        self,
-        measurement: Tensor,
-        operator: Operator,
-        denoiser: Denoiser,
-        initial: Tensor,
-        *,
-        generator: torch.Generator,
-        config: Any = ...,
-        progress: Progress | None = None,
-    ) -> Reconstruction: ...
-
-
-_SOLVERS: dict[str, tuple[Solver, type]] = {
-    "conditional": (solve_conditional, PlainConfig),
-    "data-step": (solve_data_step, DataStepConfig),
-    "dynamicdps": (solve_dynamicdps, DynamicDPSConfig),
-    "dynamicdps-paper": (solve_dynamicdps_paper, PaperConfig),
-    "dps": (solve_dps, DPSConfig),
-    "projection": (solve_projection, ProjectionConfig),
-    "mcg": (solve_mcg, MCGConfig),
-    "dps+": (solve_dps_plus, DPSPlusConfig),
-    "pigdm": (solve_pigdm, PiGDMConfig),
-    "ddnm": (solve_ddnm, DDNMConfig),
-    "ddrm": (solve_ddrm, DDRMConfig),
-    "diffpir": (solve_diffpir, DiffPIRConfig),
-    "dds": (solve_dds, DDSConfig),
-    "red-diff": (solve_red_diff, REDDiffConfig),
-    "daps": (solve_daps, DAPSConfig),
-    "ccdf": (solve_ccdf, CCDFConfig),
-    "tv": (solve_tv, TVConfig),
-}
-
-
-def register(name: str, solver: Solver, config: type = PlainConfig) -> None:
-    """Make a solver available under a name.
-
-    Args:
-        name: a new one.
-        solver: the function.
-        config: its configuration, a frozen dataclass whose defaults are the solver's.
-
-    Raises:
-        ValueError: the name is taken.
-    """
-    if name in _SOLVERS:
-        raise ValueError(f"there is a solver {name!r} already; expected a new name")
-    _SOLVERS[name] = solver, config
-
-
-def available() -> list[str]:
-    """Names of all solvers."""
-    return sorted(_SOLVERS)
-
-
-def find_solver(name: str) -> tuple[Solver, type]:
-    """A solver and its configuration by name.
-
-    Raises:
-        InputError: there is none of that name.
-    """
-    if name not in _SOLVERS:
-        raise InputError(f"there is no solver {name!r}; expected one of {', '.join(available())}; choose one")
-    return _SOLVERS[name]
-
-
-def make_config(name: str, settings: Mapping[str, Any]) -> Any:
-    """A solver's configuration from plain values, as the command line and settings files give them.
-
-    Args:
-        name: the solver.
-        settings: values by the configuration's field names; what is not named keeps its default.
-
-    Raises:
-        InputError: there is no such solver or field, or a value is of the wrong type or out of its range.
-    """
-    config = find_solver(name)[1]
-    known = {f.name: f for f in fields(config)}
-    values = {}
-    for key, value in settings.items():
-        if key not in known:
-            raise InputError(f"the solver {name} has no setting {key!r}; expected some of {', '.join(known) or 'none'}; leave it out")
-        values[key] = _converted(name, known[key], value)
-    try:
-        return config(**values)
-    except (ValueError, TypeError) as error:
-        raise InputError(f"the settings of {name} are wrong ({error}); expected what `{config.__name__}` allows; change them") from error
-
-
-def _converted(name: str, known: Field[Any], value: Any) -> Any:
-    """A plain value as the type of the field's default; text from a command line is read as a number where one is wanted."""
-    default: Any = known.default
-    kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
-    kind: type = float if default is None else type(default)
-    wrong = InputError(f"{known.name} of {name} is {value!r}; expected {kinds.get(kind, 'another value')}; change it")
-    if kind is bool:
-        if str(value).lower() not in {"true", "false"}:
-            raise wrong
-        return str(value).lower() == "true"
-    if kind is str:
-        return str(value)
-    if isinstance(value, bool):
-        raise wrong
-    if default is None and (value is None or not isinstance(value, str | int | float)):
-        return value
-    try:
-        number = kind(value)
-        fits = math.isfinite(number) and (kind is not int or number == float(value))
-    except (TypeError, ValueError, OverflowError) as error:
-        raise wrong from error
-    if not fits:
-        raise wrong
-    return number
-
-
-@dataclass(frozen=True)
-class Result:
-    """A reconstruction as volumes, in the units of the scan.
-
-    Attributes:
-        volume: the estimate on the image grid.
-        initial: the initial image it started from.
-        residual: ``(y - A(x)) / noise_std`` on the scanner's grid; 1 is one standard deviation of the noise.
-        uncertainty: standard deviation over posterior samples, or `None`.
-        reconstruction: tensors, counts and the trace.
-        scale: scanner units of one image-intensity unit.
-        seconds: wall time of the solver.
-        samples: posterior samples on the image grid, where they were to be kept.
-    """
-
-    volume: Volume
-    initial: Volume
-    residual: Volume
-    uncertainty: Volume | None
-    reconstruction: Reconstruction
-    scale: IntensityScale
-    seconds: float
-    samples: tuple[Volume, ...] = ()
-
-    @property
-    def nfe(self) -> int:
-        """Denoiser passes of an image (the largest)."""
-        return int(self.reconstruction.nfe.max())
-
-    @property
-    def nbackward(self) -> int:
-        return int(self.reconstruction.nbackward.max())
-
-    @property
-    def start_sigma(self) -> float:
-        """Median start level."""
-        return float(self.reconstruction.start_sigma.median())
-
-    @property
-    def trace(self) -> list[TraceStep]:
-        return self.reconstruction.trace
 
 
 def measurement_scale(scan: Volume, operator: ScanOperator) -> IntensityScale:
@@ -217,9 +41,8 @@ def is_solved_whole(operator: Operator, prior: Prior) -> bool:
 
 def solve_tensors(
     name: str,
-    measurement: Tensor,
-    operator: Operator,
-    denoiser: Denoiser,
+    terms: Sequence[DataTerm],
+    prior: Prior | Denoiser,
     initial: Tensor,
     *,
     generator: torch.Generator,
@@ -230,9 +53,8 @@ def solve_tensors(
 
     Args:
         name: one of `available`.
-        measurement: y, batch first.
-        operator: forward model.
-        denoiser: the prior.
+        terms: what was measured of the images.
+        prior: the prior, or a denoiser of slices.
         initial: images to start from.
         generator: source of all randomness.
         config: the solver's configuration; by default its own defaults.
@@ -242,14 +64,13 @@ def solve_tensors(
         InputError: there is no solver of that name, or it cannot work with this operator.
         TypeError: the configuration is another solver's.
     """
-    return with_doubts(_solve_batch(name, measurement, operator, denoiser, initial, generator=generator, config=config, progress=progress))
+    return with_warnings(_solve_batch(name, terms, prior, initial, generator=generator, config=config, progress=progress))
 
 
 def _solve_batch(
     name: str,
-    measurement: Tensor,
-    operator: Operator,
-    denoiser: Denoiser,
+    terms: Sequence[DataTerm],
+    prior: Prior | Denoiser,
     initial: Tensor,
     *,
     generator: torch.Generator,
@@ -260,13 +81,13 @@ def _solve_batch(
     solver, kind = find_solver(name)
     if config is not None and not isinstance(config, kind):
         raise TypeError(f"the configuration is a {type(config).__name__}; expected a {kind.__name__} for {name}")
-    return solver(measurement, operator, denoiser, initial, generator=generator, config=config or kind(), progress=progress)
+    return solver(terms, prior, initial, generator=generator, config=config or kind(), progress=progress)
 
 
 def solve(
     name: str,
-    scan: Volume,
-    operator: ScanOperator | Operator,
+    scan: Volume | Sequence[tuple[Volume, ScanOperator | Operator]],
+    operator: ScanOperator | Operator | None,
     prior: Prior | Denoiser,
     *,
     initial: Volume,
@@ -275,105 +96,99 @@ def solve(
     batch_size: int = BATCH_SIZE,
     progress: Progress | None = None,
 ) -> Result:
-    """Reconstruct a scan.
+    """Reconstruct a scan, or one image from several scans of it.
 
     Args:
         name: one of `available`.
-        scan: the measurement on the scanner's grid, in scanner units; it is never resampled.
-        operator: its forward model; a bare one gets its grid and intensity scale from the scan.
+        scan: the measurement on the scanner's grid, in scanner units; it is never resampled. Of several scans of one head a list of scans
+            with their operators, each on its own grid and in its own units; the image is on the grid and in the units of the first.
+        operator: its forward model; a bare one gets its grid and intensity scale from the scan; `None` for a list of scans. One with
+            k-space explains that instead of the scan.
         prior: the denoiser.
-        initial: the conditional model's output, in the units of the scan; put on the image grid if it is on another.
+        initial: the conditional model's output, in the units of the (first) scan; put on the image grid if it is on another.
         seed: of all randomness; the result is the same for any `batch_size`.
         config: the solver's configuration, for example a `DynamicDPSConfig`; by default its own defaults.
         batch_size: slices solved together, a bound on memory, where they are images of their own; see `is_solved_whole`.
         progress: called with steps of slices done and planned.
 
     Raises:
-        InputError: there is no solver of that name, or the grids do not fit each other.
+        InputError: there is no solver of that name, the grids do not fit each other, or scan and operator are not given as described.
     """
-    tied = operator if isinstance(operator, ScanOperator) else ScanOperator(operator)
-    shape, affine = tied.grid_for(scan)
-    scale = measurement_scale(scan, tied)
+    pairs = _tied(scan, operator)
+    first, tied = pairs[0]
+    shape, affine = tied.grid_for(first)
+    scales = [measurement_scale(each, of_scan) for each, of_scan in pairs]
+    scale = scales[0].scale
+    pairs = [pairs[0], *((each, _on_grid(each, of_scan, shape, affine)) for each, of_scan in pairs[1:])]
     start = resample_to(initial, shape, affine)
-    y = to_slices(scan.data / scale.scale)
-    x = to_slices(start.data / scale.scale)
-    forward = tied.operator
     known = as_prior(prior)
-    y, x = y.to(known.device), x.to(known.device)
-    if is_solved_whole(forward, known):
-        y, x = y.movedim(0, 1)[None], x.movedim(0, 1)[None]
+    whole = len(pairs) > 1 or tied.couples_slices or known.neighbours > 0
+    x = to_slices(start.data / scale, known.device)
+    x = x.movedim(0, 1)[None] if whole else x
+    terms = [
+        scan_term(each, of_scan, own.scale, whole=whole, device=known.device) for (each, of_scan), own in zip(pairs, scales, strict=True)
+    ]
     generator = torch.Generator().manual_seed(seed)
     began = time.monotonic()
     parts: list[Reconstruction] = []
-    for first in range(0, len(x), batch_size):
-        chosen = slice(first, first + batch_size)
-        count = len(x[chosen])
+    for begin in range(0, len(x), batch_size):
+        chosen = torch.arange(begin, min(begin + batch_size, len(x)))
 
-        def tick(done: int, planned: int, first: int = first, count: int = count) -> None:
+        def tick(done: int, planned: int, begin: int = begin, count: int = len(chosen)) -> None:
             if progress is not None:
-                progress(first * planned + count * done, len(x) * planned)
+                progress(begin * planned + count * done, len(x) * planned)
 
-        part = _solve_batch(
-            name,
-            y[chosen],
-            forward.select(torch.arange(len(x))[chosen]),
-            known,
-            x[chosen],
-            generator=generator,
-            config=config,
-            progress=tick,
-        )
-        parts.append(part)
-    whole = with_doubts(_join(parts))
+        some = [term.select(chosen) for term in terms]
+        parts.append(_solve_batch(name, some, known, x[chosen], generator=generator, config=config, progress=tick))
+    found = with_warnings(concatenate(parts))
     seconds = time.monotonic() - began
-    residual = (y - forward(whole.image)) / forward.noise_std
-    grid = Volume(from_slices(_as_slices(whole.image)) * scale.scale, affine, scan.native)
-    spread, kept = whole.uncertainty, whole.samples
+    grid = Volume(_as_volume(found.image) * scale, affine, first.native)
+    residuals = [_residual(each, of_scan, term.whitened(found.image)) for (each, of_scan), term in zip(pairs, terms, strict=True)]
+    spread, kept = found.uncertainty, found.samples
     return Result(
         volume=grid,
         initial=grid.with_data(start.data),
-        residual=scan.with_data(from_slices(_as_slices(residual))),
-        uncertainty=None if spread is None else grid.with_data(from_slices(_as_slices(spread)) * scale.scale),
-        reconstruction=whole,
-        scale=scale,
+        residual=residuals[0],
+        uncertainty=None if spread is None else grid.with_data(_as_volume(spread) * scale),
+        reconstruction=found,
+        scale=scales[0],
         seconds=seconds,
-        samples=() if kept is None else tuple(grid.with_data(from_slices(_as_slices(x)) * scale.scale) for x in kept.unbind(1)),
+        samples=() if kept is None else tuple(grid.with_data(_as_volume(x) * scale) for x in kept.unbind(1)),
+        other_residuals=tuple(residuals[1:]),
     )
 
 
-def _as_slices(x: Tensor) -> Tensor:
-    return x if x.ndim == 4 else x[0].movedim(1, 0)
+def _tied(
+    scan: Volume | Sequence[tuple[Volume, ScanOperator | Operator]], operator: ScanOperator | Operator | None
+) -> list[tuple[Volume, ScanOperator]]:
+    """Scans with their operators, each with what ties it to its scan."""
+    if isinstance(scan, Volume) == (operator is None) or (not isinstance(scan, Volume) and not scan):
+        raise InputError(
+            "scan and operator do not go together; expected one scan with its operator, or a list of such pairs and no operator"
+        )
+    given = [(scan, operator)] if isinstance(scan, Volume) else scan
+    return [(each, own if isinstance(own, ScanOperator) else ScanOperator(own)) for each, own in given]  # type: ignore[arg-type]
 
 
-def _join(parts: list[Reconstruction]) -> Reconstruction:
-    """Batches of one scan as one reconstruction."""
-    if len(parts) == 1:
-        return parts[0]
+def _on_grid(scan: Volume, operator: ScanOperator, shape: tuple[int, int, int], affine: NDArray[np.float64]) -> ScanOperator:
+    """The operator of a scan for images on another grid than its own: it looks at them on its own grid, wherever that lies.
 
-    def joined(name: str) -> Tensor:
-        return torch.cat([getattr(part, name) for part in parts])
-
-    trace = [
-        TraceStep(steps[0].step, *(torch.cat([getattr(s, f.name) for s in steps]) for f in fields(TraceStep)[1:]))
-        for steps in _aligned([part.trace for part in parts])
-    ]
-    return replace(
-        parts[0],
-        image=joined("image"),
-        misfit=joined("misfit"),
-        nfe=joined("nfe"),
-        nbackward=joined("nbackward"),
-        start_sigma=joined("start_sigma"),
-        uncertainty=None if parts[0].uncertainty is None else joined("uncertainty"),
-        beyond=None if parts[0].beyond is None else joined("beyond"),
-        samples=None if parts[0].samples is None else joined("samples"),
-        operator_calls=max(part.operator_calls for part in parts),
-        trace=trace,
-        warnings=list(dict.fromkeys(w for part in parts for w in part.warnings)),
-    )
+    The contrast acts on intensities as they are, before they are interpolated.
+    """
+    own_shape, own_affine = operator.grid_for(scan)
+    if own_shape == shape and np.allclose(own_affine, affine, atol=1e-4):
+        return operator
+    linear = operator.operator.linear
+    if linear is None:
+        raise InputError(f"{operator.operator} is not linear behind a contrast; expected it to be for a second scan; leave this scan out")
+    pose = AffineResample(torch.from_numpy(np.linalg.inv(affine) @ own_affine), own_shape, operator.operator.noise_std)
+    posed = Scanner((linear @ pose).linear or linear, operator.operator.contrast)
+    return replace(operator, operator=posed, image_shape=shape, image_affine=affine)
 
 
-def _aligned(traces: list[list[TraceStep]]) -> list[list[TraceStep]]:
-    """Steps of several batches side by side; a batch that ended earlier keeps its last step."""
-    most = max(map(len, traces))
-    return [[replace(t[min(i, len(t) - 1)], step=i) for t in traces] for i in range(most)] if all(traces) else []
+def _residual(scan: Volume, operator: ScanOperator, whitened: Tensor) -> Volume:
+    return scan.with_data(_as_volume(whitened) if operator.kspace is None else operator.kspace.residual_image(whitened))
+
+
+def _as_volume(x: Tensor) -> NDArray[np.float32]:
+    return from_slices(x if x.ndim == 4 else x[0].movedim(1, 0))

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dynamicdps.data_term import excess_misfit
 from dynamicdps.diffusion import Prior
 from dynamicdps.diffusion.levels import N_STEPS, cosine_levels
 from dynamicdps.errors import InputError
@@ -34,7 +35,7 @@ class StartRule(Protocol):
     def __call__(self, residual: Tensor, noise_std: float, quantile: float | None = None) -> Tensor:
         """Start level of each image, ``(batch,)``; `quantile` as in `DynamicDPSConfig`, where the rule has such a choice."""
 
-    def initial_share(self, residual: Tensor, noise_std: float) -> Tensor:
+    def initial_weight(self, residual: Tensor, noise_std: float) -> Tensor:
         """How much the initial image counts in the estimate beside the mean of samples, 0 to 1, ``(batch,)``."""
 
     def outside(self, residual: Tensor, noise_std: float) -> Tensor:
@@ -92,7 +93,7 @@ class StartLevelRule:
         """
         return self._interpolated(np.log(self._levels(quantile)), residual, noise_std).exp().clamp_min(NOISE_FLOOR * noise_std)
 
-    def initial_share(self, residual: Tensor, noise_std: float) -> Tensor:
+    def initial_weight(self, residual: Tensor, noise_std: float) -> Tensor:
         """How much the initial image counts in the estimate, ``(batch,)``: where it explains the data it knows what the prior does not.
 
         0 where the noise decides on the start: then a small misfit says nothing.
@@ -163,7 +164,7 @@ class BankRule:
             raise InputError("the paper's bank has no quantiles; expected none; leave the quantile out")
         return cosine_levels().to(residual)[self.steps(residual) - 1]
 
-    def initial_share(self, residual: Tensor, noise_std: float) -> Tensor:
+    def initial_weight(self, residual: Tensor, noise_std: float) -> Tensor:
         del noise_std
         return torch.zeros(len(residual), dtype=residual.dtype, device=residual.device)
 
@@ -174,15 +175,6 @@ class BankRule:
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": "start-level", "rule": "bank", "means": list(self.means), "tau": self.tau, "source": self.source}
-
-
-def excess_misfit(residual: Tensor, noise_std: float) -> Tensor:
-    """Root mean square of a residual ``y - A(x)`` beyond the noise, ``(batch,)``, in image intensities.
-
-    A mean over measurements with the noise's share taken off: the same for any image size, measurement grid and noise level.
-    """
-    mean_square = wide(residual).flatten(1).square().mean(1)
-    return (mean_square - noise_std**2).clamp_min(0).sqrt().to(residual.dtype)
 
 
 def fit_start_level(

@@ -1,5 +1,6 @@
 """Total variation (Rudin, Osher, Fatemi 1992): the classical floor, without learning."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,10 +8,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dynamicdps.diffusion import Denoiser
-from dynamicdps.operators import LinearModel, Operator
-from dynamicdps.solvers.data_fidelity import data_misfit
+from dynamicdps.data_term import DataTerm, join
+from dynamicdps.diffusion import Denoiser, Prior
+from dynamicdps.operators import LinearModel
 from dynamicdps.solvers.reconstruction import Progress, Reconstruction, check_positive
+from dynamicdps.solvers.registry import register
 
 
 @dataclass(frozen=True)
@@ -31,10 +33,10 @@ class TVConfig:
         check_positive(self)
 
 
+@register("tv", config=TVConfig)
 def solve_tv(
-    measurement: Tensor,
-    operator: Operator,
-    denoiser: Denoiser | None,
+    terms: Sequence[DataTerm],
+    prior: Prior | Denoiser | None,
     initial: Tensor,
     *,
     generator: torch.Generator | None = None,
@@ -49,17 +51,18 @@ def solve_tv(
     Raises:
         InputError: the operator is not linear.
     """
+    term = join(terms)
     from scipy.optimize import minimize
 
-    del denoiser, generator
+    del prior, generator
     # Scipy works on the CPU, in float64.
-    y_cpu = measurement.cpu()
-    problem = operator.linear_problem(y_cpu, initial.shape)
+    own = term.to("cpu")
+    problem = own.linear_problem(initial.shape)
     start = problem.model.pseudo_inverse(problem.measurement).double()
     found, most = [], 0
     for index in range(len(initial)):
         chosen = torch.tensor([index])
-        part = operator.select(chosen).linear_problem(y_cpu[index : index + 1].double(), initial[index : index + 1].shape)
+        part = own.select(chosen).to(torch.float64).linear_problem(initial[index : index + 1].shape)
         shape = initial[index : index + 1].shape
 
         def objective(
@@ -79,7 +82,7 @@ def solve_tv(
             progress(index + 1, len(initial))
     image = torch.cat(found).to(initial)
     zeros = torch.zeros(len(initial), device=initial.device)
-    misfit = data_misfit(operator, measurement, image)
+    misfit = term.misfit(image)
     return Reconstruction(image, misfit, zeros.long(), zeros.long(), zeros, operator_calls=most, warnings=problem.warnings)
 
 

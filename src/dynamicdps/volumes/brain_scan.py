@@ -52,6 +52,16 @@ class BrainScan:
         kept |= ~kept.any(axis=(0, 1))
         return kept.astype(np.float32) if kept.mean() < 1 - MASKED_SHARE else None
 
+    @property
+    def around(self) -> Volume:
+        """The scan on the grid of `brain` with what surrounds the brain there."""
+        return self.brain if self.weights is None else sample(self.whole, native_grid(self.brain), order=0)
+
+    @property
+    def soft_mask(self) -> Volume | None:
+        """The brain with its soft edge on the grid of `brain`, 0 to 1; `None` for a skull-stripped scan."""
+        return None if self.weights is None else sample(self.mask.soft(self.whole, EDGE_MM), native_grid(self.brain), order=0)
+
     def inside_on(self, image: Volume) -> NDArray[np.float32]:
         """The brain with its soft edge on the grid of an image, 0 to 1."""
         return sample(self.mask.soft(self.whole, EDGE_MM), native_grid(image)).data

@@ -13,8 +13,9 @@ from dynamicdps.evaluation.benchmark import (
     training_match,
     write_conditions,
 )
-from dynamicdps.operators import PRESETS, AnisotropicBlur, LowField, interpolate, preset
+from dynamicdps.operators import PRESETS, AnisotropicBlur, LowField, preset
 from dynamicdps.operators.presets import read_degradations
+from dynamicdps.operators.sampling import interpolate
 from tests.properties import input_error
 
 MODELS = Path(__file__).parents[3] / "src" / "dynamicdps" / "models"

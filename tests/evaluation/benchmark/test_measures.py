@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from dynamicdps.data_term import DataTerm
 from dynamicdps.evaluation import hallucination_index, null_space_split, psnr, segment, tissue_volumes
 from dynamicdps.evaluation.benchmark import chosen_slices, middle_slices
 from dynamicdps.evaluation.benchmark.cut import Cut, Subject
 from dynamicdps.evaluation.benchmark.measures import fidelity_rows, hallucination_row, truth_row, volume_row
-from dynamicdps.operators import Identity, Inpainting, KSpace, LowField, Operator
+from dynamicdps.operators import Inpainting, KSpace, LowField, Operator, SameGrid
 from dynamicdps.solvers import Reconstruction
-from dynamicdps.solvers.data_fidelity import data_misfit
 from dynamicdps.volumes import from_slices
 from tests.conftest import make_phantom
 from tests.properties import input_error
@@ -160,19 +160,17 @@ def test_a_volume_that_an_operator_couples(subject: Subject) -> None:
     assert row.residual_rms == pytest.approx(1, abs=0.05)
 
 
-class Squared(Identity):
+class Squared(SameGrid):
     """Not linear, and not by a contrast that it could tell."""
 
-    @property
-    def is_linear(self) -> bool:
-        return False
+    noise_std = 0.01
 
     def forward(self, x: Tensor) -> Tensor:
         return x.square()
 
 
 def test_operators_without_a_linear_part_have_no_null_space(cut: Cut) -> None:
-    operator: Operator = Squared(0.01)
+    operator: Operator = Squared()
     row = hallucination_row(found(cut.truth + 0.1), None, cut, cut.measure(operator), operator, "c", "x")
     assert math.isnan(row.null_rms)
     assert row.psnr_brain == pytest.approx(20)
@@ -203,4 +201,4 @@ def test_what_is_not_measured_has_no_noise(subject: Subject) -> None:
     operator = Inpainting(mask, noise_std=0.05)
     y = cut.measure(operator)
     assert (y[..., mask == 0] == 0).all()
-    torch.testing.assert_close(data_misfit(operator, y, cut.truth), torch.ones(3), rtol=0.1, atol=0)
+    torch.testing.assert_close(DataTerm(y, operator).misfit(cut.truth), torch.ones(3), rtol=0.1, atol=0)

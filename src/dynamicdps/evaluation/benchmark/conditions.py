@@ -9,7 +9,7 @@ from torch import Tensor
 from dynamicdps.conditional import CONDITIONAL_KINDS, load_conditional
 from dynamicdps.diffusion import read_model
 from dynamicdps.errors import InputError
-from dynamicdps.operators import LowField, Operator, interpolate, operator_from_json
+from dynamicdps.operators import LowField, Operator, operator_from_json, to_image_grid
 from dynamicdps.operators.presets import choose_degradation
 
 SHORT_NAMES = {"unet": "unet-iqt-in", "esrgan": "esrgan-iqt-in"}
@@ -29,7 +29,7 @@ class Interpolation:
 
     def enhance(self, y: Tensor, operator: Operator, shape: Sequence[int]) -> Tensor:
         """``(batch, 1, height, width)`` or ``(batch, 1, depth, height, width)``, not below 0."""
-        return interpolate(y, operator.voxel_factors(), shape).clamp_min(0)
+        return to_image_grid(y, operator, shape).clamp_min(0)
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dynamicdps.data_term import Noise
 from dynamicdps.errors import InputError
 from dynamicdps.evaluation.evaluate import MIN_BRAIN_SHARE
 from dynamicdps.evaluation.tissue import segment
-from dynamicdps.operators import Operator, add_noise
+from dynamicdps.operators import Operator
 from dynamicdps.volumes import IntensityScale, brain_mask, from_slices, load, to_slices
 
 Labels = NDArray[np.uint8]
@@ -165,6 +166,6 @@ class Cut:
                 f"{type(operator).__name__} measures {clean.shape[1]} channels; expected a degradation that measures images, which "
                 "conditional models can take; choose another"
             )
-        noisy = add_noise(clean, operator.noise_std, generators, getattr(operator, "noise", "gaussian"))
+        noisy = Noise.of(operator).draw(clean, generators)
         # Where nothing is measured there is no noise either: of an image that is bright everywhere nothing arrives there.
         return torch.where(operator(torch.ones_like(truth)) == 0, torch.zeros_like(noisy), noisy)

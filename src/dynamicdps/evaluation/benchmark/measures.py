@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from dynamicdps.data_term import DataTerm
 from dynamicdps.errors import InputError
 from dynamicdps.evaluation.benchmark.cut import Cut, Labels
 from dynamicdps.evaluation.benchmark.rows import TRUTH, HallucinationRow, Row, VolumeRow
 from dynamicdps.evaluation.fidelity import nrmse, psnr, psnr_brain, ssim, ssim_brain
-from dynamicdps.evaluation.hallucination import standardised_residual
 from dynamicdps.evaluation.hallucination_index import hallucination_index
 from dynamicdps.evaluation.high_frequency import high_frequency_error, nyquist_frequency
 from dynamicdps.evaluation.null_space import null_space_split
@@ -86,7 +86,7 @@ def hallucination_row(
     patch = max(SMALLEST_PATCH, min(PATCH, *image.shape[-2:]))
     patches = scanning_frc(image, cut.truth, cut.mask, frequency=nyquist, spacing=spacing, patch=patch)
     structures = None if labels is None else [_structures(labels, cut, stack) for stack in cut.stacks]
-    residual = standardised_residual(operator, y, found.image)
+    residual = DataTerm(y, operator).whitened(found.image)
     return HallucinationRow(
         subject=cut.subject,
         condition=condition,

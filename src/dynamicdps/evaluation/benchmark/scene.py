@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dynamicdps.data_term import DataTerm
 from dynamicdps.diffusion import Denoiser
 from dynamicdps.evaluation.benchmark.conditions import Condition
 from dynamicdps.evaluation.benchmark.cut import Cut, Subject
@@ -16,7 +17,7 @@ from dynamicdps.evaluation.benchmark.lesion_pass import LesionedCut, check_room,
 from dynamicdps.evaluation.benchmark.measures import fidelity_rows, hallucination_row, truth_row, volume_row
 from dynamicdps.evaluation.benchmark.rows import TRUTH, CellKey, Results
 from dynamicdps.evaluation.resolvability import Resolvability
-from dynamicdps.operators import interpolate
+from dynamicdps.operators import to_image_grid
 from dynamicdps.solvers import Reconstruction, solve_tensors
 
 MEASUREMENT = "measurement"
@@ -88,7 +89,7 @@ class Scene:
 
         def reconstruct(y: Tensor, initial: Tensor) -> Reconstruction:
             generator = torch.Generator().manual_seed(self.cut.seed)
-            return solve_tensors(solver, y, self.condition.operator, denoiser, initial, generator=generator, config=config)
+            return solve_tensors(solver, [DataTerm(y, self.condition.operator)], denoiser, initial, generator=generator, config=config)
 
         began = time.monotonic()
         found = reconstruct(self.y, self.initial)
@@ -112,7 +113,7 @@ class Scene:
     def _pictures(self, label: str, image: Tensor) -> dict[str, NDArray[np.float32]]:
         middle = len(self.cut.numbers) // 2
         shape = self.cut.as_operand(self.cut.truth, self.condition.operator).shape
-        measured = self.cut.as_slices(interpolate(self.y, self.condition.operator.voxel_factors(), shape))
+        measured = self.cut.as_slices(to_image_grid(self.y, self.condition.operator, shape))
         images = {TRUTH: self.cut.truth, MEASUREMENT: measured, label: image}
         return {name: each[middle, 0].detach().float().numpy() for name, each in images.items()}
 

@@ -1,46 +1,21 @@
 """The data step: the image nearest to the denoiser's that explains the measurement."""
 
 from dataclasses import dataclass, replace
-from functools import partial
 
 import torch
 from torch import Tensor
 
-from dynamicdps.operators import Linearisation, Operator
-from dynamicdps.operators.linear import DataSpectrum
+from dynamicdps.data_term.data_term import DataTerm
+from dynamicdps.data_term.error_correlation import ErrorCorrelation
+from dynamicdps.data_term.inner_products import inner, put, take
+from dynamicdps.data_term.line_search import search
+from dynamicdps.operators import Linearisation
+from dynamicdps.operators.linear import DataSpectrum, diagonal_preconditioner
 from dynamicdps.operators.parameters import per_image
 from dynamicdps.operators.precision import wide
-from dynamicdps.solvers.error_correlation import ErrorCorrelation
-from dynamicdps.solvers.line_search import search
 
 METHODS = ("gauss-newton", "l-bfgs", "gradient")
 MEMORY = 8
-
-
-def inner(a: Tensor, b: Tensor) -> Tensor:
-    """Inner product of each image, ``(batch,)``: lines in the tensors' own type, their sums in `wide`, so that size costs no digits."""
-    return wide((a * b).sum(-1)).reshape(len(a), -1).sum(1)
-
-
-def take(a: Tensor, index: Tensor) -> Tensor:
-    """``a[index]``; `a` itself where that is all of it."""
-    return a if len(index) == len(a) else a[index]
-
-
-def put(a: Tensor, index: Tensor, values: Tensor) -> Tensor:
-    """`a` with the values at the indices; the values themselves where those are all."""
-    return values if len(index) == len(a) else a.index_copy(0, index, values)
-
-
-def norm(a: Tensor) -> Tensor:
-    """Euclidean norm of each image, ``(batch,)``, greater than 0."""
-    return inner(a, a).sqrt().clamp_min(1e-12)
-
-
-def data_misfit(operator: Operator, y: Tensor, x: Tensor) -> Tensor:
-    """Root mean square of ``(y - A(x)) / noise_std`` over what counts of each image, ``(batch,)``; 1 where only noise is left."""
-    residual = (y - operator(x)) / operator.noise_std
-    return (wide(residual).flatten(1).square().mean(1) / operator.counted(y)).sqrt().to(y.dtype)
 
 
 @dataclass(frozen=True)
@@ -64,19 +39,21 @@ class DataStep:
 
 @dataclass(frozen=True)
 class _Problem:
-    """``f(x) = |(y - A(x)) / noise|^2 / 2 + |L^-1 (x - centre)|^2 / (2 r^2)`` on the images that still run; L is 1 without correlation."""
+    """``f(x) = |whitened residual|^2 / 2 + |L^-1 (x - centre)|^2 / (2 r^2)`` on the images that still run; L is 1 without correlation."""
 
-    operator: Operator
-    y: Tensor
+    term: DataTerm
     centre: Tensor
     r: Tensor
-    noise: float
     errors: ErrorCorrelation | None = None
 
+    @property
+    def noise(self) -> float:
+        return self.term.noise.std
+
     def select(self, index: Tensor) -> "_Problem":
-        if len(index) == len(self.y):
+        if len(index) == len(self.centre):
             return self
-        return replace(self, operator=self.operator.select(index), y=self.y[index], centre=self.centre[index], r=self.r[index])
+        return replace(self, term=self.term.select(index), centre=self.centre[index], r=self.r[index])
 
     def value(self, residual: Tensor, offset: Tensor | None) -> Tensor:
         """The objective; the offset from the centre is 0 where it is `None`."""
@@ -89,21 +66,14 @@ class _Problem:
     def whiten(self, offset: Tensor) -> Tensor:
         return offset if self.errors is None else self.errors.whiten(offset)
 
-    def colour(self, v: Tensor) -> Tensor:
-        return v if self.errors is None else self.errors.colour(v)
-
-    def misfit(self, residual: Tensor) -> Tensor:
-        return (wide(residual / self.noise).flatten(1).square().mean(1) / self.operator.counted(residual)).sqrt()
-
     def gradient(self, x: Tensor, residual: Tensor) -> Tensor:
         offset = x - self.centre
         pull = offset if self.errors is None else self.errors.precision(offset)
-        return pull / per_image(self.r.square(), x) - self.operator.linearise(x).vjp(residual) / self.noise**2
+        return pull / per_image(self.r.square(), x) - self.term.linearise(x).vjp(residual) / self.noise**2
 
 
 def data_step(
-    operator: Operator,
-    y: Tensor,
+    term: DataTerm,
     centre: Tensor,
     spread: Tensor,
     *,
@@ -117,7 +87,7 @@ def data_step(
     discrepancy: float = 0.0,
     errors: ErrorCorrelation | None = None,
 ) -> DataStep:
-    """Minimise ``|(y - A(x)) / noise_std|^2 / 2 + |x - centre|^2 / (2 spread^2)`` for each image.
+    """Minimise ``|whitened residual|^2 / 2 + |x - centre|^2 / (2 spread^2)`` for each image.
 
     Gauss-Newton: each direction solves the problem with A linearised, in measurement space,
     ``q = r^2 J^T (r^2 J J^T + noise_std^2)^-1 b``, by preconditioned conjugate gradients. In measurement space the system is small
@@ -125,8 +95,7 @@ def data_step(
     algorithm 7.4) and plain gradient descent. An image that is done leaves the batch.
 
     Args:
-        operator: the forward model A.
-        y: measurements, batch first.
+        term: the measurement; of several, `join` makes one.
         centre: images to stay near (the denoiser's output), batch first.
         spread: their expected error r, ``(batch,)``, image intensities, greater than 0.
         start: first iterate; by default `centre`.
@@ -146,11 +115,11 @@ def data_step(
     """
     if method not in METHODS:
         raise ValueError(f"the method is {method!r}; expected one of {', '.join(METHODS)}")
-    whole = _Problem(operator, y, centre, spread.to(centre.dtype), operator.noise_std, errors)
+    whole = _Problem(term, centre, spread.to(centre.dtype), errors)
     x = centre if start is None else start
-    residual = y - operator(x)
+    residual = term.residual(x)
     value = whole.value(residual, None if start is None else x - centre)
-    misfit = whole.misfit(residual)
+    misfit = term.rms(residual / term.noise.std)
     step, outcome = torch.zeros_like(value), torch.zeros_like(value, dtype=torch.long)
     calls = torch.ones_like(outcome)
     # An image without any misfit can be far from its minimum too.
@@ -165,29 +134,29 @@ def data_step(
         index = running.nonzero()[:, 0]
         if len(index) == 0:
             break
-        part, current, left = whole.select(index), take(x, index), take(residual, index)
+        part, current, remaining = whole.select(index), take(x, index), take(residual, index)
         if method == "gauss-newton":
             wide = per_image(part.r, current)
-            near = part.operator.linearise(current, wide)
+            linearised = part.term.linearise(current, wide)
             guess = None if dual is None else take(dual, index)
-            direction, change, w, used = _gauss_newton(part, current, left, near, guess, cg_iterations, cg_tolerance)
+            direction, change, w, used = _gauss_newton(part, current, remaining, linearised, guess, cg_iterations, cg_tolerance)
             dual = w if dual is None else put(dual, index, w)
             # What the secant foretells is exact on the operator's own curve.
-            phi = _Curve(part, current, left, direction, wide, change if part.operator.straightens else None)
+            phi = _Curve(part, current, remaining, direction, wide, change if part.term.operator.is_straight_along_search else None)
         else:
-            direction, used = _descent(part, current, left, memory, index)
-            phi = _Curve(part, current, left, direction)
+            direction, used = _descent(part, current, remaining, memory, index)
+            phi = _Curve(part, current, remaining, direction)
         value0 = value[index]
         slope0 = phi(torch.zeros_like(value0), torch.ones_like(value0, dtype=torch.bool))[1]
         guess = torch.ones_like(value0) if method == "gauss-newton" else trial[index]
         limits = {"max_step": 2.0} if method == "gauss-newton" else {"max_trials": 20}
         found = search(line_search, phi, value0, slope0, guess, **limits)
-        moved, left = phi.at(found.step)
+        moved, remaining = phi.at(found.step)
         calls[index] += used + phi.operator_calls
-        x, residual = put(x, index, moved), put(residual, index, left)
+        x, residual = put(x, index, moved), put(residual, index, remaining)
         trial[index] = 2 * found.step
         step[index], outcome[index], value[index] = found.step, found.outcome, found.value
-        misfit = put(misfit, index, part.misfit(left))
+        misfit = put(misfit, index, part.term.rms(remaining / part.noise))
         better = value0 - found.value > tolerance * value0
         running[index] = better & (misfit[index] > goal)
     return DataStep(x, misfit.to(x.dtype), step.to(x.dtype), outcome, int(calls.max()))
@@ -209,7 +178,7 @@ class _Curve:
         self, part: _Problem, x: Tensor, residual: Tensor, direction: Tensor, spread: Tensor | None = None, change: Tensor | None = None
     ) -> None:
         self.part, self.x, self.residual, self.change = part, x, residual, change
-        self.curve = part.operator.search_curve(x, direction, spread)
+        self.curve = part.term.operator.search_curve(x, direction, spread)
         self.last: tuple[Tensor, Tensor, Tensor] | None = None
         self.operator_calls = 0
 
@@ -220,9 +189,9 @@ class _Curve:
         if self.change is not None:
             residual, change = self.residual - per_image(steps, self.change) * self.change, self.change
         else:
-            near = part.operator.linearise(trial)
+            linearised = part.term.linearise(trial)
             known = not bool(steps.any())
-            residual, change = self.residual if known else part.y - near.value, near.jvp(velocity)
+            residual, change = self.residual if known else part.term.target - linearised.value, linearised.jvp(velocity)
             self.operator_calls += 1 if known else 2
         offset = trial - part.centre
         self.last = steps.clone(), trial, residual
@@ -239,19 +208,20 @@ class _Curve:
         if self.change is not None:
             return moved, self.residual - per_image(steps, self.change) * self.change
         self.operator_calls += 1
-        return moved, self.part.y - self.part.operator(moved)
+        return moved, self.part.term.residual(moved)
 
 
 def _gauss_newton(
-    part: _Problem, x: Tensor, residual: Tensor, near: Linearisation, guess: Tensor | None, iterations: int, tolerance: float
+    part: _Problem, x: Tensor, residual: Tensor, linearised: Linearisation, guess: Tensor | None, iterations: int, tolerance: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Direction p, the change ``J p`` of the measurement along it, the dual solution it comes from, and each image's operator calls."""
-    r_meas = per_image(part.r, part.y)
+    y = part.term.target
+    r_meas = per_image(part.r, y)
     offset = x - part.centre
-    linear = near if part.errors is None else Linearisation(residual, near.jvp, lambda v: part.colour(near.vjp(v)))
-    spectrum = part.operator.data_spectrum(x.shape, part.y, None if part.errors is None else part.errors.factor)
+    linear = linearised if part.errors is None else linearised.coloured(part.errors.colour)
+    spectrum = part.term.operator.data_spectrum(x.shape, y, None if part.errors is None else part.errors.factor)
     moved = bool(offset.any())
-    b = residual + near.jvp(offset) if moved else residual
+    b = residual + linearised.jvp(offset) if moved else residual
     w, rest, calls = _solve_dual(linear, spectrum, b, r_meas, part.noise, guess, iterations, tolerance)
     # J p = r^2 J J^T w - J offset, and the system says what r^2 J J^T w is.
     change = residual - part.noise**2 * w - rest
@@ -315,13 +285,10 @@ def _solve_dual(
 
     The preconditioner takes the slope of the contrast, which spans orders of magnitude between background and tissue, from the row sums
     of ``J J^T``, the product with the vector of ones, and what mixes voxels from the operator's spectrum. Where that is not known
-    the row sums alone have to do: blur and resolution have weights of one sign, so that they bound the diagonal.
+    the row sums alone have to do.
     """
-    row_sums = linear.jvp(linear.vjp(torch.ones_like(b)))
-    if spectrum is not None:
-        precondition = spectrum.preconditioner(row_sums, r, noise)
-    else:
-        precondition = partial(torch.mul, 1 / (r.square() * row_sums.abs() + noise**2))
+    row_sums = linear.row_sums(b)
+    precondition = diagonal_preconditioner(row_sums, r, noise) if spectrum is None else spectrum.preconditioner(row_sums, r, noise)
 
     def times(v: Tensor) -> Tensor:
         return r.square() * linear.jvp(linear.vjp(v)) + noise**2 * v

@@ -121,8 +121,8 @@ def strong_wolfe(
         inside = _interpolate(low, value_low, slope_low, high, value_high, slope_high)
         step = torch.where(active, torch.where(zooming, inside, (2 * step).clamp(max=max_step)), step)
     # Out of trials: the low end of the bracket satisfies the sufficient decrease (or is 0).
-    left = outcome == Outcome.TRIAL_LIMIT
-    return LineSearch(torch.where(left, low, accepted), torch.where(left, value_low, accepted_value), outcome, trials)
+    unfinished = outcome == Outcome.TRIAL_LIMIT
+    return LineSearch(torch.where(unfinished, low, accepted), torch.where(unfinished, value_low, accepted_value), outcome, trials)
 
 
 def armijo(

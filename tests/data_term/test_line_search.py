@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from scipy import optimize
 from torch import Tensor
 
+from dynamicdps.data_term import LineSearch, Outcome, armijo, strong_wolfe
+from dynamicdps.data_term.line_search import LINE_SEARCHES, Phi, constant, search
 from dynamicdps.operators import power_law
 from dynamicdps.operators.contrast import power_law_slope
-from dynamicdps.solvers import LineSearch, Outcome, armijo, strong_wolfe
-from dynamicdps.solvers.line_search import LINE_SEARCHES, Phi, constant, search
 
 C1, C2 = 1e-4, 0.9
 
