@@ -181,7 +181,7 @@ class TrainOperatorFit:
     """Skull-stripped scans at 1 mm."""
     out: Path
     """Folder for operator-fit.safetensors and its model card."""
-    conditional: str = "unet-range"
+    conditional: str = "unet-scanners"
     """Conditional model whose images sharpen the contrast."""
     simulations: int = 6000
     """Scans to simulate."""

@@ -4,11 +4,9 @@ from dynamicdps.cli.commands import Enhance
 from dynamicdps.cli.progress import out, say, stage_bars
 from dynamicdps.cli.record import recorded
 from dynamicdps.cli.table import fit_table, volumes_line
-from dynamicdps.errors import InputError
 from dynamicdps.output_names import ENHANCED
 from dynamicdps.pipeline import enhance
 from dynamicdps.pipeline.checks import check_device, check_options
-from dynamicdps.pipeline.inputs import operator_beside
 from dynamicdps.pipeline.kspace_scan import is_kspace, refuse_raw_options
 from dynamicdps.report import read_report, write_report
 from dynamicdps.volumes.preparation import in_words
@@ -19,11 +17,6 @@ def run(arguments: Enhance) -> None:
     check_options(arguments)
     if not is_kspace(arguments.scan):
         refuse_raw_options(arguments.scan, arguments)
-    beside = operator_beside(arguments.scan)
-    if arguments.operator is None and not beside.is_file():
-        raise InputError(
-            f"{arguments.scan} has no {beside.name} beside it; expected the scanner's forward model; give --operator NAME or FILE"
-        )
     with recorded(arguments.out, "enhance", arguments) as record:
         with stage_bars(arguments.solver, "steps") as bars:
             result = enhance(arguments.scan, arguments, initial=arguments.initial, progress=bars)

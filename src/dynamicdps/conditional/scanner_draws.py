@@ -42,11 +42,11 @@ class ScannerRange:
     thickness: tuple[float, float] = (1.0, 8.0)
     overlap: tuple[float, float] = (0.8, 1.25)
     in_plane: tuple[float, float] = (0.8, 3.0)
-    volumetric: float = 0.25
-    signal_to_noise: tuple[float, float] = (6.0, 60.0)
+    volumetric: float = 0.15
+    signal_to_noise: tuple[float, float] = (8.0, 60.0)
     shading: float = 0.06
     gain: float = 0.06
-    other_contrasts: float = 0.25
+    other_contrasts: float = 0.15
     outside: float = 0.8
     mask_error: tuple[float, float] = (0.0, 4.0)
 
@@ -127,7 +127,7 @@ def draw_axes(shape: tuple[int, ...], rng: np.random.Generator, limits: ScannerR
         voxels = rng.uniform(*limits.in_plane) * np.exp(rng.normal(0, 0.2, 3))
         return [encoded_axis(n, rng, float(np.clip(v, *limits.in_plane))) for n, v in zip(shape, voxels, strict=True)]
     across = rng.choice(3, p=(0.5, 0.25, 0.25))
-    distance = limits.thickness[0] * (limits.thickness[1] / limits.thickness[0]) ** rng.uniform()
+    distance = rng.uniform(*limits.thickness)
     plane = rng.uniform(*limits.in_plane)
     return [
         sliced_axis(n, rng, distance, limits.overlap) if axis == across else encoded_axis(n, rng, plane) for axis, n in enumerate(shape)

@@ -10,6 +10,7 @@ from dynamicdps.operators.kspace_measurement import kspace_noise
 from dynamicdps.operators.noise_estimate import NoiseEstimate
 from dynamicdps.pipeline.inputs import name_of
 from dynamicdps.pipeline.options import ReadOptions
+from dynamicdps.segmentation import brain_finder
 from dynamicdps.volumes import BrainScan, RawScan, Volume, read_kspace
 from dynamicdps.volumes.brain_scan import cut_brain
 from dynamicdps.volumes.kspace_file import SUFFIXES
@@ -72,7 +73,7 @@ def open_kspace(scan: Path, options: ReadOptions, mask: str, *, cropped: bool = 
         raise InputError(f"series {options.series} was asked for, but {scan} is a file; expected a folder; leave the series out")
     size = None if options.voxel_size is None else _numbers(options.voxel_size)
     raw = read_kspace(scan, array=options.array, voxel_size_mm=size, orientation=options.orientation).with_square_voxels()
-    head = cut_brain(Scan(raw.magnitude(), raw.acquisition), mask, cropped=cropped)
+    head = cut_brain(Scan(raw.magnitude(), raw.acquisition), mask, cropped=cropped, network=brain_finder())
     return KSpaceScan(raw, head, kspace_noise(raw))
 
 

@@ -19,6 +19,7 @@ from dynamicdps.pipeline.kspace_scan import KSpaceScan, is_kspace, open_kspace, 
 from dynamicdps.pipeline.options import ReadOptions
 from dynamicdps.pipeline.ranges import RANGE_PERCENTILES, Ranges, misfit_range
 from dynamicdps.report.trace import Rows, start_rows
+from dynamicdps.segmentation import brain_finder
 from dynamicdps.solvers import Result, solve
 from dynamicdps.volumes import BrainScan, Volume, read_scan, to_slices
 from dynamicdps.volumes.brain_scan import cut_brain
@@ -83,7 +84,7 @@ def open_measurement(scan: Path | Volume, options: ReadOptions, mask: str, *, cr
     if isinstance(scan, Volume) and options.series is not None:
         raise InputError(f"series {options.series} was asked for, but the scan is a volume; expected a folder; leave the series out")
     opened = as_scan(scan) if isinstance(scan, Volume) else read_scan(scan, options.series)
-    return ImageOfScan(cut_brain(opened, mask, cropped=cropped))
+    return ImageOfScan(cut_brain(opened, mask, cropped=cropped, network=brain_finder()))
 
 
 class ImageOfScan:

@@ -33,8 +33,8 @@ class FitOptions:
     """How the brain is found, and the forward model of the scanner."""
 
     mask: str = "auto"
-    """Where the brain is: auto, deepbet, classical, none (skull-stripped) or a mask file."""
-    conditional: str = "unet-range"
+    """Where the brain is: auto, network, deepbet, classical, none (skull-stripped) or a mask file."""
+    conditional: str = "unet-scanners"
     """Bundled conditional model or a .safetensors file; it makes the initial image."""
     shading: Literal["auto", "off", "on"] = "auto"
     """Coil shading as a part of a forward model that is fitted: where the scan shows more than anatomy may (auto), never or always."""

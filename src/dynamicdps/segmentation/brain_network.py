@@ -1,5 +1,6 @@
 """Where the brain is, by a network that has seen heads of every contrast."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from dynamicdps.conditional.volume_network import VolumeConfig, VolumeUNet
 from dynamicdps.diffusion import read_model
 from dynamicdps.diffusion.held_models import held
+from dynamicdps.diffusion.model_names import known_models
 from dynamicdps.errors import InputError
 from dynamicdps.segmentation.classes import BRAIN
 from dynamicdps.volumes import Volume
@@ -82,3 +84,10 @@ def load_brain_network(name: str | Path = "brain-mask", device: str = "cpu") -> 
     """
     model = read_model(name, "segmenter")
     return BrainNetwork(model.build(lambda values: VolumeUNet(VolumeConfig.from_json(values))).to(device))
+
+
+def brain_finder(name: str = "brain-mask") -> Callable[[Volume], Mask] | None:
+    """What finds brains, by the model of that name, bundled or added; `None` where there is none."""
+    if name not in known_models(("segmenter",)):
+        return None
+    return lambda volume: load_brain_network(name).find(volume)

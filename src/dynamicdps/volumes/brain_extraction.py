@@ -1,6 +1,7 @@
 """Where the brain is: by a file, by a network, by intensity and shape, or because the scan holds nothing else."""
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,9 @@ from dynamicdps.volumes.intensity import brain_mask
 from dynamicdps.volumes.morphology import Mask, depth, inner_edge, soft_edge
 from dynamicdps.volumes.volume import Volume, load
 
-METHODS = ("auto", "deepbet", "classical", "none")
+METHODS = ("auto", "network", "deepbet", "classical", "none")
+# What finds the brain of a scan on its grid.
+Finder = Callable[[Volume], Mask]
 BLACK, BLACK_SHARE = 0.02, 0.1
 FAT, BONE = 1.2, 0.85  # of the median of the brain's middle, and of the brightest ring outside
 WHOLE_HEAD_MM = 120.0
@@ -50,18 +53,19 @@ class BrainMask:
         return float(self.inside.sum() * np.prod(volume.spacing) / 1000)
 
 
-def extract_brain(volume: Volume, method: str | Path = "auto") -> BrainMask:
+def extract_brain(volume: Volume, method: str | Path = "auto", network: Finder | None = None) -> BrainMask:
     """Find the brain.
 
-    ``"auto"``: ``"none"`` if the scan is skull-stripped; else ``"deepbet"`` if its weights are installed, the scan covers a whole head
-    and the result has the size of a brain; else ``"classical"``, with a warning.
+    ``"auto"``: ``"none"`` if the scan is skull-stripped; else ``"network"`` where there is one and what it finds has the size of a brain,
+    or the scan does not cover a whole head; else ``"deepbet"`` likewise, if its weights are installed; else ``"classical"``, warned of.
 
     Args:
-        volume: the scan, T1-weighted.
+        volume: the scan; for ``"deepbet"`` and ``"classical"`` T1-weighted.
         method: one of `METHODS`, or a mask file: it is brain where the file holds more than one half.
+        network: what ``"network"`` asks, such as `dynamicdps.segmentation.BrainNetwork.find`.
 
     Raises:
-        InputError: there is no such method or file, a mask is empty, or the method finds nothing.
+        InputError: there is no such method or file, a mask is empty, the method finds nothing, or ``"network"`` is asked for without one.
     """
     if str(method) not in METHODS:
         return _given(volume, Path(method))
@@ -69,12 +73,25 @@ def extract_brain(volume: Volume, method: str | Path = "auto") -> BrainMask:
         return BrainMask(brain_mask(volume), "none")
     if method == "classical":
         return BrainMask(find_brain_in_head(volume), "classical", [LOOK])
+    if method == "network":
+        if network is None:
+            raise InputError("there is no model that finds brains; expected one named brain-mask; train and add one, or take another mask")
+        found = BrainMask(network(volume), "network")
+        return replace(found, warnings=[_implausible(found, volume)]) if covers_head(volume) and not _plausible(found, volume) else found
     if method == "deepbet":
         found = BrainMask(deepbet.find_brain_by_deepbet(volume), "deepbet")
-        return found if _plausible(found, volume) else BrainMask(found.inside, "deepbet", [_implausible(found, volume)])
+        return found if _plausible(found, volume) else replace(found, warnings=[_implausible(found, volume)])
     if is_skull_stripped(volume):
         return BrainMask(brain_mask(volume), "none")
     warnings = [LOOK]
+    if network is not None:
+        try:
+            found = BrainMask(network(volume), "network")
+            if _plausible(found, volume) or not covers_head(volume):
+                return found
+            warnings.append(_implausible(found, volume))
+        except InputError as error:
+            warnings.append(str(error))
     if deepbet.weights() is not None and covers_head(volume):
         try:
             found = BrainMask(deepbet.find_brain_by_deepbet(volume), "deepbet")
@@ -126,4 +143,5 @@ def _plausible(found: BrainMask, volume: Volume) -> bool:
 
 
 def _implausible(found: BrainMask, volume: Volume) -> str:
-    return f"deepbet finds {found.millilitres(volume):.0f} ml of brain; expected {BRAIN_ML[0]:.0f} to {BRAIN_ML[1]:.0f} ml of a whole one"
+    low, high = BRAIN_ML
+    return f"{found.method} finds {found.millilitres(volume):.0f} ml of brain; expected {low:.0f} to {high:.0f} ml of a whole one"

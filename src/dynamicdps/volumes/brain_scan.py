@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from dynamicdps.volumes.acquisition import Acquisition
 from dynamicdps.volumes.blending import blend
-from dynamicdps.volumes.brain_extraction import BrainMask, extract_brain
+from dynamicdps.volumes.brain_extraction import BrainMask, Finder, extract_brain
 from dynamicdps.volumes.crop import bounding_box, crop
 from dynamicdps.volumes.grids import covering, native_grid, sample, target_grid
 from dynamicdps.volumes.reader import read_scan
@@ -91,9 +91,9 @@ def open_brain(path: Path, series: int | None = None, mask: str = "auto", *, cro
     return cut_brain(read_scan(path, series), mask, cropped=cropped)
 
 
-def cut_brain(scan: Scan, mask: str = "auto", *, cropped: bool = True) -> BrainScan:
-    """Find the brain of a scan; arguments and errors as `open_brain`."""
-    found = extract_brain(scan.volume, mask)
+def cut_brain(scan: Scan, mask: str = "auto", *, cropped: bool = True, network: Finder | None = None) -> BrainScan:
+    """Find the brain of a scan; arguments and errors as `open_brain` and `extract_brain`."""
+    found = extract_brain(scan.volume, mask, network)
     if found.method == "none":
         return BrainScan(scan.volume, scan.acquisition, found, scan.volume, None)
     box = bounding_box(found.inside, MARGIN) if cropped else (slice(None), slice(None), slice(None))
