@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 from torch import Tensor
 
 from dynamicdps.evaluation import null_space_split, unsupported_map
@@ -22,9 +23,10 @@ from dynamicdps.operators import (
     ScanOperator,
     SliceProfile,
     SwapSliceAxis,
+    to_image_grid,
     uniform_mask,
 )
-from dynamicdps.volumes import IntensityScale, to_slices
+from dynamicdps.volumes import IntensityScale, Volume, to_slices
 from tests.conftest import make_phantom
 from tests.properties import assert_batch_independent, input_error
 
@@ -205,3 +207,32 @@ def test_no_map_without_singular_values() -> None:
     image = make_phantom((20, 24, 6))
     operator = ScanOperator(SliceProfile(3.0) @ AnisotropicBlur(1.0, 0.5))
     assert unsupported_map(image, operator, IntensityScale.robust(image.data)) is None
+
+
+@pytest.mark.parametrize("thickness", [2.0, 5.0])
+def test_what_is_even_is_not_invented(thickness: float) -> None:
+    """Where slices have gaps a constant is not in their span, yet they show all that there is of it: no stripes."""
+    operator = LowField(in_plane_factor=2.0, slice_thickness=thickness, slice_spacing=5.0)
+    even = Volume(np.full((24, 28, 40), 70.0, np.float32), np.eye(4))
+    found = unsupported_map(even, ScanOperator(operator), IntensityScale(100.0))
+    assert found is not None
+    np.testing.assert_allclose(found.data, 0, atol=0.1)
+    # A slope along the slices' normal is shown as well, away from the edges.
+    slope = even.with_data(np.broadcast_to(np.linspace(40, 90, 40, dtype=np.float32), even.shape).copy())
+    sloped = unsupported_map(slope, ScanOperator(operator), IntensityScale(100.0))
+    assert sloped is not None
+    np.testing.assert_allclose(sloped.data[..., 6:-6], 0, atol=0.5)
+
+
+def test_the_map_lies_where_the_error_lies() -> None:
+    """Structure between the slices that the interpolation gets wrong is in the map; its energy follows that of the error."""
+    rng = np.random.default_rng(0)
+    truth = ndimage.gaussian_filter(rng.normal(size=(24, 28, 40)), 1.0).astype(np.float32)
+    truth = Volume(50 + 100 * truth, np.eye(4))
+    operator = LowField(slice_thickness=5.0, slice_profile="box")
+    found = unsupported_map(truth, ScanOperator(operator), IntensityScale(100.0), signal=math.inf)
+    assert found is not None
+    y = operator(to_slices(truth.data).movedim(0, 1)[None])
+    error = truth.data - to_image_grid(y, operator, (1, 1, 40, 28, 24))[0, 0].numpy().transpose(2, 1, 0)
+    energies = [ndimage.gaussian_filter(part**2, 2).ravel() for part in (found.data, error)]
+    assert np.corrcoef(energies)[0, 1] > 0.9

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dynamicdps.errors import InputError
-from dynamicdps.operators import LinearModel, Operator, ScanOperator, SpectralModel, conjugate_gradients
+from dynamicdps.operators import LinearModel, Operator, ScanOperator, SpectralModel, conjugate_gradients, to_image_grid
 from dynamicdps.operators.linear import NEGLIGIBLE
 from dynamicdps.volumes import IntensityScale, Volume, from_slices, to_slices
 
@@ -81,10 +81,12 @@ def null_space_split(operator: Operator, image: Tensor, truth: Tensor | None = N
 
 
 def unsupported_map(image: Volume, operator: ScanOperator, scale: IntensityScale, *, signal: float = SIGNAL) -> Volume | None:
-    """The null-space part of a reconstruction: what the measurement could not have shown, so that models alone put it there.
+    """What of a reconstruction the measurement could not have shown, so that models alone put it there.
 
-    Shading and weights of the measurement hide nothing and are left out, as the contrast is. It is no error by itself: sharp edges are
-    in it too.
+    It is the null-space part of what the image has beyond its own measurement, interpolated: ``(I - A^+ A) (x - S A x)`` with S the
+    interpolation on the image grid. The rest, ``x`` less this map, is the interpolation made to explain the same measurement. The
+    null-space part of x itself would count a constant as invented wherever slices have gaps, and show stripes. Shading and weights of the
+    measurement hide nothing and are left out, as the contrast is. It is no error by itself: sharp edges are in it too.
 
     Args:
         image: reconstruction on the image grid.
@@ -102,7 +104,7 @@ def unsupported_map(image: Volume, operator: ScanOperator, scale: IntensityScale
     x = x.movedim(0, 1)[None] if linear.couples_slices else x
     if not isinstance(linear.linear_problem(linear(x), x.shape).model, SpectralModel):
         return None
-    null = null_space_split(linear, x, signal=signal).null
+    null = null_space_split(linear, x, to_image_grid(linear(x), linear, x.shape), signal=signal).null
     return image.with_data(from_slices(null[0].movedim(1, 0) if null.ndim == 5 else null).astype(np.float32) * scale.scale)
 
 
