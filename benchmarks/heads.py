@@ -105,49 +105,57 @@ def structural_similarity(a: Array, b: Array, inside: NDArray[np.bool_], width: 
     return float(value[inside].mean())
 
 
-def scan_grid(scan: Volume, step_mm: float) -> Grid:
-    """A grid along the scan's own axes with cubes of the given edge; voxel 0 has its centre where the scan's has its own."""
+def scan_grid(scan: Volume, steps_mm: tuple[float, float, float], within: Volume | None = None, margin_mm: float = 10.0) -> Grid:
+    """A grid along the scan's own axes: over the whole scan, or over what a mask holds with a margin."""
     edges = np.array(scan.spacing)
+    low, high = np.zeros(3), np.array(scan.shape) - 1.0
+    if within is not None:
+        inside = np.argwhere(sample(within, native_grid(scan)).data > 0.5)
+        low, high = np.maximum(low, inside.min(0) - margin_mm / edges), np.minimum(high, inside.max(0) + margin_mm / edges)
+    # Voxel 0 has its centre where a voxel of the scan has its own: places within a slice are counted from there.
+    low = np.floor(low)
     affine = scan.affine.copy()
-    affine[:3, :3] *= step_mm / edges
-    x, y, z = (int((n - 1) * e / step_mm) + 1 for n, e in zip(scan.shape, edges, strict=True))
+    affine[:3, 3] = scan.affine[:3, :3] @ low + scan.affine[:3, 3]
+    affine[:3, :3] *= np.array(steps_mm) / edges
+    x, y, z = (int((b - a) * e / step) + 1 for a, b, e, step in zip(low, high, edges, steps_mm, strict=True))
     return Grid((x, y, z), affine, scan.native)
 
 
-def artefacts(image: Volume, scan: Volume, mask: Volume | None) -> dict[str, float]:
-    """`stairs` and `pattern` of an image inside the mask, and its `seam`; NaN where they mean nothing."""
-    grid = scan_grid(scan, 0.5)
-    x = sample(image, grid, order=3).data.astype(np.float64)
-    inside = sample(mask, grid).data > 0.5 if mask is not None else x > 0.1 * np.percentile(x, 99)
-    inner = ndimage.binary_erosion(inside, iterations=6)
+def lines_along(image: Volume, scan: Volume, mask: Volume, axis: int) -> tuple[Array, NDArray[np.bool_]]:
+    """The image on steps of 0.5 mm along one axis of the scan and 2 mm along the others, axis first, and where the brain is inside."""
+    grid = scan_grid(scan, tuple(0.5 if a == axis else 2.0 for a in range(3)), mask)  # type: ignore[arg-type]
+    inside = sample(mask, grid).data > 0.5
+    depth = ndimage.distance_transform_edt(inside, sampling=[0.5 if a == axis else 2.0 for a in range(3)])
+    return np.moveaxis(sample(image, grid, order=3).data.astype(np.float64), axis, 0), np.moveaxis(depth > 4, axis, 0)
+
+
+def artefacts(image: Volume, scan: Volume, mask: Volume) -> dict[str, float]:
+    """`stairs`, `pattern` and `seam` of an image; NaN where one means nothing."""
     out = {"stairs": np.nan, "pattern": np.nan, "seam": np.nan}
     across = int(np.argmax(scan.spacing))
-    period = scan.spacing[across] / 0.5
-    if period >= 4:
-        both = inner & np.roll(inner, -1, across)
-        steps = np.abs(np.roll(x, -1, across) - x)
-        place = np.floor(((np.arange(x.shape[across]) + 0.5) % period) / period * 5).astype(int)
-        means = [
-            np.take(steps, np.flatnonzero(place == k), across)[np.take(both, np.flatnonzero(place == k), across)].mean() for k in range(5)
-        ]
-        out["stairs"] = float((max(means) - min(means)) / np.mean(means))
     peaks = []
-    windowed = x * ndimage.gaussian_filter(inner.astype(np.float64), 4)
     for axis, length in enumerate(scan.spacing):
-        power = (np.abs(np.fft.rfft(windowed, axis=axis)) ** 2).mean(tuple(a for a in range(3) if a != axis))
-        at = round(x.shape[axis] * 0.5 / length)
+        lines, inner = lines_along(image, scan, mask, axis)
+        if axis == across and length >= 2:
+            both, steps = inner[1:] & inner[:-1], np.abs(np.diff(lines, axis=0))
+            place = np.floor(((np.arange(len(steps)) + 0.5) * 0.5 % length) / length * 5).astype(int)
+            means = [steps[place == k][both[place == k]].mean() for k in range(5)]
+            out["stairs"] = float((max(means) - min(means)) / np.mean(means))
+        power = (np.abs(np.fft.rfft(lines * ndimage.gaussian_filter1d(inner.astype(np.float64), 4, axis=0), axis=0)) ** 2).mean((1, 2))
+        at = round(len(lines) * 0.5 / length)
         if 8 < at < len(power) - 8:
             around = np.r_[power[at - 8 : at - 3], power[at + 4 : at + 9]]
             peaks.append(10 * np.log10(power[at - 1 : at + 2].max() / np.median(around)))
     if peaks:
         out["pattern"] = float(max(peaks))
-    if mask is not None:
-        away = ndimage.distance_transform_edt(~inside) * 0.5
-        measured = sample(scan, grid).data.astype(np.float64)
-        median = np.median(x[inner])
-        difference = x - measured * median / np.median(measured[inner])
-        near, far = (difference[(away > low) & (away <= low + 4)].mean() for low in (0, 4))
-        out["seam"] = float(100 * (near - far) / median)
+    grid = scan_grid(scan, (1.0, 1.0, 1.0), mask)
+    x, measured = (sample(v, grid, order=1).data.astype(np.float64) for v in (image, scan))
+    inside = sample(mask, grid).data > 0.5
+    away = ndimage.distance_transform_edt(~inside)
+    median = np.median(x[inside])
+    difference = x - measured * median / np.median(measured[inside])
+    near, far = (difference[(away > low) & (away <= low + 4)].mean() for low in (0, 4))
+    out["seam"] = float(100 * (near - far) / median)
     return out
 
 
@@ -156,7 +164,7 @@ def montage(path: Path, images: dict[str, Volume], scan: Volume) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    grid = scan_grid(scan, 1.0)
+    grid = scan_grid(scan, (1.0, 1.0, 1.0))
     figure, axes = plt.subplots(len(images), 3, figsize=(13, 4.6 * len(images)), squeeze=False)
     for row, (name, volume) in zip(axes, images.items(), strict=True):
         data = sample(volume, grid, order=1).data
@@ -190,7 +198,8 @@ def evaluate(name: str, seed: int, scan_path: Path, truth: Truth | None, out: Pa
         row: dict[str, Any] = {"head": name, "seed": seed, "image": label, "seconds": round(seconds, 1)}
         if truth is not None:
             row |= truth.compare(image)
-        row |= artefacts(image, scan, mask)
+        if mask is not None:
+            row |= artefacts(image, scan, mask)
         rows.append({key: round(v, 4) if isinstance(v, float) else v for key, v in row.items()})
     return rows
 

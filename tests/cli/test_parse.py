@@ -46,7 +46,8 @@ from dynamicdps.errors import InputError
         ("models lst", "there is no command 'lst' (did you mean list?); expected one of list, show, add; see dynamicdps models --help"),
         (
             "train",
-            "there is no command after dynamicdps train; expected one of prior, unet, esrgan, operator-fit; see dynamicdps train --help",
+            "there is no command after dynamicdps train; expected one of prior, unet, esrgan, segmenter, operator-fit; "
+            "see dynamicdps train --help",
         ),
     ],
 )

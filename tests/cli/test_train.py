@@ -11,7 +11,9 @@ import torch
 from dynamicdps.cli import main
 from dynamicdps.diffusion.precision import has_bfloat16
 from dynamicdps.diffusion.processes import Processes
+from dynamicdps.segmentation import load_brain_network
 from tests.conftest import make_phantom
+from tests.segmentation.labels import make_labels
 
 TINY = ["--channels", "16", "16", "--residual-blocks", "1", "1", "--steps", "2", "--batches", "2", "--accumulate", "3"]
 
@@ -106,3 +108,21 @@ def test_the_first_process_alone_writes_and_speaks(
     assert (facts["processes"], facts["exit"], list(facts["models"])) == (2, 0, ["conditional"])
     card = json.loads((out / "unet.json").read_text(encoding="utf-8"))
     assert (card["steps"], card["batches"]) == (2, 2)
+
+
+def test_networks_of_volumes_and_of_heads_are_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both are small here: a patch of 16 voxels, and heads of 24."""
+    monkeypatch.setattr("dynamicdps.conditional.volume_training.PATCH", 16)
+    monkeypatch.setattr("dynamicdps.conditional.volume_training.VALIDATION_PATCHES", 1)
+    monkeypatch.setattr("dynamicdps.segmentation.training.VALIDATION_HEADS", 1)
+    monkeypatch.setattr("dynamicdps.segmentation.training.SHAPE", (24, 24, 24))
+    scans = [str(make_phantom((24, 20, 12), seed=seed).save(tmp_path / f"{seed}.nii.gz")) for seed in (1, 2)]
+    sizes = ["--channels", "16", "16", "--residual-blocks", "1", "1", "--steps", "2", "--no-bfloat16"]
+    assert main(["train", "unet", *scans, "--degradation", "scanners", "--out", str(tmp_path / "unet"), *sizes]) == 0
+    card = json.loads((tmp_path / "unet" / "unet.json").read_text())
+    assert (card["kind"], card["degradation"], card["steps"]) == ("volume-unet", "scanners", 2)
+    maps = [str(make_labels((40, 44, 36)).save(tmp_path / f"labels{k}.nii.gz")) for k in (1, 2)]
+    assert main(["train", "segmenter", *maps, "--out", str(tmp_path / "segmenter"), *sizes]) == 0
+    card = json.loads((tmp_path / "segmenter" / "brain-mask.json").read_text())
+    assert (card["kind"], card["steps"]) == ("segmenter", 2)
+    assert load_brain_network(tmp_path / "segmenter" / "brain-mask.safetensors") is not None

@@ -148,7 +148,7 @@ class TrainUNet(_UNetTraining):
     """Train a conditional U-Net on simulated pairs."""
 
     degradation: str = "iqt-in"
-    """Named degradation of the pairs, or range for many drawn at random."""
+    """Named degradation of the pairs; range for many drawn at random; scanners for a network of whole volumes and random scanners."""
     channels: tuple[int, ...] = (32, 64, 128)
     """Feature channels of each level of the network, multiples of 16."""
 
@@ -174,6 +174,20 @@ class TrainESRGAN(_Training):
 
 
 @dataclass
+class TrainSegmenter(_Training):
+    """Train the network that finds the brain, on images made of label maps; SCAN... are the maps, with FreeSurfer's numbers."""
+
+    channels: tuple[int, ...] = (16, 32, 64)
+    """Feature channels of each level of the network."""
+    residual_blocks: tuple[int, ...] = (1, 2, 2)
+    """Residual blocks of each level."""
+    optimiser: Literal["adamw", "muon"] = "muon"
+    """AdamW, or Muon: orthogonal momentum, which learns faster a step."""
+    learning_rate: float = 1e-3
+    """Peak of the learning rate."""
+
+
+@dataclass
 class TrainOperatorFit:
     """Train what `calibrate operator` and `enhance --operator fit` know of scanners, on scans simulated from good ones."""
 
@@ -181,8 +195,8 @@ class TrainOperatorFit:
     """Skull-stripped scans at 1 mm."""
     out: Path
     """Folder for operator-fit.safetensors and its model card."""
-    conditional: str = "unet-scanners"
-    """Conditional model whose images sharpen the contrast."""
+    conditional: str = "unet-range"
+    """Conditional model whose images sharpen the contrast; one that keeps the scan's contrast cannot."""
     simulations: int = 6000
     """Scans to simulate."""
     epochs: int = 120
@@ -197,12 +211,13 @@ class TrainOperatorFit:
 
 @dataclass
 class Train:
-    """Train a prior, a conditional model, or what the fit of operators knows."""
+    """Train a prior, a conditional model, what finds the brain, or what the fit of operators knows."""
 
     model: (
         Annotated[TrainPrior, tyro.conf.subcommand("prior")]
         | Annotated[TrainUNet, tyro.conf.subcommand("unet")]
         | Annotated[TrainESRGAN, tyro.conf.subcommand("esrgan")]
+        | Annotated[TrainSegmenter, tyro.conf.subcommand("segmenter")]
         | Annotated[TrainOperatorFit, tyro.conf.subcommand("operator-fit")]
     )
 

@@ -37,6 +37,7 @@ TABLE: dict[type[Any], Entry] = {
     commands.TrainPrior: Entry("train prior", "run_train.run_prior", (*_TRAINING, "prior.safetensors", "prior.json", "samples.png")),
     commands.TrainUNet: Entry("train unet", "run_train.run_unet", (*_TRAINING, "unet.safetensors", "unet.json")),
     commands.TrainESRGAN: Entry("train esrgan", "run_train.run_esrgan", (*_TRAINING, "esrgan.safetensors", "esrgan.json")),
+    commands.TrainSegmenter: Entry("train segmenter", "run_train.run_segmenter", (*_TRAINING, "brain-mask.safetensors", "brain-mask.json")),
     commands.TrainOperatorFit: Entry(
         "train operator-fit", "run_fit.run_training", (RUN, "operator-fit.safetensors", "operator-fit.json", "simulations.npz")
     ),

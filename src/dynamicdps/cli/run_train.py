@@ -9,11 +9,11 @@ from pathlib import Path
 
 from torch import Tensor
 
-from dynamicdps.cli.commands import TrainESRGAN, TrainPrior, TrainUNet, _Training, _UNetTraining
+from dynamicdps.cli.commands import TrainESRGAN, TrainPrior, TrainSegmenter, TrainUNet, _Training, _UNetTraining
 from dynamicdps.cli.pictures import write_sheet
 from dynamicdps.cli.progress import progress_bar, say
 from dynamicdps.cli.record import Record, recorded
-from dynamicdps.conditional import RRDBConfig, train_esrgan, train_unet
+from dynamicdps.conditional import RRDBConfig, VolumeConfig, train_esrgan, train_unet, train_volume_unet
 from dynamicdps.diffusion import NeighbourConfig, NetworkConfig, TrainingConfig, train_prior
 from dynamicdps.diffusion.model_file import file_hash
 from dynamicdps.diffusion.neighbour_network import CONTRASTS
@@ -21,6 +21,8 @@ from dynamicdps.diffusion.precision import has_bfloat16
 from dynamicdps.diffusion.processes import Processes, join
 from dynamicdps.errors import InputError
 from dynamicdps.pipeline.checks import check_device
+from dynamicdps.segmentation import train_segmenter
+from dynamicdps.segmentation.classes import CLASSES
 
 
 def training_config(arguments: _Training) -> TrainingConfig:
@@ -162,10 +164,43 @@ def run_prior(arguments: TrainPrior) -> None:
 def run_unet(arguments: TrainUNet) -> None:
     config, network = training_config(arguments), network_config(arguments)
     with session(arguments, "unet") as training:
-        model = train_unet(
+        if arguments.degradation == "scanners":
+            model = train_volume_unet(
+                arguments.scans,
+                arguments.out,
+                validation_files=arguments.validation,
+                network_config=VolumeConfig(network.channels, network.residual_blocks),
+                config=config,
+                resume=arguments.resume,
+                weights=arguments.weights,
+                data_name=arguments.data_name,
+                processes=training.processes,
+                on_step=training.on_step,
+            )
+        else:
+            model = train_unet(
+                arguments.scans,
+                arguments.out,
+                degradation=arguments.degradation,
+                validation_files=arguments.validation,
+                network_config=network,
+                config=config,
+                resume=arguments.resume,
+                weights=arguments.weights,
+                data_name=arguments.data_name,
+                processes=training.processes,
+                on_step=training.on_step,
+            )
+        training.end("conditional", model)
+
+
+def run_segmenter(arguments: TrainSegmenter) -> None:
+    config = training_config(arguments)
+    network = VolumeConfig(arguments.channels, arguments.residual_blocks, planes=0, outputs=len(CLASSES))
+    with session(arguments, "segmenter") as training:
+        model = train_segmenter(
             arguments.scans,
             arguments.out,
-            degradation=arguments.degradation,
             validation_files=arguments.validation,
             network_config=network,
             config=config,
@@ -175,7 +210,7 @@ def run_unet(arguments: TrainUNet) -> None:
             processes=training.processes,
             on_step=training.on_step,
         )
-        training.end("conditional", model)
+        training.end("segmenter", model)
 
 
 def run_esrgan(arguments: TrainESRGAN) -> None:

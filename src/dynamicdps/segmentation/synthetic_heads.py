@@ -85,7 +85,7 @@ class SyntheticHeads:
     """
 
     maps: Sequence[LabelMap]
-    shape: tuple[int, int, int] = (96, 112, 112)
+    shape: tuple[int, int, int]
     spacing_mm: float = 2.0
     count: int = 1
 

@@ -20,6 +20,8 @@ from dynamicdps.segmentation.synthetic_heads import LabelMap, SyntheticHeads
 SEGMENTER_CONFIG = VolumeConfig(channels=(16, 32, 64), blocks=(1, 2, 2), unshuffle=2, planes=0, outputs=len(CLASSES))
 SEGMENTER_TRAINING = TrainingConfig(learning_rate=1e-3, warmup=100, decay_from=3000, checkpoint_every=250, optimiser="muon", bfloat16=False)
 VALIDATION_HEADS = 12
+# Voxels of a synthetic head, of 2 mm.
+SHAPE = (96, 112, 112)
 
 
 @dataclass(frozen=True)
@@ -99,8 +101,8 @@ def train_segmenter(
         InputError: a map cannot be read or has no brain; otherwise as `dynamicdps.diffusion.training.train`.
     """
     files, held_out = split_held_out(label_files, validation_files)
-    loss = SegmentationLoss(SyntheticHeads([LabelMap.from_file(f) for f in files]))
-    held = SyntheticHeads([LabelMap.from_file(f) for f in held_out]) if held_out else None
+    loss = SegmentationLoss(SyntheticHeads([LabelMap.from_file(f) for f in files], SHAPE))
+    held = SyntheticHeads([LabelMap.from_file(f) for f in held_out], SHAPE) if held_out else None
     torch.manual_seed(config.seed)
     network = VolumeUNet(network_config)
     if weights is not None:
