@@ -83,10 +83,6 @@ def test_enhance(arguments: list[str], word: str, poor: str, tmp_path: Path, cap
     assert not list(out.glob("*.nii.gz"))
 
 
-def test_enhance_without_operator_says_how_to_give_one(scan_files: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "--operator" in refused(["enhance", str(scan_files[0]), "--out", str(tmp_path / "out")], capsys)
-
-
 def test_enhance_with_the_operator_of_another_scan(
     poor: str, scan_files: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -234,7 +234,7 @@ def test_a_worker_holds_its_models_from_scan_to_scan(tmp_path: Path, monkeypatch
     for number in range(3):
         with pytest.raises(InputError, match="that was all"):
             enhancer(tmp_path / f"{number}.nii", tmp_path, source="", seed=0)
-    assert sorted(read) == ["brain", "unet-range"]
+    assert sorted(read) == ["brain", "unet-scanners"]
 
 
 def test_one_local_worker_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -137,7 +137,7 @@ def test_calibrate_operator_and_enhance_with_it(models: tuple[str, str], tmp_pat
     out = tmp_path / "out"
     path.with_name("poor.json").write_text(json.dumps({"SliceThickness": 3.0}))
     command = ["enhance", str(path), "--out", str(out), "--prior", models[0], "--conditional", models[1], *QUICK]
-    assert main([*command, "--operator", "fit", "--mask", "none"]) == 0
+    assert main([*command, "--mask", "none"]) == 0
     fitted = json.loads((out / "operator.json").read_text())
     assert fitted["known"] == {"slice_thickness": 3.0}
     assert json.loads((out / "run.json").read_text())["operator"]["gamma"] == fitted["gamma"]

@@ -141,7 +141,10 @@ def test_dicom(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert leaks(out, everything(capsys, caplog)) == []
     assert load(out / "enhanced.nii.gz").data.max() > 0
     # What is refused says no more.
-    for command in (["enhance", str(folder), "--out", str(out), "--series", "99"], ["enhance", str(folder), "--out", str(out)]):
+    for command in (
+        ["enhance", str(folder), "--out", str(out), "--series", "99"],
+        ["enhance", str(folder), "--out", str(out), "--operator", "none-such"],
+    ):
         assert main([*command, *words]) == 2
     assert leaks(out, everything(capsys, caplog)) == []
 

@@ -142,10 +142,14 @@ class ScannedPatches:
         inner = (slice(MARGIN, -MARGIN),) * 3
         return scan[inner], voxel, ideal[inner], (there * (distance < AROUND))[inner]
 
+    def pairs(self, seeds: Sequence[int]) -> list[tuple[Array, Array, Array, Array]]:
+        """A pair for each seed; each is a function of its seed alone, so that they may be drawn side by side."""
+        return [self.pair(np.random.default_rng(seed)) for seed in seeds]
+
     def draw(self, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Scans ``(batch, 1, 48, 48, 48)``, voxels ``(batch, 3)``, true images and their weights."""
-        rng = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
-        pairs = [self.pair(rng) for _ in range(self.count)]
+        seeds = torch.randint(2**62, (self.count,), generator=generator).tolist()
+        pairs = self.pairs(seeds)
         scan, voxel, image, there = (torch.from_numpy(np.stack(parts)) for parts in zip(*pairs, strict=True))
         return scan[:, None], voxel, image[:, None], there[:, None]
 
