@@ -19,7 +19,7 @@ from dynamicdps.diffusion import load_prior
 from dynamicdps.evaluation import psnr
 from dynamicdps.operators import LowField, add_noise
 from dynamicdps.solvers import solve_tensors
-from dynamicdps.solvers.calibrate import spread_slices
+from dynamicdps.solvers.calibrate import spread_slabs
 from dynamicdps.solvers.deepinv_adapter import register_deepinv
 from dynamicdps.solvers.settings import make_config
 
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20)
     arguments = parser.parse_args()
     register_deepinv()
-    truth = spread_slices(arguments.scans, SLICES)
+    truth = spread_slabs(arguments.scans, SLICES)[:, :, 0]
     y = add_noise(OPERATOR(truth), OPERATOR.noise_std, [torch.Generator().manual_seed(i) for i in range(len(truth))])
     prior = load_prior("brain")
     initial = load_conditional("unet-iqt-in").enhance(y, OPERATOR, truth.shape)

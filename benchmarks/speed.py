@@ -33,7 +33,6 @@ from dynamicdps.evaluation import psnr
 from dynamicdps.models import demo_scan
 from dynamicdps.operators import PRESETS, add_noise
 from dynamicdps.solvers import DynamicDPSConfig, solve_tensors
-from dynamicdps.solvers.reconstruction import denoise_images
 from dynamicdps.volumes import IntensityScale, load, to_slices
 
 CONDITION = "blur-mismatch"
@@ -72,7 +71,7 @@ def overhead(scan: Path, prior: Any, count: int, samples: int) -> dict[str, floa
 
     def bare() -> None:
         for _ in range(config.steps * samples):
-            denoise_images(prior, truth, sigma, config.chunk)
+            prior(truth, sigma, config.chunk)
 
     passes = int(solver().nfe.max())
     assert passes == config.steps * samples

@@ -18,7 +18,7 @@ from dynamicdps.diffusion import load_prior
 from dynamicdps.evaluation import psnr, ssim
 from dynamicdps.operators import add_noise, preset
 from dynamicdps.solvers import DynamicDPSConfig, solve_tensors
-from dynamicdps.solvers.calibrate import spread_slices
+from dynamicdps.solvers.calibrate import spread_slabs
 
 CONDITIONS = ("blur-mismatch", "iqt-out")
 STEPS = (1, 2, 3, 5, 7, 10, 20, 50)
@@ -33,7 +33,7 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     torch.set_grad_enabled(False)
-    truth = spread_slices(arguments.scans, SLICES)
+    truth = spread_slabs(arguments.scans, SLICES)[:, :, 0]
     prior, unet = load_prior("brain", "cpu", torch.bfloat16), load_conditional("unet-iqt-in")
     rows: list[dict[str, str | float]] = []
     print("| condition | samples | steps | passes | PSNR dB | SSIM |\n|---|---|---|---|---|---|")

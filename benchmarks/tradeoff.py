@@ -19,7 +19,7 @@ from dynamicdps.diffusion import load_prior
 from dynamicdps.evaluation.fidelity import psnr
 from dynamicdps.operators import add_noise, preset
 from dynamicdps.solvers import DynamicDPSConfig, solve_dynamicdps
-from dynamicdps.solvers.calibrate import spread_slices
+from dynamicdps.solvers.calibrate import spread_slabs
 
 COUNTS = (1, 2, 4, 8, 16)
 RUNS = {
@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--degradation", default="blur-mismatch")
     parser.add_argument("--out", type=Path, default=Path("docs/images/tradeoff.png"))
     arguments = parser.parse_args()
-    truth = spread_slices(arguments.scans, 1)
+    truth = spread_slabs(arguments.scans, 1)[:, :, 0]
     denoiser = load_prior(arguments.prior, "cpu", torch.bfloat16)
     operator = preset(arguments.degradation)
     y = add_noise(operator(truth), operator.noise_std, [torch.Generator().manual_seed(i) for i in range(len(truth))])

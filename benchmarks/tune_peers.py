@@ -21,7 +21,7 @@ from dynamicdps.diffusion import load_prior
 from dynamicdps.evaluation.fidelity import psnr, ssim
 from dynamicdps.operators import add_noise, preset
 from dynamicdps.solvers import make_config, solve_tensors
-from dynamicdps.solvers.calibrate import spread_slices
+from dynamicdps.solvers.calibrate import spread_slabs
 
 WARM = 0.25
 CONDITIONS = ("iqt-out", "blur-mismatch")
@@ -66,7 +66,7 @@ def main() -> None:
     parser.add_argument("--prior", default="brain")
     parser.add_argument("--solvers", default=",".join(GRIDS))
     arguments = parser.parse_args()
-    truth = spread_slices(arguments.scans, 1)
+    truth = spread_slabs(arguments.scans, 1)[:, :, 0]
     denoiser = load_prior(arguments.prior, "cpu", torch.bfloat16)
     problems = [measure(truth, name) for name in CONDITIONS]
     log = arguments.out / "peer_tuning.csv"
