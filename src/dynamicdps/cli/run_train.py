@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -115,6 +116,17 @@ class Session:
     on_step: Callable[[int, float], None] | None
     files: list[Path] = field(default_factory=list)
 
+    def options(self, arguments: _Training) -> dict[str, Any]:
+        """What every training function takes."""
+        return {
+            "validation_files": arguments.validation,
+            "resume": arguments.resume,
+            "weights": arguments.weights,
+            "data_name": arguments.data_name,
+            "processes": self.processes,
+            "on_step": self.on_step,
+        }
+
     def end(self, kind: str, model: Path, *others: Path) -> None:
         """What it has come to: the model of a kind, and other files."""
         self.record.facts["models"] = {kind: file_hash(model)} if self.processes.first else {}
@@ -147,16 +159,11 @@ def run_prior(arguments: TrainPrior) -> None:
         model = train_prior(
             arguments.scans,
             arguments.out,
-            validation_files=arguments.validation,
             network_config=network,
             config=config,
-            resume=arguments.resume,
-            weights=arguments.weights,
-            data_name=arguments.data_name,
             suffix=arguments.contrast,
-            processes=training.processes,
-            on_step=training.on_step,
             on_sheet=draw_sheet,
+            **training.options(arguments),
         )
         training.end("prior", model, sheet)
 
@@ -164,33 +171,13 @@ def run_prior(arguments: TrainPrior) -> None:
 def run_unet(arguments: TrainUNet) -> None:
     config, network = training_config(arguments), network_config(arguments)
     with session(arguments, "unet") as training:
+        shared = training.options(arguments)
         if arguments.degradation == "scanners":
-            model = train_volume_unet(
-                arguments.scans,
-                arguments.out,
-                validation_files=arguments.validation,
-                network_config=VolumeConfig(network.channels, network.residual_blocks),
-                config=config,
-                resume=arguments.resume,
-                weights=arguments.weights,
-                data_name=arguments.data_name,
-                processes=training.processes,
-                on_step=training.on_step,
-            )
+            volumes = VolumeConfig(network.channels, network.residual_blocks)
+            model = train_volume_unet(arguments.scans, arguments.out, network_config=volumes, config=config, **shared)
         else:
-            model = train_unet(
-                arguments.scans,
-                arguments.out,
-                degradation=arguments.degradation,
-                validation_files=arguments.validation,
-                network_config=network,
-                config=config,
-                resume=arguments.resume,
-                weights=arguments.weights,
-                data_name=arguments.data_name,
-                processes=training.processes,
-                on_step=training.on_step,
-            )
+            named = arguments.degradation
+            model = train_unet(arguments.scans, arguments.out, degradation=named, network_config=network, config=config, **shared)
         training.end("conditional", model)
 
 
@@ -198,18 +185,7 @@ def run_segmenter(arguments: TrainSegmenter) -> None:
     config = training_config(arguments)
     network = VolumeConfig(arguments.channels, arguments.residual_blocks, planes=0, outputs=len(CLASSES))
     with session(arguments, "segmenter") as training:
-        model = train_segmenter(
-            arguments.scans,
-            arguments.out,
-            validation_files=arguments.validation,
-            network_config=network,
-            config=config,
-            resume=arguments.resume,
-            weights=arguments.weights,
-            data_name=arguments.data_name,
-            processes=training.processes,
-            on_step=training.on_step,
-        )
+        model = train_segmenter(arguments.scans, arguments.out, network_config=network, config=config, **training.options(arguments))
         training.end("segmenter", model)
 
 
@@ -220,15 +196,10 @@ def run_esrgan(arguments: TrainESRGAN) -> None:
             arguments.scans,
             arguments.out,
             degradation=arguments.degradation,
-            validation_files=arguments.validation,
             network_config=network,
             adversarial_weight=arguments.adversarial_weight,
             pretrain_steps=arguments.pretrain_steps,
             config=config,
-            resume=arguments.resume,
-            weights=arguments.weights,
-            data_name=arguments.data_name,
-            processes=training.processes,
-            on_step=training.on_step,
+            **training.options(arguments),
         )
         training.end("conditional", model)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.spatial.transform import Rotation
 from torch import Tensor, nn
 
 from dynamicdps.conditional.model import CENTRE, SPREAD
@@ -99,14 +100,8 @@ class BrainPatches:
 
 def _turn(rng: np.random.Generator) -> NDArray[np.float64]:
     """A small rotation and scaling, ``(3, 3)``."""
-    matrix = np.eye(3) * np.exp(rng.uniform(-SCALING, SCALING))
-    for axis in range(3):
-        angle = np.deg2rad(rng.uniform(-ANGLE, ANGLE))
-        a, b = (i for i in range(3) if i != axis)
-        plane = np.eye(3)
-        plane[[a, a, b, b], [a, b, a, b]] = np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)
-        matrix = plane @ matrix
-    return np.asarray(matrix)
+    turned = Rotation.from_euler("xyz", rng.uniform(-ANGLE, ANGLE, 3), degrees=True).as_matrix()
+    return np.asarray(turned * np.exp(rng.uniform(-SCALING, SCALING)))
 
 
 def _cut(data: NDArray[np.uint8], box: Sequence[slice], fill: int | None = None) -> NDArray[np.uint8]:

@@ -316,9 +316,9 @@ class CentredGrid(Operator):
     """An operator that measures on a grid of larger voxels with the image grid's centre."""
 
     @property
+    @abstractmethod
     def _factors(self) -> tuple[float, float, float]:
         """Length of a scanner voxel in image voxels along x, y, z."""
-        raise NotImplementedError
 
     def grid(self, image: Grid) -> Grid:
         x, y, z = (measured_size(n, f) for n, f in zip(image.shape, self._factors, strict=True))

@@ -10,6 +10,7 @@ from dynamicdps.diffusion import level_of_step
 from dynamicdps.errors import InputError
 from dynamicdps.operators import read_operator
 from dynamicdps.pipeline.options import EnhanceOptions, StudyOptions
+from dynamicdps.segmentation import brain_finder
 from dynamicdps.solvers import available, make_config, read_start_level
 from dynamicdps.solvers.dynamicdps import QUALITIES
 from dynamicdps.volumes import Volume, deepbet, load
@@ -134,6 +135,8 @@ def check_mask(mask: str) -> None:
     """
     if mask == "deepbet" and deepbet.weights() is None:
         raise InputError("deepbet is not installed; expected its weights for this mask; run: pip install --no-deps deepbet")
+    if mask == "network" and brain_finder() is None:
+        raise InputError("there is no model that finds brains; expected one named brain-mask; train and add one, or change --mask")
     if mask in METHODS:
         return
     if not Path(mask).exists():

@@ -14,6 +14,7 @@ import torch
 from nibabel.filebasedimages import ImageFileError
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from dynamicdps.conditional.scanner_draws import smooth_field
@@ -100,12 +101,7 @@ class SyntheticHeads:
     def _bent(self, tissues: Labels, rng: np.random.Generator) -> Labels:
         """The labels turned, scaled, sheared, shifted, bent and perhaps mirrored, on the grid of an image."""
         matrix = np.diag(np.exp(rng.uniform(-SCALING, SCALING) + rng.uniform(-SCALING, SCALING, 3) / 2))
-        for axis in range(3):
-            angle = np.deg2rad(rng.uniform(-ANGLE, ANGLE))
-            a, b = (i for i in range(3) if i != axis)
-            plane = np.eye(3)
-            plane[[a, a, b, b], [a, b, a, b]] = np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)
-            matrix = plane @ matrix
+        matrix = Rotation.from_euler("xyz", rng.uniform(-ANGLE, ANGLE, 3), degrees=True).as_matrix() @ matrix
         matrix = matrix @ (np.eye(3) + rng.uniform(-SHEAR, SHEAR, (3, 3)) * (1 - np.eye(3)))
         if rng.random() < 0.5:
             matrix = matrix @ np.diag([-1.0, 1.0, 1.0])

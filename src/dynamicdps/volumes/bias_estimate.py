@@ -19,7 +19,7 @@ BLOCK_MM, ENOUGH = 24.0, 0.3
 RIM_MM = 4.0
 # The brightness of a block is this percentile of its voxels: white matter's, and not yet the noise's.
 PERCENTILE = 80.0
-# Blocks that lie further below the field than this many robust standard deviations hold little white matter, and count as much.
+# A block further below the field than this many robust standard deviations holds little white matter, and has this weight.
 DARK_BLOCK, DARK_WEIGHT = -1.0, 0.15
 # What anatomy alone looks like: weight of the penalty against one block's equation, and the spread of a field from which on anatomy
 # hardly matters. Whole heads of another simulator come nearest to the truth with about half of what a free fit finds.
