@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dynamicdps.data_term import DataTerm, Noise, join
+from dynamicdps.data_term import DataTerm, Noise, excess_misfit, join, pooled_residual
 from dynamicdps.operators import BiasField, Contrast, LowField, MotionBlur, PowerLaw, Stack, SwapSliceAxis, add_noise
 from tests.properties import assert_adjoint, assert_jacobian_products, input_error
 
@@ -172,3 +172,24 @@ def test_linear_solvers_see_the_contrast_undone_under_weights(generator: torch.G
     assert weighted.warnings == plain.warnings
     assert_adjoint(weighted.model.forward, weighted.model.adjoint, SHAPE, generator)
     torch.testing.assert_close(weighted.model(x), weighted.measurement, atol=1e-4, rtol=0)
+
+
+def test_the_pooled_excess_of_an_image_depends_on_no_other_image(generator: torch.Generator) -> None:
+    """Also where each image has a mask of its own, and measurements of different noise."""
+    x = torch.rand(3, 1, 12, 12, generator=generator)
+    weights = (torch.rand(3, 1, 12, 12, generator=generator) > torch.tensor([0.1, 0.5, 0.9]).view(3, 1, 1, 1)).float()
+    quiet = DataTerm(x + 0.1 * torch.rand(x.shape, generator=generator), MotionBlur(3.0), Noise(0.01))
+    loud = DataTerm(x + 0.2 * torch.rand(x.shape, generator=generator), MotionBlur(5.0), Noise(0.05), weights)
+
+    def excess(index: list[int]) -> Tensor:
+        chosen = torch.tensor(index)
+        residual, noise = pooled_residual([quiet.select(chosen), loud.select(chosen)], x[chosen])
+        return excess_misfit(residual, noise)
+
+    together = excess([0, 1, 2])
+    torch.testing.assert_close(together, torch.cat([excess([k]) for k in range(3)]))
+    # By hand: mean squares beyond each term's noise, weighted by how much was measured.
+    counts = [144.0, weights[1].sum().item()]
+    squares = [t.select(torch.tensor([1])).excess(x[1:2]).square().item() for t in (quiet, loud)]
+    expected = (sum(n * s for n, s in zip(counts, squares, strict=True)) / sum(counts)) ** 0.5
+    assert together[1].item() == pytest.approx(expected, rel=1e-4)

@@ -191,5 +191,8 @@ def pooled_residual(terms: Sequence[DataTerm], x: Tensor) -> tuple[Tensor, float
     total = torch.stack(counts).sum(0)
     mean = torch.stack([n * s for n, s in zip(counts, squares, strict=True)]).sum(0) / total
     noise = torch.stack([n * term.noise.std**2 for n, term in zip(counts, terms, strict=True)]).sum(0) / total
-    # Counts differ between images by their masks at most.
-    return mean.sqrt().to(x.dtype)[:, None], float(noise.mean().sqrt())
+    # One noise for all images, whoever they are: that of measurements without masks. What masks change of an image's own goes into its
+    # residual, so that its excess stays.
+    sizes = [term.target[0].numel() for term in terms]
+    common = sum(n * term.noise.std**2 for n, term in zip(sizes, terms, strict=True)) / sum(sizes)
+    return (mean - noise + common).clamp_min(0).sqrt().to(x.dtype)[:, None], common**0.5
