@@ -30,11 +30,17 @@ ANGLE, SCALING, SHEAR, SHIFT, BENDING = 20.0, 0.15, 0.08, 15.0, 4.0
 KNOTS = (4, 10)
 # Edge of a slice in mm that heads may be measured with.
 THICKEST_MM = 9.0
-# Shares of the draws: T1-like contrast, whose tissues are ranges; several outer tissues as one; no tissue around the brain; a slab.
-T1_LIKE, MERGED, STRIPPED, SLAB = 0.35, 0.4, 0.12, 0.25
-# Ranges of intensity of a T1w scan by class, white matter near 1; low field has less contrast between them.
-T1_RANGES = {1: (0.05, 0.45), 2: (0.05, 0.45), 3: (0.5, 0.8), 4: (0.8, 1.05), 5: (0.55, 0.95), 6: (0.6, 0.95), 7: (0.75, 1.05)}
-
+# Shares of the draws: several outer tissues as one; no tissue around the brain; a slab.
+MERGED, STRIPPED, SLAB = 0.4, 0.12, 0.25
+# Shares of the draws whose tissues have the contrast of a common scan, and its ranges of intensity: fluid, cortex, white matter, deep
+# grey (thalamus and pallidum lie between it and white matter), brain stem. Low field has less contrast between them.
+COMMON: dict[str, tuple[float, tuple[tuple[float, float], ...]]] = {
+    "T1w": (0.3, ((0.05, 0.45), (0.5, 0.8), (0.8, 1.05), (0.6, 0.95), (0.75, 1.05))),
+    "T2w": (0.15, ((0.8, 1.2), (0.5, 0.8), (0.3, 0.6), (0.3, 0.7), (0.3, 0.6))),
+    "FLAIR": (0.1, ((0.03, 0.35), (0.6, 0.95), (0.45, 0.75), (0.45, 0.85), (0.5, 0.8))),
+}
+# Which of those ranges a class has.
+TISSUE_OF_CLASS = (0, 0, 0, 1, 2, 1, 2, 3, 3, 3, 3, 1, 1, 3, 4, 4)
 
 @dataclass(frozen=True)
 class LabelMap:
@@ -122,13 +128,15 @@ class SyntheticHeads:
         """A mean and a spread for each label, textured; the air is dark."""
         count = len(of_number)
         means = rng.uniform(0.05, 1.0, count)
-        if rng.random() < T1_LIKE:
-            of_class = {c: rng.uniform(*limits) for c, limits in T1_RANGES.items()}
-            means = np.array([of_class[int(c)] * rng.uniform(0.93, 1.07) if c else rng.uniform(0.0, 1.6) for c in of_number])
+        common = list(COMMON.values())
+        kind = int(rng.choice(len(common) + 1, p=[*(share for share, _ in common), 1 - sum(share for share, _ in common)]))
+        if kind < len(common):
+            of_tissue = [rng.uniform(*limits) for limits in common[kind][1]]
+            means = np.array([of_tissue[TISSUE_OF_CLASS[c]] * rng.uniform(0.93, 1.07) if c else rng.uniform(0.0, 1.6) for c in of_number])
         elif rng.random() < 0.5:
             # Parts of one tissue alike, as in most scans.
-            of_class = {c: rng.uniform(0.05, 1.0) for c in range(1, 8)}
-            means = np.array([of_class[int(c)] * rng.uniform(0.9, 1.1) if c else rng.uniform(0.0, 1.2) for c in of_number])
+            of_tissue = list(rng.uniform(0.05, 1.0, 5))
+            means = np.array([of_tissue[TISSUE_OF_CLASS[c]] * rng.uniform(0.9, 1.1) if c else rng.uniform(0.0, 1.2) for c in of_number])
         outer = np.flatnonzero(of_number == 0)[1:]
         if len(outer) and rng.random() < MERGED:
             chosen = rng.random(len(outer)) < 0.5

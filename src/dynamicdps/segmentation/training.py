@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dynamicdps.conditional.volume_network import VolumeConfig, VolumeUNet
@@ -18,7 +17,7 @@ from dynamicdps.segmentation.classes import BRAIN, CLASSES
 from dynamicdps.segmentation.synthetic_heads import LabelMap, SyntheticHeads
 
 SEGMENTER_CONFIG = VolumeConfig(channels=(16, 32, 64), blocks=(1, 2, 2), unshuffle=2, planes=0, outputs=len(CLASSES))
-SEGMENTER_TRAINING = TrainingConfig(learning_rate=1e-3, warmup=100, decay_from=3000, checkpoint_every=250, optimiser="muon", bfloat16=False)
+SEGMENTER_TRAINING = TrainingConfig(learning_rate=1e-3, warmup=100, decay_from=3000, checkpoint_every=250, optimiser="muon")
 VALIDATION_HEADS = 12
 # Voxels of a synthetic head, of 2 mm.
 SHAPE = (96, 112, 112)
@@ -42,12 +41,15 @@ class SegmentationLoss:
         """See `dynamicdps.diffusion.training.Objective`."""
         image, classes = batch
         logits: Tensor = network(image).float()
-        entropy = F.cross_entropy(logits, classes)
-        chance = logits.softmax(1).flatten(2)
-        truth = F.one_hot(classes, chance.shape[1]).flatten(1, 3).transpose(1, 2).to(chance)
-        both, sizes, there = (chance * truth).sum(-1), (chance + truth).sum(-1), truth.sum(-1) > 0
-        dice = (2 * both + 1) / (sizes + 1)
-        return entropy + 1 - (dice * there).sum() / there.sum().clamp_min(1)
+        # Sums by class, without an image of zeros and ones for each of them.
+        logs = logits.log_softmax(1)
+        true_logs = logs.gather(1, classes[:, None])[:, 0].flatten(1)
+        labels, zeros = classes.flatten(1), logits.new_zeros(logits.shape[:2])
+        counts = zeros.scatter_add(1, labels, torch.ones_like(true_logs))
+        both = zeros.scatter_add(1, labels, true_logs.exp())
+        dice = (2 * both + 1) / (logs.exp().flatten(2).sum(-1) + counts + 1)
+        there = counts > 0
+        return 1 - true_logs.mean() - (dice * there).sum() / there.sum().clamp_min(1)
 
 
 @torch.inference_mode()
