@@ -13,6 +13,7 @@ from dynamicdps.diffusion.held_models import holding_models
 from dynamicdps.diffusion.model_file import file_hash
 from dynamicdps.pipeline import EnhanceOptions, StudyOptions, enhance
 from dynamicdps.pipeline.checks import FIT, check_device, check_options, device_kind
+from dynamicdps.pipeline.enhancement import settings_of
 from dynamicdps.pipeline.inputs import operator_beside
 from dynamicdps.pipeline.options import as_words, values_of
 from dynamicdps.pipeline.provenance import run_record
@@ -50,6 +51,8 @@ class ScanEnhancer:
         paths = [Path(value) for value in vars(options).values() if isinstance(value, str | Path)]
         files = {str(path): path.name for path in paths if path.is_absolute()}
         facts = _renamed(dict(result.facts), files)
+        # As many slices at once as were asked for: how many this machine had room for is of no matter.
+        facts["settings"] |= {name: value for name, value in settings_of(check_options(options)).items() if name == "chunk"}
         command = _renamed(["enhance", source, "--out", "DIR", *as_words(options)], files)
         arguments = _renamed(dict(result.arguments) | {"memory": None}, files)
         metrics = {name: replace(stage, seconds=None) for name, stage in result.metrics.items()}
