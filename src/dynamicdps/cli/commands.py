@@ -50,6 +50,10 @@ class Enhance(EnhanceOptions, _ScanToFolder):
 
     initial: Path | None = None
     """Any model's enhanced volume to start from; without it the conditional model runs."""
+    dicom: Path | None = None
+    """Of a folder of DICOM files: also write the enhanced scan there, as a series of the same patient and study."""
+    dicom_stamp: bool = False
+    """Draw "DynamicDPS, not for diagnosis" into the pixels of that series."""
     settings: Settings = ()
 
 
