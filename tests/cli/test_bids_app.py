@@ -4,7 +4,7 @@ import csv
 import json
 import shutil
 from contextlib import nullcontext
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -99,6 +99,25 @@ def test_the_results_are_those_of_cohort(study: Path, tmp_path: Path) -> None:
     assert {name: digest for name, digest in mine.items() if name not in apart} == {
         name: digest for name, digest in theirs.items() if name not in apart
     }
+
+
+@dataclass(frozen=True)
+class Modelless(Stub):
+    """What a worker of another process can be sent."""
+
+    models: tuple[tuple[str, str], ...] = ()
+
+
+@pytest.mark.slow
+def test_several_workers_leave_the_same(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dynamicdps.cli.run_bids.make_enhancer", lambda options, here, memory: Modelless())
+    for workers in ("1", "2"):
+        out = str(tmp_path / workers)
+        assert main_bids([str(study), out, "participant", "--n_cpus", workers, "--omp_nthreads", "1", "--mem_mb", "8000"]) == 0
+        assert main_bids([str(study), out, "group"]) == 0
+    one, two = contents(tmp_path / "1"), contents(tmp_path / "2")
+    del one["logs/participants.run.json"], two["logs/participants.run.json"]
+    assert one == two
 
 
 def test_a_failure_is_told_and_listed(study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
