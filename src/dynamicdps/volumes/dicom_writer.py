@@ -119,7 +119,7 @@ def write_dicom(
     """
     source, folder = Path(source), Path(folder).resolve()
     opened = check_dicom_out(source, folder, series)
-    data, affine = _turned(volume, opened)
+    data, affine = turned(volume, opened)
     packed = pack(data)
     if stamp:
         packed = _stamped(packed)
@@ -194,8 +194,12 @@ def _decimal(value: float) -> float:
     return float(f"{value:.9e}")
 
 
-def _turned(volume: Volume, opened: OpenSeries) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Intensities ``(column, row, slice)`` with the axes of the source, and their indices to LPS mm."""
+def turned(volume: Volume, opened: OpenSeries) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Intensities ``(column, row, slice)`` with the axes of a source, and their indices to LPS mm.
+
+    Raises:
+        InputError: the volume does not lie where the source lies, or its rows and columns are not perpendicular.
+    """
     count = (*opened.frames[0].shape[::-1], len(opened.frames))
     middle = apply_affine(volume.affine, (np.array(volume.shape) - 1) / 2)
     inside = apply_affine(np.linalg.inv(opened.affine), middle)
