@@ -90,7 +90,7 @@ def write_segmentation(
         except (AttributeError, ValueError, TypeError) as error:
             # Its words may quote the header.
             raise InputError(
-                f"{opened.name} cannot be referred to by a segmentation ({type(error).__name__}); expected what DICOM asks of an MR series, "
+                f"{opened.name} cannot be referred to by a segmentation ({type(error).__name__}); expected what DICOM asks of a series, "
                 "and labels on a grid at right angles; export it again"
             ) from None
         with atomic_write(folder / NAME) as partial:
