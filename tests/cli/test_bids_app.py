@@ -81,7 +81,7 @@ def test_participants_one_by_one_and_the_group(study: Path, tmp_path: Path, caps
     images = {path.relative_to(study).as_posix() for path in study.glob("sub-*/**/*.nii.gz")}
     assert images <= rows(out / "cohort.tsv").keys() | listed.keys()
     page = (out / "index.html").read_text()
-    assert "9 left out" in page
+    assert "3 scans: 3 enhanced, 0 of them flagged, 0 failed. Left out: 9," in page
     assert "its suffix is FLAIR" in page
     assert no_bids_names(out) == []
     assert left_behind(out) == []
