@@ -58,9 +58,13 @@ class PosedVoxels(LinearOperator):
 
     def forward(self, x: Tensor) -> Tensor:
         check_images(x.shape)
+        return self._points(x.shape, x).gather(self.blurred(x).flatten(2)).view(*x.shape[:2], *self.measured[::-1])
+
+    def blurred(self, x: Tensor) -> Tensor:
+        """Images as thick voxels show them, before any is read."""
         for axis, matrix in self._blurs(x.shape, x):
             x = along(x, matrix, axis)
-        return self._points(x.shape, x).gather(x.flatten(2)).view(*x.shape[:2], *self.measured[::-1])
+        return x
 
     def adjoint(self, w: Tensor, shape: Sequence[int]) -> Tensor:
         x = self._points(shape, w).scatter(w.flatten(2)).view(tuple(shape))

@@ -41,9 +41,6 @@ def align_to_template(volume: Volume, mask: Volume) -> NDArray[np.float64]:
     if extent.min() < MIN_EXTENT_MM:
         size = " x ".join(f"{e:.0f}" for e in extent)
         raise InputError(f"the brain in the scan is {size} mm large; expected {MIN_EXTENT_MM:g} mm each way to align it; leave that out")
-    from dipy.align.imaffine import AffineMap, AffineRegistration, MutualInformationMetric
-    from dipy.align.transforms import RigidTransform3D
-
     static = template()
     masked = volume.with_data(np.maximum(volume.data, 0) * mask.data)
     moving = sample(masked, prior_grid(volume, GRID_MM))
@@ -51,16 +48,33 @@ def align_to_template(volume: Volume, mask: Volume) -> NDArray[np.float64]:
     target = apply_affine(static.affine, np.argwhere(static.data > 0))
     start = np.eye(4)
     start[:3, 3] = (places.max(0) + places.min(0) - target.max(0) - target.min(0)) / 2
+    return rigid_by_mutual_information(static, moving, start)
+
+
+def rigid_by_mutual_information(fixed: Volume, moving: Volume, start: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
+    """The rigid movement that brings one image onto another, by mutual information (dipy's affine registration).
+
+    Args:
+        fixed: on coarse voxels; any contrast.
+        moving: likewise.
+        start: a point of `fixed` in mm to its first place in `moving`; by default the same.
+
+    Returns:
+        ``(4, 4)``, mm to mm: a point of `moving` to its place in `fixed`.
+    """
+    from dipy.align.imaffine import AffineMap, AffineRegistration, MutualInformationMetric
+    from dipy.align.transforms import RigidTransform3D
+
     search = AffineRegistration(
         metric=MutualInformationMetric(nbins=32), level_iters=[60, 30], sigmas=[1.0, 0.0], factors=[2, 1], verbosity=0
     )
     mapping: AffineMap = search.optimize(
-        static.data.astype(np.float64),
+        fixed.data.astype(np.float64),
         moving.data.astype(np.float64),
         RigidTransform3D(),
         None,
-        static_grid2world=static.affine,
+        static_grid2world=fixed.affine,
         moving_grid2world=moving.affine,
-        starting_affine=start,
+        starting_affine=np.eye(4) if start is None else start,
     )
     return np.asarray(np.linalg.inv(mapping.affine))
