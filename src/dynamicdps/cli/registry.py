@@ -63,6 +63,7 @@ TABLE: dict[type[Any], Entry] = {
         ),
         repeatable=False,
     ),
+    commands.App: Entry("app", "run_app.run", repeatable=False),
     commands.ListModels: Entry("models list", "run_models.run_list", repeatable=False),
     commands.ShowModel: Entry("models show", "run_models.run_show", repeatable=False),
     commands.AddModel: Entry("models add", "run_models.run_add", repeatable=False),

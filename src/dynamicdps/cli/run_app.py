@@ -1,0 +1,15 @@
+"""`dynamicdps app`."""
+
+from dynamicdps.cli.commands import App
+from dynamicdps.cli.progress import say
+from dynamicdps.errors import InputError
+
+
+def run(arguments: App) -> None:
+    try:
+        from dynamicdps.app.serve import default_folder, serve
+    except ModuleNotFoundError as error:
+        if error.name not in ("starlette", "uvicorn"):
+            raise
+        raise InputError(f"the page needs {error.name}; expected it to be installed; run: pip install 'dynamicdps[app]'") from error
+    serve(arguments.folder or default_folder(), arguments, port=arguments.port, browser=arguments.browser, say=say)
