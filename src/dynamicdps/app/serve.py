@@ -14,6 +14,8 @@ from dynamicdps.app.guard import Guard
 from dynamicdps.app.queue import JobQueue
 from dynamicdps.app.server import make_app
 from dynamicdps.cohort.lock import locked
+from dynamicdps.conditional import CONDITIONAL_KINDS
+from dynamicdps.diffusion import read_model
 from dynamicdps.errors import InputError
 from dynamicdps.pipeline import StudyOptions
 from dynamicdps.pipeline.checks import check_device, check_options
@@ -44,6 +46,8 @@ def serve(folder: Path, options: StudyOptions, *, port: int, browser: bool, say:
     """
     check_device(options.device)
     check_options(options)
+    read_model(options.prior, "prior")
+    read_model(options.conditional, CONDITIONAL_KINDS)
     folder = folder.expanduser().resolve()
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -124,8 +124,9 @@
       };
       await Promise.all(Array.from({ length: PARALLEL }, send));
       status.textContent = `Reading ${files.length === 1 ? files[0].name : `${files.length} files`} \u2026`;
-      const taken = await (await ask(`api/drops/${drop}/recognise`, "POST")).json();
-      drop = null;
+      const whole = drop;
+      drop = null; // what it is recognised as or not, the program forgets it
+      const taken = await (await ask(`api/drops/${whole}/recognise`, "POST")).json();
       const left = taken.left_out;
       status.textContent = left.length ? `Left out, no scans: ${left.slice(0, 5).join(", ")}${left.length > 5 ? " \u2026" : ""}` : "";
       await poll();
