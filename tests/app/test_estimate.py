@@ -24,6 +24,7 @@ def done(slices: int = 20, **values: object) -> Job:
 def test_nothing_is_expected_before_the_first_job() -> None:
     for others in ([], [job()], [done(state="failed")]):
         assert expected_seconds(job(), "default", others, PASSES) == {}  # type: ignore[arg-type]
+    assert expected_seconds(job(), "best", [done()], {"default": 10}) == {}
 
 
 def test_the_same_scan_takes_as_long_again() -> None:

@@ -2,15 +2,17 @@
 
 import os
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import uvicorn
 
-from dynamicdps.app.serve import default_folder
+from dynamicdps.app.serve import default_folder, serve
 from dynamicdps.cli import main
 from dynamicdps.cohort.lock import locked
+from dynamicdps.pipeline import StudyOptions
 
 
 @pytest.fixture(autouse=True)
@@ -65,12 +67,29 @@ def test_what_no_job_could_do_is_refused_at_once(
     assert not (tmp_path / "share").exists()
 
 
+def test_a_browser_is_started_without_the_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others can see the words that it is started with."""
+    said: list[str] = []
+    opened: list[str] = []
+    monkeypatch.setattr(uvicorn.Server, "run", lambda *_: None)
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    for browser in (False, True):
+        serve(tmp_path / "jobs", StudyOptions(), port=0, browser=browser, say=said.append)
+    addresses = [each.splitlines()[0] for each in said]
+    tokens = [address.split("/")[3] for address in addresses]
+    assert all(address.startswith("http://127.0.0.1:") and len(token) >= 32 for address, token in zip(addresses, tokens, strict=True))
+    assert tokens[0] != tokens[1]
+    (one,) = opened
+    assert one.startswith(addresses[1].removesuffix(f"{tokens[1]}/") + "once/")
+    assert tokens[1] not in one
+
+
 @pytest.mark.parametrize("name", ["starlette", "uvicorn"])
-def test_without_the_extra_it_says_how_to_get_it(name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, name, None)
-    for module in [each for each in sys.modules if each.startswith(("dynamicdps.app", "uvicorn.", "starlette."))]:
-        monkeypatch.delitem(sys.modules, module)
-    assert refused([], capsys) == f"dynamicdps: the page needs {name}; expected it to be installed; run: pip install 'dynamicdps[app]'\n"
+def test_without_the_extra_it_says_how_to_get_it(name: str) -> None:
+    program = f"import sys; sys.modules[{name!r}] = None; from dynamicdps.cli import main; sys.exit(main(['app']))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert done.stderr == f"dynamicdps: the page needs {name}; expected it to be installed; run: pip install 'dynamicdps[app]'\n"
 
 
 def test_jobs_lie_beside_the_users_models(monkeypatch: pytest.MonkeyPatch) -> None:

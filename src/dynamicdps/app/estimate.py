@@ -38,12 +38,12 @@ def expected_seconds(job: Job, quality: Quality, others: Sequence[Job], passes: 
         passes: of the solver, by quality.
 
     Returns:
-        The median over these jobs; empty where there are none.
+        The median over these jobs; empty where there are none, or the solver has no such quality.
     """
     done = [other for other in others if other.state == "done" and other.millilitres > 0 and other.quality in passes]
     alike = [other for other in done if other.quality == quality] or done
     latest = sorted(alike, key=lambda other: other.queued)[-LATEST:]
-    if not latest:
+    if not latest or quality not in passes:
         return {}
     seconds: dict[str, list[float]] = {stage: [] for stage in STAGES}
     for other in latest:

@@ -26,6 +26,8 @@ MOST_ATTEMPTS = 3
 PREVIEW = ".preview.nii.gz"
 ENDED = ("recognised", "done", "failed", "cancelled", "interrupted")
 LAST_LINE_CHARACTERS = 300
+# Time, drop and number.
+NAME = re.compile(r"\d{8}-\d{6}-[0-9a-f]{8}-\d{5}")
 
 
 class JobQueue:
@@ -59,7 +61,10 @@ class JobQueue:
         return list(self._passes)
 
     def _read(self) -> None:
-        """The jobs of the folder; those whose work was broken off wait again."""
+        """The jobs of the folder; those whose work was broken off wait again, and those that were not whole yet, or not any more, go."""
+        for folder in self.folder.glob("*"):
+            if NAME.fullmatch(folder.name) and not (folder / STATE).exists():
+                shutil.rmtree(folder, ignore_errors=True)
         for state in sorted(self.folder.glob(f"*/{STATE}")):
             try:
                 job = Job.read(state.parent)
@@ -103,10 +108,9 @@ class JobQueue:
         found, left = find_scans(dropped)
         if not found:
             raise InputError(f"none of the {len(left)} files that were dropped is a scan; {EXPECTED}; drop others")
-        drop, made = secrets.token_hex(4), []
-        for scan in found:
-            # In the order in which they came.
-            folder = self.folder / f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(4)}"
+        drop, now, made = secrets.token_hex(4), time.strftime("%Y%m%d-%H%M%S", time.gmtime()), []
+        for number, scan in enumerate(found):
+            folder = self.folder / f"{now}-{drop}-{number:05d}"
             home = folder / SCANS / secrets.token_hex(4)
             path, problem, recognised = scan.move_to(home), scan.problem, None
             if not problem:

@@ -100,7 +100,8 @@ class Addresses:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     async def state(self, _: Request) -> Response:
-        jobs = sorted(self.queue.jobs.values(), key=lambda job: job.id, reverse=True)
+        # The latest drop first, and in it the scans by their names.
+        jobs = sorted(sorted(self.queue.jobs.values(), key=lambda job: job.id), key=lambda job: job.id.rpartition("-")[0], reverse=True)
         return JSONResponse(
             {
                 "version": __version__,

@@ -3,6 +3,7 @@
 (() => {
   const POLL_MS = 1000;
   const PARALLEL = 4; // files on their way at once
+  const CROSSHAIR_WIDTH = 1.5; // CSS pixels
   const STATES = {
     recognised: "ready to start",
     waiting: "waiting",
@@ -42,6 +43,7 @@
   let state = { jobs: [], qualities: [], stages: [] };
   let chosen = location.hash.slice(1);
   let shown = ""; // what the detail was built for
+  let anew = ""; // the job whose scan is shown although it is done, to be enhanced again
 
   function element(tag, properties = {}, ...children) {
     const made = Object.assign(document.createElement(tag), properties);
@@ -49,7 +51,9 @@
     return made;
   }
 
+  // A name at the beginning stays as it is.
   function sentence(text) {
+    if (/^[^\s]*[._\d/]/.test(text)) return text + (/[.!?]$/.test(text) ? "" : ".");
     return text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
   }
 
@@ -127,9 +131,9 @@
       const whole = drop;
       drop = null; // what it is recognised as or not, the program forgets it
       const taken = await (await ask(`api/drops/${whole}/recognise`, "POST")).json();
+      await poll();
       const left = taken.left_out;
       status.textContent = left.length ? `Left out, no scans: ${left.slice(0, 5).join(", ")}${left.length > 5 ? " \u2026" : ""}` : "";
-      await poll();
       const usable = state.jobs.filter((job) => taken.jobs.includes(job.id));
       choose((usable.find((job) => job.usable) ?? usable[0])?.id ?? "");
     } catch (error) {
@@ -270,6 +274,10 @@
       link("Save the enhanced scan (NIfTI)", `${place}/files/${encodeURIComponent(job.files[0])}`, { download: "", className: "button main", id: "save" }),
       link("Save all files", `${place}/all.zip`, { download: "" }),
       link("Report in a tab of its own", `${place}/report`, { target: "_blank", rel: "noopener" }),
+      button(anew === job.id ? "Show the report" : "Enhance again", () => {
+        anew = anew === job.id ? "" : job.id;
+        draw();
+      }),
       remove(`Delete ${nameOf(job)} with its results?`),
     ];
   }
@@ -289,7 +297,7 @@
     find("together-label").hidden = group.length < 2 || !state.several;
     find("together").checked = false;
     find("together-words").textContent = `The ${group.length} scans that were dropped together show one head: enhance them as one`;
-    find("start").textContent = job.state === "recognised" ? "Enhance" : "Enhance again";
+    find("start").textContent = job.state === "recognised" ? "Enhance" : job.state === "done" ? "Replace the result" : "Enhance again";
   }
 
   // Jobs that can be put together with one.
@@ -308,12 +316,13 @@
     find("detail-state").className = `state ${job.state}`;
     find("work").hidden = job.state !== "running";
     if (job.state === "running") drawProgress(job);
-    const known = JSON.stringify([job.id, job.state, job.problem, job.scans.length, job.expected, groupOf(job).length, state.several]);
+    const known = JSON.stringify([job.id, job.state, job.problem, job.scans.length, job.expected, groupOf(job).length, state.several, anew]);
     if (known === shown) return;
     shown = known;
     say(find("problem"), job.problem || job.scans.map((scan) => scan.problem).filter(Boolean).join(" "));
     find("actions").replaceChildren(...actionsOf(job));
-    find("choice").hidden = !job.usable || ["waiting", "running", "done"].includes(job.state);
+    const report = job.state === "done" && anew !== job.id;
+    find("choice").hidden = !job.usable || report || ["waiting", "running"].includes(job.state);
     if (!find("choice").hidden) drawChoice(job);
     const usable = job.scans.filter((scan) => scan.shape);
     const warnings = usable.flatMap((scan) => scan.warnings).map((text) => element("li", { textContent: sentence(text) }));
@@ -321,9 +330,9 @@
       ...(warnings.length ? [element("ul", { className: "warnings" }, ...warnings)] : []),
       ...usable.map((scan) => tableOf(scan, job.scans.length > 1)),
     );
-    find("facts").hidden = job.state === "done" || !usable.length;
-    find("report").hidden = job.state !== "done";
-    find("report").replaceChildren(...(job.state === "done" ? reportOf(job) : []));
+    find("facts").hidden = report || !usable.length;
+    find("report").hidden = !report;
+    find("report").replaceChildren(...(report ? reportOf(job) : []));
     if (!find("facts").hidden) look(job);
   }
 
@@ -367,6 +376,7 @@
           logLevel: "silent",
           backColor: [0, 0, 0, 1],
           crosshairColor: [1, 0.85, 0.2, 0.9],
+          crosshairWidthUnit: "mm",
           fontColor: [1, 1, 1, 1],
           isNearestInterpolation: true,
           dragMode: niivue.DRAG_MODE.none,
@@ -407,8 +417,9 @@
   // Three planes in a row, as large as the width allows and half of the window's height.
   function layOut(image) {
     const [x, y, z] = [1, 2, 3].map((axis) => image.dimsRAS[axis] * image.pixDimsRAS[axis]);
-    const wanted = (find("screen").clientWidth / (x + x + y)) * Math.max(y, z);
-    find("screen").style.height = `${Math.round(Math.min(wanted, window.innerHeight / 2)) + 8}px`;
+    const scale = Math.min(find("screen").clientWidth / (x + x + y), window.innerHeight / 2 / Math.max(y, z));
+    find("screen").style.height = `${Math.round(scale * Math.max(y, z)) + 8}px`;
+    screen.opts.crosshairWidth = CROSSHAIR_WIDTH / scale;
     screen.resizeListener();
   }
 
@@ -442,6 +453,7 @@
   async function startChosen() {
     const job = state.jobs.find((each) => each.id === chosen);
     const quality = qualityOf.get(job.id) ?? job.quality;
+    anew = "";
     if (!find("together-label").hidden && find("together").checked) {
       const jobs = groupOf(job).map((each) => each.id);
       const made = await (await ask("api/together", "POST", JSON.stringify({ jobs }))).json();
@@ -454,7 +466,7 @@
   }
 
   async function startAll() {
-    const ready = state.jobs.filter((job) => job.state === "recognised" && job.usable).reverse();
+    const ready = state.jobs.filter((job) => job.state === "recognised" && job.usable).sort((a, b) => (a.id < b.id ? -1 : 1));
     for (const job of ready) await start(job, qualityOf.get(job.id) ?? job.quality);
   }
 
