@@ -1,5 +1,6 @@
 """The page's addresses: from a drop to what was recognised, and what is refused with one sentence."""
 
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -164,13 +165,27 @@ def test_a_report_has_no_origin(client: TestClient, drop: Callable[..., list[Job
 def test_all_files_in_one(
     client: TestClient, queue: JobQueue, drop: Callable[..., list[Job]], scan_files: list[Path], tmp_path: Path
 ) -> None:
-    import zipfile
-
     answer = client.get(f"api/jobs/{finished(drop(scan_files[0])[0]).id}/all.zip")
     (tmp_path / "all.zip").write_bytes(answer.content)
     with zipfile.ZipFile(tmp_path / "all.zip") as archive:
         assert sorted(archive.namelist()) == ["sub-0/enhanced.nii.gz", "sub-0/metrics.json", "sub-0/report.html"]
     assert not left_over(queue)
+
+
+def test_a_result_of_dicom_files_is_saved_as_such(
+    client: TestClient, drop: Callable[..., list[Job]], scan_files: list[Path], tmp_path: Path
+) -> None:
+    place = f"api/jobs/{finished(job := drop(scan_files[0])[0]).id}"
+    assert client.get(f"{place}/dicom.zip").status_code == 404
+    assert client.get("api/state").json()["jobs"][0]["dicom"] is False
+    (job.result / "dicom").mkdir()
+    (job.result / "dicom" / "0001.dcm").write_text("slice")
+    assert client.get("api/state").json()["jobs"][0]["dicom"] is True
+    # It alone names a patient.
+    for name, files in (("dicom", ["sub-0_dicom/0001.dcm"]), ("all", ["sub-0/enhanced.nii.gz", "sub-0/metrics.json", "sub-0/report.html"])):
+        (tmp_path / "saved.zip").write_bytes(client.get(f"{place}/{name}.zip").content)
+        with zipfile.ZipFile(tmp_path / "saved.zip") as archive:
+            assert sorted(archive.namelist()) == files
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{", b"x" * 100_000, b"[" * 50_000, b'{"quality": "perfect"}', b'{"quality": ["best"]}'])

@@ -92,7 +92,7 @@ class Job:
         quality: that was chosen.
         queued: seconds since 1970 when it was started; jobs run in this order.
         attempts: how often its work was begun.
-        problem: why it failed or was interrupted, one sentence; empty otherwise.
+        problem: why it failed or was interrupted, or what of its results could not be written, one sentence; empty otherwise.
         seconds: by stage, of those that are over.
         stage: what is done now; not kept on disk, as the four that follow.
         done: parts of the stage that are done.

@@ -284,14 +284,14 @@ class JobQueue:
 
     def _settle(self, job: Job, code: int, problem: str) -> None:
         """What became of a job whose process has ended."""
-        job.stage = ""
+        job.stage, problem = "", _without_paths(problem, job.folder, job.scans)
         if code == 0:
-            job.state = "done"
+            job.state, job.problem = "done", problem
         else:
             shutil.rmtree(job.result, ignore_errors=True)
             job.seconds = {}
             job.state = "cancelled" if self._cancelled else "failed"
-            job.problem = "" if self._cancelled else _without_paths(problem, job.folder, job.scans) or _fault(job, code)
+            job.problem = "" if self._cancelled else problem or _fault(job, code)
         job.save()
 
     def _end_process(self) -> None:

@@ -22,6 +22,7 @@ from dynamicdps.app.guard import REPORT_POLICY
 from dynamicdps.app.job import STAGES, Job
 from dynamicdps.app.queue import PREVIEW, JobQueue
 from dynamicdps.app.uploads import Drop
+from dynamicdps.app.worker import DICOM
 from dynamicdps.errors import InputError
 from dynamicdps.output_names import ENHANCED, REPORT
 
@@ -62,6 +63,7 @@ def make_app(queue: JobQueue, *, several: bool = SEVERAL_SCANS) -> Starlette:
         Route("/api/jobs/{job}/previews/{number:int}", addresses.preview),
         Route("/api/jobs/{job}/report", addresses.report),
         Route("/api/jobs/{job}/all.zip", addresses.everything),
+        Route("/api/jobs/{job}/dicom.zip", addresses.dicom),
         Route("/api/jobs/{job}/files/{name}", addresses.file),
     ]
     return Starlette(routes=routes, exception_handlers={InputError: refuse, HTTPException: not_found})
@@ -185,16 +187,23 @@ class Addresses:
         return _file(folder / name, filename=f"{self._stem(request)}_{name}")
 
     async def everything(self, request: Request) -> Response:
-        """All files of a result in one; they are packed already."""
-        folder, stem = self._done(request), self._stem(request)
+        """All but the DICOM series, which alone names a patient."""
+        return await self._zip(self._done(request), self._stem(request))
+
+    async def dicom(self, request: Request) -> Response:
+        return await self._zip(self._done(request) / DICOM, f"{self._stem(request)}_dicom")
+
+    async def _zip(self, folder: Path, stem: str) -> Response:
+        """The files of a folder in one; images are packed already, but not those of DICOM."""
+        if not folder.is_dir():
+            raise HTTPException(404)
         place = self.folder / f"{secrets.token_hex(8)}.zip"
 
         def pack() -> None:
             place.parent.mkdir(parents=True, exist_ok=True)
-            with zipfile.ZipFile(place, "w", zipfile.ZIP_STORED) as archive:
-                for path in sorted(folder.rglob("*")):
-                    if path.is_file():
-                        archive.write(path, f"{stem}/{path.relative_to(folder)}")
+            with zipfile.ZipFile(place, "w", zipfile.ZIP_STORED if folder.name != DICOM else zipfile.ZIP_DEFLATED) as archive:
+                for name in _names(folder):
+                    archive.write(folder / name, f"{stem}/{name}")
 
         await run_in_threadpool(pack)
         return _file(place, filename=f"{stem}.zip", background=BackgroundTask(place.unlink, missing_ok=True))
@@ -255,6 +264,7 @@ class Addresses:
             "scans": [
                 {"name": scan.name, "problem": scan.problem, **(vars(scan.recognised) if scan.recognised else {})} for scan in job.scans
             ],
+            "dicom": job.state == "done" and (job.result / DICOM).is_dir(),
             "files": _names(job.result) if job.state == "done" else [],
         }
 

@@ -1,7 +1,8 @@
 """The process of one job: `python -m dynamicdps.app.worker WORK`, where WORK is the JSON of what to do.
 
 It says how far it is as lines of JSON on standard output: ``{"stage", "done", "planned"}``, or ``{"problem"}`` where the input cannot be
-used (exit code 2). It ends when its standard input does, and so with whoever started it, however that ended.
+used (exit code 2), or where the result could not be written as DICOM too (exit code 0). It ends when its standard input does, and so with
+whoever started it, however that ended.
 """
 
 import json
@@ -10,6 +11,9 @@ import sys
 import threading
 from pathlib import Path
 from typing import Any
+
+# In the folder of the results, where the scan is one of DICOM files.
+DICOM = "dicom"
 
 
 def work(what: dict[str, Any], channel: Any) -> int:
@@ -27,19 +31,28 @@ def work(what: dict[str, Any], channel: Any) -> int:
         channel.write(json.dumps({"stage": stage, "done": done, "planned": planned}) + "\n")
         channel.flush()
 
+    def tell_problem(problem: str) -> None:
+        channel.write(json.dumps({"problem": problem}) + "\n")
+        channel.flush()
+
     tell("load", 0, 1)
     # Torch and more, of which the line above tells.
     from dynamicdps.errors import InputError
     from dynamicdps.pipeline.enhancement import enhance
 
+    scans, out = [Path(scan) for scan in what["scans"]], Path(what["out"])
     try:
-        result = enhance([Path(scan) for scan in what["scans"]], progress=tell, **what["options"])
+        result = enhance(scans, progress=tell, **what["options"])
         tell("write", 0, 1)
-        result.write(what["out"])
+        result.write(out)
     except InputError as error:
-        channel.write(json.dumps({"problem": str(error)}) + "\n")
-        channel.flush()
+        tell_problem(str(error))
         return 2
+    if scans[0].is_dir():
+        try:
+            result.write_dicom(out / DICOM)
+        except InputError as error:
+            tell_problem(f"the result was not written as DICOM: {error}")
     tell("write", 1, 1)
     return 0
 

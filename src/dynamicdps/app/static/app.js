@@ -272,6 +272,7 @@
     if (job.state !== "done") return [remove("")];
     return [
       link("Save the enhanced scan (NIfTI)", `${place}/files/${encodeURIComponent(job.files[0])}`, { download: "", className: "button main", id: "save" }),
+      ...(job.dicom ? [link("Save as DICOM", `${place}/dicom.zip`, { download: "", title: "Names the patient, as the scan does", id: "save-dicom" })] : []),
       link("Save all files", `${place}/all.zip`, { download: "" }),
       link("Report in a tab of its own", `${place}/report`, { target: "_blank", rel: "noopener" }),
       button(anew === job.id ? "Show the report" : "Enhance again", () => {
@@ -316,7 +317,7 @@
     find("detail-state").className = `state ${job.state}`;
     find("work").hidden = job.state !== "running";
     if (job.state === "running") drawProgress(job);
-    const known = JSON.stringify([job.id, job.state, job.problem, job.scans.length, job.expected, groupOf(job).length, state.several, anew]);
+    const known = JSON.stringify([job.id, job.state, job.problem, job.scans.length, job.dicom, job.expected, groupOf(job).length, state.several, anew]);
     if (known === shown) return;
     shown = known;
     say(find("problem"), job.problem || job.scans.map((scan) => scan.problem).filter(Boolean).join(" "));
