@@ -271,10 +271,10 @@
     if (job.state === "waiting" || job.state === "running") return [button("Cancel", () => tell(ask(`${place}/cancel`, "POST")))];
     if (job.state !== "done") return [remove("")];
     return [
-      link("Save the enhanced scan (NIfTI)", `${place}/files/${encodeURIComponent(job.files[0])}`, { download: "", className: "button main", id: "save" }),
+      link("Save as NIfTI", `${place}/files/${encodeURIComponent(job.files[0])}`, { download: "", className: "button main", id: "save" }),
       ...(job.dicom ? [link("Save as DICOM", `${place}/dicom.zip`, { download: "", title: "Names the patient, as the scan does", id: "save-dicom" })] : []),
       link("Save all files", `${place}/all.zip`, { download: "" }),
-      link("Report in a tab of its own", `${place}/report`, { target: "_blank", rel: "noopener" }),
+      link("Report in a new tab", `${place}/report`, { target: "_blank", rel: "noopener" }),
       button(anew === job.id ? "Show the report" : "Enhance again", () => {
         anew = anew === job.id ? "" : job.id;
         draw();
