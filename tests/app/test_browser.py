@@ -23,6 +23,7 @@ from dynamicdps.output_names import ENHANCED
 from dynamicdps.pipeline import StudyOptions
 from dynamicdps.pipeline.options import as_words
 from tests.app.conftest import TOKEN
+from tests.app.test_server import finished
 from tests.report.browser import READY_SECONDS, chromium, errors, requests, resize, wait_until
 from tests.volumes.dicom_files import make_stack, write_slices
 
@@ -170,6 +171,25 @@ def test_scans_of_one_drop_can_be_enhanced_together(page: Any, queue: JobQueue, 
     assert sorted(scan.name for scan in job.scans) == ["other.nii.gz", "poor.nii.gz"]
     assert job.state == "waiting"
     assert text(page, "#recognised").count("Voxel size") == 2
+
+
+def test_a_result_is_shown_and_can_be_made_again(page: Any, queue: JobQueue, poor: Path) -> None:
+    drop_files(page, poor)
+    (job,) = queue.jobs.values()
+    finished(job)
+    wait_until(page, "document.querySelector('iframe')")
+    assert find(page, "iframe").get_attribute("sandbox") == "allow-scripts"
+    page.switch_to.frame(find(page, "iframe"))
+    assert text(page, "body") == "report.html"
+    page.switch_to.default_content()
+    assert not find(page, "#facts").is_displayed()
+    again = next(button for button in page.find_elements("css selector", "#actions button") if button.text == "Enhance again")
+    again.click()
+    assert text(page, "#start") == "Replace the result"
+    assert not page.find_elements("css selector", "iframe")
+    find(page, "#start").click()
+    wait_until(page, "document.getElementById('detail-state').textContent === 'waiting'")
+    assert not job.result.exists()
 
 
 @contextmanager
