@@ -419,6 +419,22 @@ class Cohort(StudyOptions, _Study):
     settings: Settings = ()
 
 
+@dataclass(frozen=True, kw_only=True)
+class App(StudyOptions):
+    """Open a page on this machine: drop scans, watch them being enhanced, look, save. Nothing leaves the machine.
+
+    The options of enhance hold for every job; --quality is what the page offers first.
+    """
+
+    port: int = 0
+    """Port of 127.0.0.1; 0 for a free one."""
+    browser: bool = True
+    """Open the page in the browser; with --no-browser its address is only printed."""
+    folder: Path | None = None
+    """Where jobs with their scans and results are kept; without it ~/.local/share/dynamicdps/jobs."""
+    settings: Settings = ()
+
+
 @dataclass(frozen=True)
 class _BidsPlaces:
     bids_dir: Annotated[Positional[Path], arg(metavar="BIDS_DIR")]
@@ -504,6 +520,7 @@ Command = (
     | Annotated[Benchmark, tyro.conf.subcommand("benchmark")]
     | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[Cohort, tyro.conf.subcommand("cohort")]
+    | Annotated[App, tyro.conf.subcommand("app")]
     | Annotated[Models, tyro.conf.subcommand("models")]
     | Annotated[Rerun, tyro.conf.subcommand("rerun")]
 )

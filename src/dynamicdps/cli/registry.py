@@ -60,6 +60,7 @@ TABLE: dict[type[Any], Entry] = {
     commands.Report: Entry("report", "run_report.run", repeatable=False),
     commands.Cohort: Entry("cohort", "run_cohort.run", _STUDY, repeatable=False),
     commands.BidsApp: Entry("bids", "run_bids.run", (*_STUDY, "not_enhanced.tsv", "not_enhanced.json", "logs/*"), repeatable=False),
+    commands.App: Entry("app", "run_app.run", repeatable=False),
     commands.ListModels: Entry("models list", "run_models.run_list", repeatable=False),
     commands.ShowModel: Entry("models show", "run_models.run_show", repeatable=False),
     commands.AddModel: Entry("models add", "run_models.run_add", repeatable=False),
