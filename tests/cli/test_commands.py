@@ -90,6 +90,15 @@ def test_enhance_writes_the_files_of_the_contract(
     assert not list(out.glob(".partial*"))
 
 
+def test_without_a_folder_results_lie_beside_the_scan(models: tuple[str, str], measurement: Path) -> None:
+    options = ["--prior", models[0], "--conditional", models[1], "--samples", "1", "--steps", "1", "--start-sigma", "0.05"]
+    assert main(["enhance", str(measurement), *options]) == 0
+    folder = measurement.with_name("poor_enhanced")
+    assert (folder / "enhanced.nii.gz").exists()
+    assert main(["rerun", str(folder / "run.json")]) == 0
+    assert (measurement.with_name("poor_enhanced-rerun") / "enhanced.nii.gz").read_bytes() == (folder / "enhanced.nii.gz").read_bytes()
+
+
 def test_a_prior_without_denoising_errors_is_doubted(models: tuple[str, str], measurement: Path, tmp_path: Path) -> None:
     card = Path(models[0]).with_suffix(".json")
     card.write_text(json.dumps(json.loads(card.read_text()) | {"denoising_rmse": {}}))

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import tyro
 from tyro.conf import Positional, arg
 
+from dynamicdps.output_names import folder_beside
 from dynamicdps.pipeline.options import EnhanceOptions, FitOptions, ReadOptions, StudyOptions
 
 Scans = Annotated[Positional[tuple[Path, ...]], arg(metavar="SCAN...")]
@@ -38,19 +39,20 @@ class _Scan:
     with or without the skull."""
 
 
-@dataclass(frozen=True)
-class _ScanToFolder(_Scan):
-    out: Path
-    """Folder for the results."""
-
-
 @dataclass(frozen=True, kw_only=True)
-class Enhance(EnhanceOptions, _ScanToFolder):
+class Enhance(EnhanceOptions, _Scan):
     """Enhance a scan: initial image, then DynamicDPS (or a peer) with the scanner's forward model."""
 
+    out: Path | None = None
+    """Folder for the results; without it a folder beside the scan, such as scan_enhanced for scan.nii.gz."""
     initial: Path | None = None
     """Any model's enhanced volume to start from; without it the conditional model runs."""
     settings: Settings = ()
+
+    @property
+    def folder(self) -> Path:
+        """Where the results go."""
+        return self.out or folder_beside(self.scan)
 
 
 @dataclass

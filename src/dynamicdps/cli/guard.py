@@ -37,7 +37,7 @@ def check(command: Any) -> None:
 
 def written(command: Any) -> tuple[Path, Sequence[str]]:
     """The folder that a command writes into, and the names of what it writes or deletes there; no names where it reads no files."""
-    entry, out = TABLE[type(command)], getattr(command, "out", None)
+    entry, out = TABLE[type(command)], command.folder if isinstance(command, commands.Enhance) else getattr(command, "out", None)
     if out is None:
         return Path(), ()
     if entry.to_file:

@@ -1,5 +1,7 @@
 """`dynamicdps enhance`."""
 
+from dataclasses import replace
+
 from dynamicdps.cli.commands import Enhance
 from dynamicdps.cli.progress import out, say, stage_bars
 from dynamicdps.cli.record import recorded
@@ -17,16 +19,17 @@ def run(arguments: Enhance) -> None:
     check_options(arguments)
     if not is_kspace(arguments.scan):
         refuse_raw_options(arguments.scan, arguments)
-    with recorded(arguments.out, "enhance", arguments) as record:
+    folder = arguments.folder
+    with recorded(folder, "enhance", replace(arguments, out=folder)) as record:
         with stage_bars(arguments.solver, "steps") as bars:
             result = enhance(arguments.scan, arguments, initial=arguments.initial, progress=bars)
         if result.fit is not None:
             out.print(fit_table(result.fit))
         record.facts |= result.facts
         record.durations |= result.durations
-        result.write_results(arguments.out)
+        result.write_results(folder)
     # After run.json, which it shows: the page of `dynamicdps report`.
-    report = write_report(arguments.out, read_report(arguments.out))
+    report = write_report(folder, read_report(folder))
     for step in result.steps:
         say(in_words(step.to_json()))
     before, after = (result.metrics[name].data_misfit for name in ("conditional", arguments.solver))
@@ -36,4 +39,4 @@ def run(arguments: Enhance) -> None:
         say(line)
     for warning in result.warnings:
         say(f"warning: {warning}")
-    say(f"{arguments.out / ENHANCED}\n{report}")
+    say(f"{folder / ENHANCED}\n{report}")
