@@ -10,6 +10,7 @@ from dynamicdps.output_names import ENHANCED
 from dynamicdps.pipeline import enhance
 from dynamicdps.pipeline.checks import check_device, check_options
 from dynamicdps.pipeline.kspace_scan import is_kspace, refuse_raw_options
+from dynamicdps.pipeline.plan import Plan
 from dynamicdps.report import read_report, write_report
 from dynamicdps.volumes.preparation import in_words
 
@@ -21,8 +22,14 @@ def run(arguments: Enhance) -> None:
         refuse_raw_options(arguments.scan, arguments)
     folder = arguments.folder
     with recorded(folder, "enhance", replace(arguments, out=folder)) as record:
+
+        def announce(plan: Plan) -> None:
+            for name, words in (*plan.rows, ("results", str(folder))):
+                say(f"{name:<15}{words}")
+            record.facts["expected_seconds"] = plan.seconds
+
         with stage_bars(arguments.solver, "steps") as bars:
-            result = enhance(arguments.scan, arguments, initial=arguments.initial, progress=bars)
+            result = enhance(arguments.scan, arguments, initial=arguments.initial, progress=bars, announce=announce)
         if result.fit is not None:
             out.print(fit_table(result.fit))
         record.facts |= result.facts
