@@ -26,15 +26,16 @@ def run(arguments: Enhance) -> None:
         def announce(plan: Plan) -> None:
             for name, words in (*plan.rows, ("results", str(folder))):
                 say(f"{name:<15}{words}")
-            record.facts["expected_seconds"] = plan.seconds
+            record.facts["expected_seconds"] = bars.expected = plan.seconds
 
         with stage_bars(arguments.solver, "steps") as bars:
             result = enhance(arguments.scan, arguments, initial=arguments.initial, progress=bars, announce=announce)
+            record.facts |= result.facts
+            record.durations |= result.durations
+            with record.timed("write"):
+                result.write_results(folder)
         if result.fit is not None:
             out.print(fit_table(result.fit))
-        record.facts |= result.facts
-        record.durations |= result.durations
-        result.write_results(folder)
     # After run.json, which it shows: the page of `dynamicdps report`.
     report = write_report(folder, read_report(folder))
     for step in result.steps:
