@@ -25,7 +25,7 @@ def test_a_plan_says_what_is_known_of_scan_scanner_models_and_solver(poor: Path,
     assert rows["recognised"].startswith("an image file, a brain without its skull, T1w by its name")
     assert rows["scanner"].startswith("given (beside the scan): LowField(")
     assert quick["conditional"] in rows["initial image"]
-    assert rows["solver"].startswith("dynamicdps, 2 posterior samples of 1 noise levels")
+    assert rows["solver"].startswith("dynamicdps, 2 posterior samples of 1 noise level each")
     assert set(plan.seconds) == {"initial", "solve", "volumes", "write"}
     assert "--quality fast" in rows["faster"]
 

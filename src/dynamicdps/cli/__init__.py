@@ -7,6 +7,7 @@ from typing import Any
 from dynamicdps import __version__
 from dynamicdps.cli.command_line import command_line
 from dynamicdps.cli.commands import Benchmark, Cohort, Train
+from dynamicdps.cli.execute import execute
 from dynamicdps.cli.parse import PROGRAM, parse
 from dynamicdps.errors import InputError
 
@@ -30,9 +31,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = parse(words)
     given = command_line.set(words)
     try:
-        # Torch and more, for which `--help` does not wait.
-        from dynamicdps.cli.execute import execute
-
         execute(command)
     except InputError as error:
         sys.stderr.write(f"{PROGRAM}: {error}\n")

@@ -12,7 +12,8 @@ from dynamicdps.evaluation import StageMetrics
 from dynamicdps.json_file import write_json
 from dynamicdps.operators import ScanOperator
 from dynamicdps.operators.fit import OperatorFit
-from dynamicdps.pipeline.provenance import input_hashes, is_file, named_inputs, run_record
+from dynamicdps.pipeline.named_inputs import is_file, named_inputs
+from dynamicdps.pipeline.provenance import input_hashes, run_record
 from dynamicdps.pipeline.ranges import Ranges
 from dynamicdps.report import read_report, write_report
 from dynamicdps.report.summary import summary_page

@@ -1,5 +1,6 @@
 """What an enhancement is about to do, in words, and how long it will take: said before it starts."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -113,7 +114,8 @@ def in_minutes(seconds: float) -> str:
 def _scanner(scanner: ScanOperator | None, head: BrainScan, options: EnhanceOptions) -> str:
     if scanner is not None:
         place = options.operator if options.operator is not None else "beside the scan"
-        return f"given ({place}): {scanner.operator}"
+        # What is not set says nothing.
+        return f"given ({place}): {re.sub(', [a-z_]+=None', '', str(scanner.operator))}"
     thickness = head.acquisition.slice_thickness_mm
     known = f"; slices are {thickness:g} mm thick by the header" if thickness is not None else ""
     return f"its contrast, blur, slice thickness and noise are found from the scan{known}"
@@ -127,7 +129,7 @@ def _solver(options: EnhanceOptions, config: Any, shape: tuple[int, int, int]) -
         runs = "one run without noise"
     else:
         runs = f"{samples} posterior sample{'s' * (samples > 1)}"
-    return f"{options.solver}, {runs} of {steps} noise levels each, an image of {_by(shape)} voxels"
+    return f"{options.solver}, {runs} of {steps} noise level{'s' * (steps > 1)} each, an image of {_by(shape)} voxels"
 
 
 def _by(sizes: tuple[float, ...]) -> str:

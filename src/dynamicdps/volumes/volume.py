@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from dynamicdps.atomic_file import atomic_write
 from dynamicdps.errors import InputError
+from dynamicdps.paths import check_exists
 from dynamicdps.volumes.promise import check_header, check_image
 
 MAX_ANISOTROPY = 20.0
@@ -193,8 +194,7 @@ def open_image(path: Path) -> Any:
     Raises:
         InputError: the file is missing, a folder, or not an image.
     """
-    if not path.exists():
-        raise InputError(f"{path} does not exist; expected an image file; check the path")
+    check_exists(path, "an image file")
     if path.is_dir():
         raise InputError(f"{path} is a folder; expected an image file such as scan.nii.gz; name the file inside it")
     if path.suffix.lower() in NO_VOLUMES:
