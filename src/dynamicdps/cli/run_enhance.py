@@ -9,9 +9,9 @@ from dynamicdps.cli.table import fit_table, volumes_line
 from dynamicdps.output_names import ENHANCED
 from dynamicdps.pipeline import enhance
 from dynamicdps.pipeline.checks import check_device, check_options
+from dynamicdps.pipeline.enhanced import write_page
 from dynamicdps.pipeline.kspace_scan import is_kspace, refuse_raw_options
 from dynamicdps.pipeline.plan import Plan
-from dynamicdps.report import read_report, write_report
 from dynamicdps.volumes.preparation import in_words
 
 
@@ -26,7 +26,9 @@ def run(arguments: Enhance) -> None:
         def announce(plan: Plan) -> None:
             for name, words in (*plan.rows, ("results", str(folder))):
                 say(f"{name:<15}{words}")
-            record.facts["expected_seconds"] = bars.expected = plan.seconds
+            bars.expected = plan.seconds
+            if plan.seconds:
+                record.durations["expected"] = round(sum(plan.seconds.values()), 1)
 
         with stage_bars(arguments.solver, "steps") as bars:
             result = enhance(arguments.scan, arguments, initial=arguments.initial, progress=bars, announce=announce)
@@ -37,7 +39,7 @@ def run(arguments: Enhance) -> None:
         if result.fit is not None:
             out.print(fit_table(result.fit))
     # After run.json, which it shows: the page of `dynamicdps report`.
-    report = write_report(folder, read_report(folder))
+    report, warnings = write_page(folder)
     for step in result.steps:
         say(in_words(step.to_json()))
     before, after = (result.metrics[name].data_misfit for name in ("conditional", arguments.solver))
@@ -45,6 +47,6 @@ def run(arguments: Enhance) -> None:
     say(f"{result.result.nfe} denoiser passes a slice, {result.result.seconds:.0f} s")
     if line := volumes_line(result.volumes, result.intervals, result.slab):
         say(line)
-    for warning in result.warnings:
+    for warning in warnings:
         say(f"warning: {warning}")
     say(f"{folder / ENHANCED}\n{report}")

@@ -25,6 +25,7 @@ from dynamicdps.pipeline.model_fit import card_warnings, check_contrast
 from dynamicdps.pipeline.options import EnhanceOptions, as_words, checked_values, values_of
 from dynamicdps.pipeline.plan import Plan, make_plan
 from dynamicdps.pipeline.progress import Progress, Stages
+from dynamicdps.report.run_folder import misfit_warnings
 from dynamicdps.solvers import DynamicDPSConfig, Result, start_rule_of
 from dynamicdps.solvers.initial import Initial, initial_from_model, initial_from_volume
 from dynamicdps.solvers.memory import chunk_within
@@ -123,6 +124,7 @@ def enhance(
     misfits = {name: measurement.misfit(image, scanner, result) for name, image in images.items()}
     metrics = {name: StageMetrics(data_misfit=misfit) for name, (misfit, _) in misfits.items()}
     metrics[options.solver] = with_cost(metrics[options.solver], result)
+    result.reconstruction.warnings.extend(misfit_warnings(metrics[options.solver].data_misfit))
     image, brain_mask = in_head(head, result.volume, options.grid)
     uncertainty, hallucination = maps_of(head, result, scanner)
     return Enhanced(
