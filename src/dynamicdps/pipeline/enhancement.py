@@ -74,12 +74,14 @@ def enhance(
     device, config = check_device(options.device), check_options(options)
     scanner = find_operator(given, operator if isinstance(operator, Operator | ScanOperator) else options.operator)
     check_shading(options.shading, fitted=scanner is None)
-    prior = open_prior(options.prior, device, options.precision)
     models = models_for(given, options, with_conditional=start is None)
     with stages.stage("open"):
         measurement = open_measurement(given, options, options.mask, cropped=scanner is None or scanner.image_shape is None)
         head = measurement.head
+        # After the scan, which may be none: a network takes seconds.
+        prior = open_prior(options.prior, device, options.precision)
         warnings = [
+            *head.acquisition.warnings,
             *head.mask.warnings,
             *contrast_doubts(head.whole, head.mask.inside, head.acquisition.slice_axis),
             *prior_warnings(prior),

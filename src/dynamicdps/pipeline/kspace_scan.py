@@ -71,6 +71,8 @@ def open_kspace(scan: Path, options: ReadOptions, mask: str, *, cropped: bool = 
     """
     if options.series is not None:
         raise InputError(f"series {options.series} was asked for, but {scan} is a file; expected a folder; leave the series out")
+    if options.volume is not None:
+        raise InputError(f"volume {options.volume} was asked for, but {scan} is raw k-space; expected an image file; leave --volume out")
     size = None if options.voxel_size is None else _numbers(options.voxel_size)
     raw = read_kspace(scan, array=options.array, voxel_size_mm=size, orientation=options.orientation).with_square_voxels()
     head = cut_brain(Scan(raw.magnitude(), raw.acquisition), mask, cropped=cropped, network=brain_finder())

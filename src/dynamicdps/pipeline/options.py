@@ -20,6 +20,8 @@ class ReadOptions:
 
     series: int | None = None
     """Number of the series, where a DICOM folder holds several."""
+    volume: int | None = None
+    """Number of the volume, from 1, where an image file holds several (4-D)."""
     voxel_size: str | None = None
     """Of raw k-space that does not say it: field of view / matrix in mm along x and y, and the distance of slices, as 2,2,5."""
     orientation: str | None = None
