@@ -15,7 +15,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import tyro
 
-from dynamicdps.cli.commands import Command
+from dynamicdps.cli.commands import Command, Enhance
+from dynamicdps.cli.grouped_help import grouped_help
 from dynamicdps.errors import InputError
 
 PROGRAM = "dynamicdps"
@@ -46,6 +47,9 @@ def read_command(words: Sequence[str]) -> Command:
         InputError: the words are wrong.
         SystemExit: help was asked for and printed (0).
     """
+    if tuple(words[:1]) == ("enhance",) and {"-h", "--help"} & set(words):
+        sys.stdout.write(grouped_help(Enhance, f"{PROGRAM} enhance"))
+        raise SystemExit(0)
     try:
         with redirect_stderr(io.StringIO()):
             command: Command = tyro.cli(

@@ -47,7 +47,7 @@ class StudyOptions(FitOptions):
     """How every scan of a study is enhanced."""
 
     operator: str | None = None
-    """A degradation's name, an operator's JSON file, or fit: found from the scan; without it the scan's own .operator.json is used."""
+    """The scanner: a degradation's name, a JSON file, or fit: found from the scan. Without it the scan's own .operator.json, else fit."""
     grid: str = "prior"
     """Grid of the enhanced scan: prior (1 mm), native (the scan's own) or a file whose grid is taken."""
     prior: str = "brain"
