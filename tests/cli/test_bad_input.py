@@ -1,5 +1,6 @@
 """A user's mistake: exit code 2, one sentence on standard error, nothing left behind."""
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,9 @@ import numpy as np
 import pytest
 
 from dynamicdps.cli import main
+from dynamicdps.cli.guard import check
+from dynamicdps.cli.parse import read_command
+from dynamicdps.cli.registry import chosen
 from tests.conftest import make_phantom
 
 REPOSITORY = Path(__file__).parents[2]
@@ -287,3 +291,16 @@ def test_the_papers_three_commands(script: str) -> None:
     done = subprocess.run([sys.executable, REPOSITORY / script, "--help"], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0
     assert "--out" in done.stdout
+
+
+@pytest.mark.parametrize("script", ["image_train.py", "image_sample_all.py", "image_sample.py"])
+def test_without_words_they_show_a_command_that_works(script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = subprocess.run([sys.executable, REPOSITORY / script], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    example = shlex.split(done.stdout.removeprefix("for example: "))
+    assert example[:2] == ["python", script]
+    # Its words are a command whose files are there.
+    monkeypatch.chdir(tmp_path)
+    name = {"image_train.py": ["train", "prior"], "image_sample_all.py": ["sample"], "image_sample.py": ["enhance"]}[script]
+    check(chosen(read_command([*name, *example[2:]])))
