@@ -3,7 +3,7 @@
 from dynamicdps.cli.commands import Demo
 from dynamicdps.cli.progress import out, say, stage_bars
 from dynamicdps.cli.record import recorded
-from dynamicdps.cli.table import metrics_table, volumes_line
+from dynamicdps.cli.table import LEGEND, metrics_table, volumes_line
 from dynamicdps.models import demo_scan
 from dynamicdps.pipeline import demo
 from dynamicdps.pipeline.checks import check_device
@@ -27,7 +27,7 @@ def run(arguments: Demo) -> None:
     # After run.json, which it shows: the page of `dynamicdps report`.
     report, warnings = write_page(arguments.out)
     out.print(metrics_table(result.metrics))
-    say("misfit: rms of (y - A x) / noise, 1 is noise alone. CSF, GM, WM: error of the tissue volume. NFE: denoiser passes.")
+    say(LEGEND)
     say(volumes_line(result.volumes, result.intervals, slab=True))
     for warning in warnings:
         say(f"warning: {warning}")

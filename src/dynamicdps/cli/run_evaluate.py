@@ -5,7 +5,7 @@ from pathlib import Path
 from dynamicdps.cli.commands import Evaluate
 from dynamicdps.cli.progress import out, say
 from dynamicdps.cli.record import recorded
-from dynamicdps.cli.table import metrics_table
+from dynamicdps.cli.table import LEGEND, metrics_table
 from dynamicdps.errors import InputError
 from dynamicdps.evaluation import evaluate_volume
 from dynamicdps.operators import read_operator
@@ -30,6 +30,7 @@ def run(arguments: Evaluate) -> None:
         }
         write_metrics(arguments.out, stages)
     out.print(metrics_table(stages))
+    say(LEGEND)
     alone = arguments.reconstruction.with_name(ENHANCED_BRAIN)
     if arguments.reconstruction.name == ENHANCED and alone.is_file():
         say(f"warning: {arguments.reconstruction} shows the scan around the brain; evaluate {alone.name}, which is the estimate alone")

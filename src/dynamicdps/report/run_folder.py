@@ -69,7 +69,8 @@ def _report(folder: Path, run: Mapping[str, Any], metrics: Mapping[str, Any]) ->
             volumes[name] = load(folder / name)
         except InputError as error:
             # One map that is all 0 must not cost the page; the sentence names the file, not its folder.
-            warnings.append(f"{name} is not shown: {str(error).replace(f'{folder}/', '')}.")
+            reason = str(error).partition(";")[0].replace(f"{folder}/", "").removeprefix(f"{name} ")
+            warnings.append(f"{name} is not shown: it {reason}.")
     solver = str(run.get("solver") or "dynamicdps")
     stages = [
         *([_stage("interpolated", None, metrics, "measurement")] if "measurement" in metrics else []),
