@@ -18,7 +18,7 @@ GROUPS: dict[Any, dict[str, tuple[str, ...]]] = {
     commands.Enhance: {
         "most used": ("out", "quality", "operator", "mask", "initial", "precision", "device"),
         "scans that do not say everything": ("series", "volume", "voxel_size", "orientation", "array"),
-        "result": ("samples", "grid", "seed", "memory"),
+        "result": ("samples", "grid", "seed", "memory", "dicom", "dicom_stamp"),
         "models and scanner": ("conditional", "prior", "shading"),
         "solver": (
             *("solver", "steps", "estimate", "gradient", "start_quantile", "start_sigma", "start_step", "start_calibration"),
@@ -56,7 +56,7 @@ def grouped_help(kind: Any, name: str) -> str:
             mark = next((mark for mark in marks[each] if getattr(mark, "name", None)), None)
             flag = "--" + (mark.name if mark else each).replace("_", "-")
             words = said.get(each) or (mark.help if mark else "")
-            lines += _entry(f"{flag} {_values(hints[each])}", words + _default(known[each], words), width)
+            lines += _entry(f"{flag} {_values(hints[each])}".rstrip(), words + _default(known[each], words), width)
     return "\n".join(lines) + "\n"
 
 
@@ -86,6 +86,8 @@ def _values(hint: Any) -> str:
     parts = [part for part in get_args(plain) if part is not type(None)] if get_origin(plain) in (Union, UnionType) else [plain]
     if get_origin(parts[0]) is Literal:
         return "|".join(get_args(parts[0]))
+    if parts[0] is bool:
+        return ""
     if get_origin(parts[0]) is tuple:
         return "NAME=VALUE ..."
     return METAVARS.get(getattr(parts[0], "__name__", ""), "VALUE")
@@ -93,6 +95,6 @@ def _values(hint: Any) -> str:
 
 def _default(known: Field[Any], words: str) -> str:
     """The default, where the words do not say it."""
-    if known.default in (MISSING, None, ()) or "default" in words:
+    if known.default in (MISSING, None, ()) or known.default is False or "default" in words:
         return ""
     return f" Default: {known.default}."

@@ -6,12 +6,14 @@ from dynamicdps.cli.commands import Enhance
 from dynamicdps.cli.progress import out, say, stage_bars
 from dynamicdps.cli.record import recorded
 from dynamicdps.cli.table import fit_table, volumes_line
+from dynamicdps.errors import InputError
 from dynamicdps.output_names import ENHANCED
 from dynamicdps.pipeline import enhance
 from dynamicdps.pipeline.checks import check_device, check_options
 from dynamicdps.pipeline.enhanced import write_page
 from dynamicdps.pipeline.kspace_scan import is_kspace, refuse_raw_options
 from dynamicdps.pipeline.plan import Plan
+from dynamicdps.volumes.dicom_writer import check_dicom_out
 from dynamicdps.volumes.preparation import in_words
 
 
@@ -20,6 +22,7 @@ def run(arguments: Enhance) -> None:
     check_options(arguments)
     if not is_kspace(arguments.scan):
         refuse_raw_options(arguments.scan, arguments)
+    check_dicom(arguments)
     folder = arguments.folder
     with recorded(folder, "enhance", replace(arguments, out=folder)) as record:
 
@@ -38,6 +41,8 @@ def run(arguments: Enhance) -> None:
                 result.write_results(folder)
         if result.fit is not None:
             out.print(fit_table(result.fit))
+        if arguments.dicom is not None:
+            result.write_dicom(arguments.dicom, stamp=arguments.dicom_stamp)
     # After run.json, which it shows: the page of `dynamicdps report`.
     report, warnings = write_page(folder)
     for step in result.steps:
@@ -50,3 +55,20 @@ def run(arguments: Enhance) -> None:
     for warning in warnings:
         say(f"warning: {warning}")
     say(f"{folder / ENHANCED}\n{report}")
+    if arguments.dicom is not None:
+        say(f"{arguments.dicom}")
+
+
+def check_dicom(arguments: Enhance) -> None:
+    """Refuse a DICOM series that could not be written at the end.
+
+    Raises:
+        InputError: as `check_dicom_out`; the folder is that of the other results, or words are to be drawn into no series.
+    """
+    if arguments.dicom is None:
+        if arguments.dicom_stamp:
+            raise InputError("--dicom-stamp is given without --dicom; expected both; give --dicom a new folder")
+        return
+    if arguments.dicom.resolve() == arguments.folder.resolve():
+        raise InputError(f"{arguments.dicom} is that of the other results, which name no patient; expected another; change --dicom")
+    check_dicom_out(arguments.scan, arguments.dicom, arguments.series)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 # Arguments whose words are neither files nor models that are read.
-NO_INPUTS = ("out", "data_name", "name")
+NO_INPUTS = ("out", "dicom", "data_name", "name")
 
 
 def named_inputs(arguments: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
