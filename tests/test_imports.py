@@ -26,7 +26,10 @@ SLOW = {
     "dask",
 }
 IMPORT = "import dynamicdps"
-COMMANDS = (["--help"], ["enhance", "--help"], ["train", "prior", "--help"], ["cohort", "--help"], ["nonsense"])
+COMMANDS = (
+    *(["--help"], ["enhance", "--help"], ["train", "prior", "--help"], ["cohort", "--help"], ["nonsense"]),
+    *(["enhance", "nowhere.nii.gz"], ["enhance", __file__, "--prior", "nobody"], ["evaluate", "a.nii", "--truth", "b.nii", "--out", "o"]),
+)
 
 
 def loaded(program: str) -> set[str]:
@@ -47,7 +50,7 @@ def test_importing_the_package_loads_nothing_slow() -> None:
 
 
 @pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
-def test_help_and_mistyped_commands_load_nothing_slow(arguments: list[str]) -> None:
+def test_help_and_mistyped_commands_and_names_load_nothing_slow(arguments: list[str]) -> None:
     found = loaded(command(arguments))
     assert "tyro" in found
     assert not found & SLOW

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from dynamicdps.diffusion import load_prior
-from dynamicdps.diffusion.model_names import bundled
+from dynamicdps.models.names import bundled
 from dynamicdps.operators import preset, simulate
 from dynamicdps.solvers import DynamicDPSConfig, read_start_level, solve
 from dynamicdps.volumes import Volume

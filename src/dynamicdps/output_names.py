@@ -1,4 +1,7 @@
-"""Names of the files that an enhanced scan leaves in its folder."""
+"""Names of the files that an enhanced scan leaves in its folder, and of the folder."""
+
+from os.path import isdir
+from pathlib import Path
 
 ENHANCED, ENHANCED_BRAIN, BRAIN_MASK = "enhanced.nii.gz", "enhanced_brain.nii.gz", "brain_mask.nii.gz"
 INITIAL, MEASUREMENT, RESIDUAL = "initial.nii.gz", "measurement.nii.gz", "residual.nii.gz"
@@ -14,3 +17,11 @@ RESULTS = (
     *(ENHANCED, ENHANCED_BRAIN, BRAIN_MASK, INITIAL, MEASUREMENT),
     *(RESIDUAL, UNCERTAINTY, HALLUCINATION, TRUTH, SAMPLES),
 )
+
+
+def folder_beside(scan: Path) -> Path:
+    """Folder for the results of a scan where none is named: ``scan_enhanced`` beside ``scan.nii.gz`` or beside the folder ``scan``."""
+    # A path such as ``.`` has no name of its own.
+    place = scan.resolve() if scan.name in ("", "..") else scan
+    stem = place.name if isdir(place) else place.name.removesuffix(".gz").rpartition(".")[0]
+    return place.parent / f"{stem or place.name}_enhanced"

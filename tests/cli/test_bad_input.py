@@ -1,13 +1,20 @@
 """A user's mistake: exit code 2, one sentence on standard error, nothing left behind."""
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 from dynamicdps.cli import main
+from dynamicdps.cli.guard import check
+from dynamicdps.cli.parse import read_command
+from dynamicdps.cli.registry import chosen
+from tests.conftest import make_phantom
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -81,6 +88,48 @@ def test_enhance(arguments: list[str], word: str, poor: str, tmp_path: Path, cap
     out = tmp_path / "out"
     assert word in refused(["enhance", poor, "--out", str(out), *arguments], capsys)
     assert not list(out.glob("*.nii.gz"))
+
+
+def odd_files(folder: Path) -> dict[str, Path]:
+    """Files that are no single MR scan."""
+    ball = make_phantom((12, 14, 12)).data
+    voxels = {
+        "several": np.stack([ball, ball], axis=-1),
+        "ct": np.where(ball > 0, 40, -1000).astype(np.int16),
+        "colours": np.zeros(ball.shape, np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])),
+        "hole": ball.copy(),
+    }
+    voxels["hole"][6, 7, 6] = np.nan
+    for name, data in voxels.items():
+        nib.save(nib.Nifti1Image(data, np.eye(4)), folder / f"{name}.nii.gz")
+    return {name: folder / f"{name}.nii.gz" for name in voxels}
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "words"),
+    [
+        ("several", [], "holds 2 volumes (12 x 14 x 12 x 2); expected one; choose with --volume N, from 1 to 2"),
+        ("several", ["--volume", "3"], "there is no volume 3"),
+        ("several", ["--series", "3"], "expected a folder of DICOM files"),
+        ("ct", [], "looks like CT"),
+        ("colours", [], "is a colour picture (R, G, B)"),
+        ("hole", [], "not finite"),
+    ],
+)
+def test_odd_files_are_named_for_what_they_are_before_a_network_is_built(
+    name: str,
+    arguments: list[str],
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def built(*_: Any) -> None:
+        raise AssertionError("a network was built for nothing")
+
+    monkeypatch.setattr("dynamicdps.pipeline.enhancement.open_prior", built)
+    assert words in refused(["enhance", str(odd_files(tmp_path)[name]), *arguments], capsys)
+    assert not (tmp_path / f"{name}_enhanced").exists()
 
 
 def test_enhance_with_the_operator_of_another_scan(
@@ -244,3 +293,16 @@ def test_the_papers_three_commands(script: str) -> None:
     done = subprocess.run([sys.executable, REPOSITORY / script, "--help"], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0
     assert "--out" in done.stdout
+
+
+@pytest.mark.parametrize("script", ["image_train.py", "image_sample_all.py", "image_sample.py"])
+def test_without_words_they_show_a_command_that_works(script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = subprocess.run([sys.executable, REPOSITORY / script], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    example = shlex.split(done.stdout.removeprefix("for example: "))
+    assert example[:2] == ["python", script]
+    # Its words are a command whose files are there.
+    monkeypatch.chdir(tmp_path)
+    name = {"image_train.py": ["train", "prior"], "image_sample_all.py": ["sample"], "image_sample.py": ["enhance"]}[script]
+    check(chosen(read_command([*name, *example[2:]])))

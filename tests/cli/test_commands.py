@@ -1,6 +1,7 @@
 """Each command's main job on tiny inputs."""
 
 import json
+from html import unescape
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +89,15 @@ def test_enhance_writes_the_files_of_the_contract(
     assert not any("no denoising errors" in warning for warning in run_json(out)["warnings"])
     assert str(out / "enhanced.nii.gz") in capsys.readouterr().out
     assert not list(out.glob(".partial*"))
+
+
+def test_without_a_folder_results_lie_beside_the_scan(models: tuple[str, str], measurement: Path) -> None:
+    options = ["--prior", models[0], "--conditional", models[1], "--samples", "1", "--steps", "1", "--start-sigma", "0.05"]
+    assert main(["enhance", str(measurement), *options]) == 0
+    folder = measurement.with_name("poor_enhanced")
+    assert (folder / "enhanced.nii.gz").exists()
+    assert main(["rerun", str(folder / "run.json")]) == 0
+    assert (measurement.with_name("poor_enhanced-rerun") / "enhanced.nii.gz").read_bytes() == (folder / "enhanced.nii.gz").read_bytes()
 
 
 def test_a_prior_without_denoising_errors_is_doubted(models: tuple[str, str], measurement: Path, tmp_path: Path) -> None:
@@ -232,6 +242,48 @@ def test_evaluate(measurement: Path, scan_files: list[Path], tmp_path: Path, cap
     assert metrics["data_misfit"] == pytest.approx(1, abs=0.1)
     assert metrics["volume_error"] == {"csf": 0.0, "gm": 0.0, "wm": 0.0}
     assert "SSIM" in capsys.readouterr().out
+
+
+def test_evaluate_shows_what_lies_beside_the_result(
+    models: tuple[str, str], measurement: Path, scan_files: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--prior", models[0], "--conditional", models[1], "--samples", "1", "--steps", "1", "--start-sigma", "0.05"]
+    assert main(["enhance", str(measurement), "--out", str(tmp_path / "out"), *words]) == 0
+    scored = {}
+    for name in ("enhanced", "initial"):
+        image, out = str(tmp_path / "out" / f"{name}.nii.gz"), tmp_path / name
+        capsys.readouterr()
+        assert main(["evaluate", image, "--truth", str(scan_files[0]), "--out", str(out)]) == 0
+        scored[name] = json.loads((out / "metrics.json").read_text())
+        printed = capsys.readouterr().out
+        assert all(stage in printed for stage in scored[name])
+    assert list(scored["enhanced"]) == ["measurement", "conditional", "dynamicdps"]
+    # Of an image that is no result nothing is taken from its folder.
+    assert list(scored["initial"]) == ["dynamicdps"]
+    assert scored["enhanced"]["conditional"] == scored["initial"]["dynamicdps"]
+    assert scored["enhanced"]["measurement"]["psnr"] != scored["enhanced"]["dynamicdps"]["psnr"]
+
+
+def test_what_the_page_warns_of_is_printed_and_recorded(
+    models: tuple[str, str], measurement: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An operator that is far too sure of its noise leaves a misfit, and a scanner that sees everything leaves an empty map."""
+    sure = tmp_path / "sure.json"
+    sure.write_text('{"type": "Identity", "noise_std": 0.000001}')
+    words = ["--prior", models[0], "--conditional", models[1], "--solver", "conditional", "--operator", str(sure)]
+    assert main(["enhance", str(measurement), "--out", str(tmp_path / "out"), *words]) == 0
+    printed = capsys.readouterr().out
+    recorded = run_json(tmp_path / "out")["warnings"]
+    page = unescape((tmp_path / "out" / "report.html").read_text())
+    assert isinstance(recorded, list)
+    assert any("does not explain the measurement" in warning for warning in recorded)
+    for warning in recorded:
+        assert f"warning: {warning}" in printed
+        # The page begins each with a capital.
+        assert warning[1:] in page
+    assert len(recorded) == len(set(recorded))
+    assert main(["report", str(tmp_path / "out")]) == 0
+    assert run_json(tmp_path / "out")["warnings"] == recorded
 
 
 def test_thick_slices_are_solved_as_a_volume(models: tuple[str, str], scan_files: list[Path], tmp_path: Path) -> None:

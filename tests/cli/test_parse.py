@@ -27,8 +27,9 @@ from dynamicdps.errors import InputError
             "--estimate is 'best'; expected deterministic or mean or sample; see dynamicdps enhance --help",
         ),
         ("enhance x --out", "--out has no value; expected one after it; see dynamicdps enhance --help"),
-        ("enhance x", "enhance got no --out; expected --out PATH; see dynamicdps enhance --help"),
-        ("enhance", "enhance got no SCAN and no --out; expected SCAN and --out PATH; see dynamicdps enhance --help"),
+        ("sample", "sample got no --out; expected --out PATH; see dynamicdps sample --help"),
+        ("enhance", "enhance got no SCAN; expected SCAN; see dynamicdps enhance --help"),
+        ("simulate", "simulate got no SCAN and no --out; expected SCAN and --out PATH; see dynamicdps simulate --help"),
         (
             "enhance x --oot o",
             "enhance has no option --oot (did you mean --out?); expected one that it has; see dynamicdps enhance --help",

@@ -12,7 +12,7 @@ from torch import nn
 
 from dynamicdps.diffusion import NetworkConfig, NetworkDenoiser, SlicePrior, SliceUNet, load_prior, read_model, write_model
 from dynamicdps.diffusion.model_file import file_hash
-from dynamicdps.diffusion.model_names import bundled
+from dynamicdps.models.names import bundled
 from tests.properties import input_error
 
 
@@ -47,6 +47,17 @@ def test_round_trip(model: Path, network: SliceUNet, tiny_network: NetworkConfig
     assert read.card["parameters"] == sum(v.numel() for v in weights.values())
     assert read.card["sha256"] == file_hash(model)
     assert sorted(p.name for p in model.parent.iterdir()) == ["tiny.json", "tiny.safetensors"]
+
+
+def test_a_network_of_a_file_is_made_of_its_weights_alone(model: Path) -> None:
+    """No random number is drawn, and nothing stays without memory."""
+    before = torch.get_rng_state()
+    read = read_model(model, "prior")
+    found = read.network()
+    assert torch.equal(before, torch.get_rng_state())
+    assert not any(value.is_meta for value in (*found.parameters(), *found.buffers()))
+    for name, value in found.state_dict().items():
+        assert torch.equal(value, read.weights[name].float())
 
 
 def test_denoiser_of_a_file(model: Path, network: SliceUNet, generator: torch.Generator) -> None:

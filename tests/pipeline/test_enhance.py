@@ -55,6 +55,25 @@ def test_what_is_no_scan(scan: Any, error: type[Exception], words: str) -> None:
         dd.enhance(scan)
 
 
+def test_what_is_chosen_and_mended_is_the_same_scan_and_said(poor: Path, quick: dict[str, Any]) -> None:
+    """One volume of several, and a background without numbers."""
+    image, operator = nib.load(poor), str(poor.with_name("poor.operator.json"))
+    data = image.get_fdata(dtype=np.float32)
+    data[0, 0, :3] = 0
+    plain, several, masked = (poor.with_name(f"{name}.nii.gz") for name in ("plain", "several", "masked"))
+    nib.save(nib.Nifti1Image(data, image.affine), plain)
+    nib.save(nib.Nifti1Image(np.stack([data[::-1], data], -1), image.affine), several)
+    data[0, 0, :3] = np.nan
+    nib.save(nib.Nifti1Image(data, image.affine), masked)
+    expected = dd.enhance(plain, operator=operator, **quick)
+    for scan, options in ((several, {"volume": 2}), (masked, {})):
+        found = dd.enhance(scan, operator=operator, **options, **quick)
+        np.testing.assert_array_equal(found.image.data, expected.image.data)
+    (new,) = set(found.warnings) - set(expected.warnings)
+    assert "hold no number (NaN)" in new
+    assert new in found.facts["warnings"]
+
+
 def test_an_initial_image_of_any_kind(poor: Path, quick: dict[str, Any], tmp_path: Path) -> None:
     del quick["conditional"]
     start = dd.load(poor)

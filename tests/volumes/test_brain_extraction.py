@@ -11,6 +11,7 @@ from dynamicdps.volumes import Volume, crop, deepbet, extract_brain, load
 from dynamicdps.volumes.brain_extraction import covers_head, is_skull_stripped
 from dynamicdps.volumes.head import random_walk
 from dynamicdps.volumes.morphology import block_mean, depth, soft_edge
+from tests.conftest import make_phantom
 from tests.properties import input_error
 from tests.volumes.head import dice, make_head
 
@@ -136,3 +137,9 @@ def test_a_degraded_stripped_brain_has_no_skull(name: str, part: slice) -> None:
     poor, _ = simulate(slab, PRESETS[name], seed=1)
     assert is_skull_stripped(poor)
     assert is_skull_stripped(poor.with_data(np.maximum(poor.data, 0)))
+
+
+def test_a_scan_too_small_for_a_surface_counts_as_stripped() -> None:
+    """It fills its field of view: nothing of it lies near an outline."""
+    data = make_phantom((12, 14, 12)).data
+    assert is_skull_stripped(Volume(data, np.eye(4)))

@@ -7,6 +7,7 @@ from typing import Any
 from dynamicdps import __version__
 from dynamicdps.cli.command_line import command_line
 from dynamicdps.cli.commands import Benchmark, BidsApp, Cohort, Train
+from dynamicdps.cli.execute import execute
 from dynamicdps.cli.parse import DYNAMICDPS, DYNAMICDPS_BIDS, Program, parse
 from dynamicdps.errors import InputError
 
@@ -36,9 +37,6 @@ def main(argv: Sequence[str] | None = None, program: Program = DYNAMICDPS) -> in
     command = parse(words, program)
     given = command_line.set(words)
     try:
-        # Torch and more, for which `--help` does not wait.
-        from dynamicdps.cli.execute import execute
-
         execute(command)
     except InputError as error:
         sys.stderr.write(f"{program.name}: {error}\n")

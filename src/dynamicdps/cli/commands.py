@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import tyro
 from tyro.conf import Positional, arg
 
+from dynamicdps.output_names import folder_beside
 from dynamicdps.pipeline.options import EnhanceOptions, FitOptions, ReadOptions, StudyOptions
 
 Scans = Annotated[Positional[tuple[Path, ...]], arg(metavar="SCAN...")]
@@ -38,16 +39,12 @@ class _Scan:
     with or without the skull."""
 
 
-@dataclass(frozen=True)
-class _ScanToFolder(_Scan):
-    out: Path
-    """Folder for the results."""
-
-
 @dataclass(frozen=True, kw_only=True)
-class Enhance(EnhanceOptions, _ScanToFolder):
+class Enhance(EnhanceOptions, _Scan):
     """Enhance a scan: initial image, then DynamicDPS (or a peer) with the scanner's forward model."""
 
+    out: Path | None = None
+    """Folder for the results; without it a folder beside the scan, such as scan_enhanced for scan.nii.gz."""
     initial: Path | None = None
     """Any model's enhanced volume to start from; without it the conditional model runs."""
     dicom: Path | None = None
@@ -55,6 +52,11 @@ class Enhance(EnhanceOptions, _ScanToFolder):
     dicom_stamp: bool = False
     """Draw "DynamicDPS, not for diagnosis" into the pixels of that series."""
     settings: Settings = ()
+
+    @property
+    def folder(self) -> Path:
+        """Where the results go."""
+        return self.out or folder_beside(self.scan)
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""What is refused before a command begins: seeds that no generator takes, and results in the place of what they are made from."""
+"""What is refused before a command begins and before torch is loaded: seeds, paths, and results in the place of their inputs."""
 
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
@@ -8,11 +8,14 @@ from typing import Any
 
 from dynamicdps.cli import commands
 from dynamicdps.cli.registry import TABLE
-from dynamicdps.diffusion.model_names import known_models
 from dynamicdps.errors import InputError
+from dynamicdps.models.names import CONDITIONAL_KINDS, known_models, model_path
 from dynamicdps.output_names import OPERATOR
-from dynamicdps.pipeline.provenance import is_file, named_inputs
+from dynamicdps.paths import check_exists
+from dynamicdps.pipeline.named_inputs import is_file, named_inputs
 
+# Options that name images or folders of them.
+IMAGES = ("scan", "scans", "reconstruction", "truth", "initial", "measurement", "validation")
 MAX_SEED = 2**63 - 1
 
 
@@ -23,11 +26,12 @@ def check(command: Any) -> None:
         command: one of `dynamicdps.cli.registry.TABLE`.
 
     Raises:
-        InputError: the seed is out of its range, or a file that is read would be written over.
+        InputError: the seed is out of its range, an image or a model is not there, or a file that is read would be written over.
     """
     seed = getattr(command, "seed", 0)
     if not 0 <= seed <= MAX_SEED:
         raise InputError(f"--seed is {seed}; expected a whole number from 0 to {MAX_SEED}; change it")
+    _check_there(command)
     folder, names = written(command)
     for given, path in _inputs(command) if names else ():
         for name in names:
@@ -35,9 +39,23 @@ def check(command: Any) -> None:
                 raise InputError(f"{given} is read and would be written over; expected results in another place; change --out")
 
 
+def _check_there(command: Any) -> None:
+    """Refuse images that are not there and models that nobody knows: that takes no library that is slow to load."""
+    for name in IMAGES:
+        value = getattr(command, name, None)
+        for path in value if isinstance(value, tuple) else (value,):
+            if path is not None:
+                check_exists(path)
+    # With an initial image nobody asks the conditional model.
+    kinds = {"prior": ("prior",)} | ({} if getattr(command, "initial", None) else {"conditional": CONDITIONAL_KINDS})
+    for name, of_kind in kinds.items():
+        if isinstance(given := getattr(command, name, None), str):
+            model_path(given, of_kind)
+
+
 def written(command: Any) -> tuple[Path, Sequence[str]]:
     """The folder that a command writes into, and the names of what it writes or deletes there; no names where it reads no files."""
-    entry, out = TABLE[type(command)], getattr(command, "out", None)
+    entry, out = TABLE[type(command)], command.folder if isinstance(command, commands.Enhance) else getattr(command, "out", None)
     if out is None:
         return Path(), ()
     if entry.to_file:

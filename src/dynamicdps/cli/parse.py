@@ -15,7 +15,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import tyro
 
-from dynamicdps.cli.commands import BidsApp, Command
+from dynamicdps.cli.commands import BidsApp, Command, Enhance
+from dynamicdps.cli.grouped_help import grouped_help
 from dynamicdps.errors import InputError
 
 KINDS: dict[Any, str] = {int: "a whole number", float: "a number", Path: "a path", str: "a word"}
@@ -65,6 +66,9 @@ def read_command(words: Sequence[str], program: Program = DYNAMICDPS) -> Any:
         InputError: the words are wrong.
         SystemExit: help was asked for and printed (0).
     """
+    if program is DYNAMICDPS and tuple(words[:1]) == ("enhance",) and {"-h", "--help"} & set(words):
+        sys.stdout.write(grouped_help(Enhance, f"{program.name} enhance"))
+        raise SystemExit(0)
     try:
         with redirect_stderr(io.StringIO()):
             return tyro.cli(

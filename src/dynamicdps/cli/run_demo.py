@@ -3,12 +3,12 @@
 from dynamicdps.cli.commands import Demo
 from dynamicdps.cli.progress import out, say, stage_bars
 from dynamicdps.cli.record import recorded
-from dynamicdps.cli.table import metrics_table, volumes_line
+from dynamicdps.cli.table import LEGEND, metrics_table, volumes_line
 from dynamicdps.models import demo_scan
 from dynamicdps.pipeline import demo
 from dynamicdps.pipeline.checks import check_device
 from dynamicdps.pipeline.demonstration import CONDITIONAL, DEGRADATION
-from dynamicdps.report import read_report, write_report
+from dynamicdps.pipeline.enhanced import write_page
 from dynamicdps.volumes import load
 
 
@@ -25,10 +25,10 @@ def run(arguments: Demo) -> None:
         result.operator.save(arguments.out / "measurement.operator.json")
         result.write_results(arguments.out)
     # After run.json, which it shows: the page of `dynamicdps report`.
-    report = write_report(arguments.out, read_report(arguments.out))
+    report, warnings = write_page(arguments.out)
     out.print(metrics_table(result.metrics))
-    say("misfit: rms of (y - A x) / noise, 1 is noise alone. CSF, GM, WM: error of the tissue volume. NFE: denoiser passes.")
+    say(LEGEND)
     say(volumes_line(result.volumes, result.intervals, slab=True))
-    for warning in result.warnings:
+    for warning in warnings:
         say(f"warning: {warning}")
     say(f"Report: {report}")

@@ -1,5 +1,7 @@
 """`dynamicdps enhance`."""
 
+from dataclasses import replace
+
 from dynamicdps.cli.commands import Enhance
 from dynamicdps.cli.progress import out, say, stage_bars
 from dynamicdps.cli.record import recorded
@@ -8,8 +10,9 @@ from dynamicdps.errors import InputError
 from dynamicdps.output_names import ENHANCED
 from dynamicdps.pipeline import enhance
 from dynamicdps.pipeline.checks import check_device, check_options
+from dynamicdps.pipeline.enhanced import write_page
 from dynamicdps.pipeline.kspace_scan import is_kspace, refuse_raw_options
-from dynamicdps.report import read_report, write_report
+from dynamicdps.pipeline.plan import Plan
 from dynamicdps.volumes.dicom_writer import check_dicom_out
 from dynamicdps.volumes.preparation import in_words
 
@@ -20,18 +23,28 @@ def run(arguments: Enhance) -> None:
     if not is_kspace(arguments.scan):
         refuse_raw_options(arguments.scan, arguments)
     check_dicom(arguments)
-    with recorded(arguments.out, "enhance", arguments) as record:
+    folder = arguments.folder
+    with recorded(folder, "enhance", replace(arguments, out=folder)) as record:
+
+        def announce(plan: Plan) -> None:
+            for name, words in (*plan.rows, ("results", str(folder))):
+                say(f"{name:<15}{words}")
+            bars.expected = plan.seconds
+            if plan.seconds:
+                record.durations["expected"] = round(sum(plan.seconds.values()), 1)
+
         with stage_bars(arguments.solver, "steps") as bars:
-            result = enhance(arguments.scan, arguments, initial=arguments.initial, progress=bars)
+            result = enhance(arguments.scan, arguments, initial=arguments.initial, progress=bars, announce=announce)
+            record.facts |= result.facts
+            record.durations |= result.durations
+            with record.timed("write"):
+                result.write_results(folder)
         if result.fit is not None:
             out.print(fit_table(result.fit))
-        record.facts |= result.facts
-        record.durations |= result.durations
-        result.write_results(arguments.out)
         if arguments.dicom is not None:
             result.write_dicom(arguments.dicom, stamp=arguments.dicom_stamp)
     # After run.json, which it shows: the page of `dynamicdps report`.
-    report = write_report(arguments.out, read_report(arguments.out))
+    report, warnings = write_page(folder)
     for step in result.steps:
         say(in_words(step.to_json()))
     before, after = (result.metrics[name].data_misfit for name in ("conditional", arguments.solver))
@@ -39,9 +52,9 @@ def run(arguments: Enhance) -> None:
     say(f"{result.result.nfe} denoiser passes a slice, {result.result.seconds:.0f} s")
     if line := volumes_line(result.volumes, result.intervals, result.slab):
         say(line)
-    for warning in result.warnings:
+    for warning in warnings:
         say(f"warning: {warning}")
-    say(f"{arguments.out / ENHANCED}\n{report}")
+    say(f"{folder / ENHANCED}\n{report}")
     if arguments.dicom is not None:
         say(f"{arguments.dicom}")
 
@@ -56,6 +69,6 @@ def check_dicom(arguments: Enhance) -> None:
         if arguments.dicom_stamp:
             raise InputError("--dicom-stamp is given without --dicom; expected both; give --dicom a new folder")
         return
-    if arguments.dicom.resolve() == arguments.out.resolve():
+    if arguments.dicom.resolve() == arguments.folder.resolve():
         raise InputError(f"{arguments.dicom} is that of the other results, which name no patient; expected another; change --dicom")
     check_dicom_out(arguments.scan, arguments.dicom, arguments.series)

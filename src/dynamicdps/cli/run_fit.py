@@ -73,7 +73,7 @@ def run(arguments: CalibrateOperator) -> None:
         say(in_words(step))
     out.print(fit_table(found.fit))
     doubts = contrast_doubts(brain.whole, brain.mask.inside, brain.acquisition.slice_axis)
-    for warning in [*brain.mask.warnings, *doubts, *found.shading.step().warnings, *found.fit.warnings]:
+    for warning in [*brain.acquisition.warnings, *brain.mask.warnings, *doubts, *found.shading.step().warnings, *found.fit.warnings]:
         say(f"warning: {warning}")
     say(f"{arguments.out}")
 

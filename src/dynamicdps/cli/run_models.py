@@ -8,8 +8,8 @@ from dynamicdps.cli.progress import out, say
 from dynamicdps.conditional import CONDITIONAL_KINDS, load_conditional
 from dynamicdps.diffusion import ModelFile, load_prior, read_model
 from dynamicdps.diffusion.added_models import add_model, check_model
-from dynamicdps.diffusion.model_names import KINDS, bundled_folder, known_models, user_folder
 from dynamicdps.json_file import read_json
+from dynamicdps.models.names import KINDS, bundled_folder, known_models, user_folder
 from dynamicdps.report.facts import CARD, text_of
 
 

@@ -12,6 +12,7 @@ from dynamicdps.evaluation.benchmark.tables import cost
 from dynamicdps.operators.fit import OperatorFit
 
 UNITS = {"gamma": "", "blur": "image voxels", "slice_thickness": "mm", "noise_std": "of the intensity range"}
+LEGEND = "misfit: rms of (y - A x) / noise, 1 is noise alone. CSF, GM, WM: error of the tissue volume. NFE: denoiser passes."
 NAMES = {"csf": "CSF", "gm": "GM", "wm": "WM"}
 
 

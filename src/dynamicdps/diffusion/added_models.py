@@ -6,9 +6,10 @@ from pathlib import Path
 
 from dynamicdps.atomic_file import atomic_write
 from dynamicdps.diffusion.model_file import ModelFile, check_size, file_hash, read_model
-from dynamicdps.diffusion.model_names import KINDS, bundled_folder, user_folder
 from dynamicdps.errors import InputError
 from dynamicdps.json_file import write_json
+from dynamicdps.models.names import KINDS, bundled_folder, user_folder
+from dynamicdps.paths import check_exists
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -28,8 +29,7 @@ def check_model(path: Path, sha256: str | None = None) -> ModelFile:
         raise InputError(
             f"{path} is no .safetensors file; expected weights that cannot run programs, as pickles (.pt, .ckpt) can; convert it"
         )
-    if not path.is_file():
-        raise InputError(f"{path} does not exist; expected a .safetensors file; check the path")
+    check_exists(path, "a .safetensors file")
     if not NAME.fullmatch(path.stem):
         raise InputError(
             f"{path.stem!r} cannot be a model's name; expected letters, digits, dots, hyphens and underscores; rename the file"

@@ -7,7 +7,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from dynamicdps.diffusion.model_names import known_models
+from dynamicdps.models.names import known_models
 
 P = ParamSpec("P")
 T = TypeVar("T")

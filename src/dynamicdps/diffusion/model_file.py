@@ -11,18 +11,21 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from dynamicdps.atomic_file import atomic_write
 from dynamicdps.diffusion.denoiser import NetworkDenoiser
 from dynamicdps.diffusion.held_models import held
-from dynamicdps.diffusion.model_names import known_models
 from dynamicdps.diffusion.neighbour_network import NeighbourConfig, NeighbourUNet
 from dynamicdps.diffusion.network import NetworkConfig, SliceUNet
 from dynamicdps.diffusion.prior import AXES, Domain, NeighbourPrior, Prior, SlicePrior
 from dynamicdps.errors import InputError
 from dynamicdps.json_file import read_json, write_json
+from dynamicdps.models.names import model_path
 
 MAX_BYTES = 2 * 1024**3
+# Functions of torch.nn.init and methods of tensors that draw random weights.
+DRAWS = ("normal_", "uniform_", "trunc_normal_", "kaiming_normal_", "kaiming_uniform_", "xavier_normal_", "xavier_uniform_")
 
 NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
@@ -59,35 +62,46 @@ class ModelFile:
             InputError: the card describes no network, or one that the weights do not fit.
         """
         try:
-            # First without memory: a card may promise any size.
-            with torch.device("meta"):
-                promised = make(self.card["network"]).state_dict()
-            if {name: value.shape for name, value in promised.items()} != {name: value.shape for name, value in self.weights.items()}:
-                raise InputError(f"{self.path} does not fit the network; expected one of the same size; check its model card")
-            network = make(self.card["network"])
+            # Without memory, for a card may promise any size, and without random numbers, which the weights replace.
+            with torch.device("meta"), _WithoutDraws():
+                network = make(self.card["network"])
         except InputError:
             raise
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError, RuntimeError) as error:
             raise InputError(
                 f"the model card of {self.path} describes no network; expected that of its training; copy both again"
             ) from error
-        self.load_into(network)
+        self.load_into(network, assign=True)
         network = network.eval().requires_grad_(False)
         # A network of volumes has no such order of memory.
         if any(value.ndim == 5 for value in self.weights.values()):
             return network
         return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
-    def load_into(self, network: nn.Module) -> None:
+    def load_into(self, network: nn.Module, *, assign: bool = False) -> None:
         """Load the weights into a network, as float32.
+
+        Args:
+            network: of their size.
+            assign: let them take the place of the network's own, which may be without memory.
 
         Raises:
             InputError: they do not fit it.
         """
         try:
-            network.load_state_dict({name: value.float() for name, value in self.weights.items()})
+            network.load_state_dict({name: value.float() for name, value in self.weights.items()}, assign=assign)
         except RuntimeError as error:
             raise InputError(f"{self.path} does not fit the network; expected one of the same size; check its model card") from error
+
+
+class _WithoutDraws(TorchFunctionMode):
+    """Leaves weights as they come: drawing them for a network without memory would load torch's compiler, which takes seconds."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        values = kwargs or {}
+        if getattr(func, "__name__", "") in DRAWS:
+            return args[0] if args else values["tensor"]
+        return func(*args, **values)
 
 
 @held
@@ -102,13 +116,7 @@ def read_model(name: str | Path, kind: str | tuple[str, ...]) -> ModelFile:
         InputError: there is no such model, a file is damaged or its hash differs from the card's, or it is of another kind.
     """
     kinds = (kind,) if isinstance(kind, str) else kind
-    names = known_models(kinds)
-    path = names.get(str(name), Path(name))
-    if not path.is_file():
-        known = ", ".join(names) or "none"
-        raise InputError(
-            f"there is no {' or '.join(kinds)} model {str(name)!r}; expected a name ({known}) or a .safetensors file; check it"
-        )
+    path = model_path(name, kinds)
     card_path = path.with_suffix(".json")
     try:
         check_size(path)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import optimize, stats
+from scipy import optimize, special
 from torch import Tensor
 
 from dynamicdps.errors import InputError
@@ -16,7 +16,7 @@ from dynamicdps.operators.operator import Composition, Operator
 
 SCALE = "scale"
 # 95 % of a normal distribution.
-_Z = float(stats.norm.ppf(0.975))
+_Z = float(special.ndtri(0.975))
 _LOGARITHMIC = ("gamma", SCALE)
 _UNDETERMINED = 0.5  # of a parameter's range: an interval as long as that says nothing
 _ENTANGLED = 0.95  # correlation beyond which two parameters are told apart by the bounds only
@@ -233,7 +233,7 @@ def _outer(name: str, value: float) -> float:
 def _robust_std(values: NDArray[np.float64]) -> float:
     """Standard deviation from the median of absolute values over what is not exactly 0: a stripped background says nothing."""
     inside = np.abs(values[values != 0])
-    return float(np.median(inside) / stats.norm.ppf(0.75)) if inside.size else 0.0
+    return float(np.median(inside) / special.ndtri(0.75)) if inside.size else 0.0
 
 
 def _independent_share(residual: NDArray[np.float64]) -> float:

@@ -14,6 +14,7 @@ from dynamicdps.pipeline.enhancement import maps_of, open_prior, result_facts, s
 from dynamicdps.pipeline.options import StudyOptions
 from dynamicdps.pipeline.progress import Progress, Stages
 from dynamicdps.pipeline.ranges import misfit_range, quality_ranges
+from dynamicdps.report.run_folder import misfit_warnings
 from dynamicdps.report.trace import start_rows
 from dynamicdps.solvers import solve
 from dynamicdps.solvers.initial import initial_from_model
@@ -81,6 +82,7 @@ def demo(
         for name in ("conditional", SOLVER):
             ranges[name] |= misfit_range(images[name], measurement, operator, scale)
         intervals = volume_intervals(drawn, mask, metrics[SOLVER].volume_mm3)
+    result.reconstruction.warnings.extend(misfit_warnings(metrics[SOLVER].data_misfit))
     uncertainty, hallucination = maps_of(None, result, operator)
     return Enhanced(
         scan="a slab of Colin 27",

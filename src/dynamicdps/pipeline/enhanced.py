@@ -10,10 +10,11 @@ from dynamicdps import __version__
 from dynamicdps import output_names as names
 from dynamicdps.errors import InputError
 from dynamicdps.evaluation import StageMetrics
-from dynamicdps.json_file import write_json
+from dynamicdps.json_file import read_json, write_json
 from dynamicdps.operators import ScanOperator
 from dynamicdps.operators.fit import OperatorFit
-from dynamicdps.pipeline.provenance import input_hashes, is_file, named_inputs, run_record
+from dynamicdps.pipeline.named_inputs import is_file, named_inputs
+from dynamicdps.pipeline.provenance import input_hashes, run_record
 from dynamicdps.pipeline.ranges import Ranges
 from dynamicdps.report import read_report, write_report
 from dynamicdps.report.summary import summary_page
@@ -122,7 +123,7 @@ class Enhanced:
                 raise InputError(f"{given} was read and would be written over; expected results in another place; choose another folder")
         self.write_results(folder)
         write_json(folder / names.RUN, self._record(folder) if record is None else record)
-        return write_report(folder, read_report(folder))
+        return write_page(folder)[0]
 
     def write_results(self, folder: Path) -> None:
         """Write all files but run.json and the page, which shows what run.json says.
@@ -210,6 +211,22 @@ class Enhanced:
         stages = {"initial image": self.metrics.get("conditional"), "enhanced": self.metrics[self.solver]}
         known = {name: metrics for name, metrics in stages.items() if metrics is not None}
         return summary_page(repr(self), self.estimate, self.result.scale.scale, known, self.intervals, self.warnings)
+
+
+def write_page(folder: Path) -> tuple[Path, list[str]]:
+    """Write report.html from the files of a folder, and into run.json what only the page warned of.
+
+    Returns:
+        The page, and everything that it warns of.
+
+    Raises:
+        InputError: as `read_report`.
+    """
+    report, run = read_report(folder), read_json(folder / names.RUN)
+    warnings = list(report.warnings)
+    if warnings != run.get("warnings"):
+        write_json(folder / names.RUN, run | {"warnings": warnings})
+    return write_report(folder, report), warnings
 
 
 def write_metrics(

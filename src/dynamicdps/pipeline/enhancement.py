@@ -1,6 +1,6 @@
 """Enhance a scan: find its brain, its forward model and an initial image, solve, and measure what came out."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,9 @@ from dynamicdps.pipeline.inputs import as_volume, find_operator, name_of, one_sc
 from dynamicdps.pipeline.measurements import open_measurement
 from dynamicdps.pipeline.model_fit import card_warnings, check_contrast
 from dynamicdps.pipeline.options import EnhanceOptions, as_words, checked_values, values_of
+from dynamicdps.pipeline.plan import Plan, make_plan
 from dynamicdps.pipeline.progress import Progress, Stages
+from dynamicdps.report.run_folder import misfit_warnings
 from dynamicdps.solvers import DynamicDPSConfig, Result, start_rule_of
 from dynamicdps.solvers.initial import Initial, initial_from_model, initial_from_volume
 from dynamicdps.solvers.memory import chunk_within
@@ -43,6 +45,7 @@ def enhance(
     initial: Any = None,
     operator: Operator | ScanOperator | str | Path | None = None,
     progress: Progress | None = None,
+    announce: Callable[[Plan], None] | None = None,
     **values: Any,
 ) -> Enhanced:
     """Enhance a scan.
@@ -56,6 +59,7 @@ def enhance(
             conditional model makes one.
         operator: forward model of the scanner, as an object or as the option of that name.
         progress: is told how far the work is.
+        announce: is told what will be done, and how long it will take, when the scan has been opened; finding that out takes seconds.
         values: options by name in the place of `options`, such as ``quality="fast"``; `EnhanceOptions` has them all.
 
     Raises:
@@ -70,17 +74,21 @@ def enhance(
     device, config = check_device(options.device), check_options(options)
     scanner = find_operator(given, operator if isinstance(operator, Operator | ScanOperator) else options.operator)
     check_shading(options.shading, fitted=scanner is None)
-    prior = open_prior(options.prior, device, options.precision)
     models = models_for(given, options, with_conditional=start is None)
     with stages.stage("open"):
         measurement = open_measurement(given, options, options.mask, cropped=scanner is None or scanner.image_shape is None)
         head = measurement.head
+        # After the scan, which may be none: a network takes seconds.
+        prior = open_prior(options.prior, device, options.precision)
         warnings = [
+            *head.acquisition.warnings,
             *head.mask.warnings,
             *contrast_doubts(head.whole, head.mask.inside, head.acquisition.slice_axis),
             *prior_warnings(prior),
         ]
         steps = [orientation_step(head.whole), brain_step(head, options.mask)]
+    if announce is not None:
+        announce(make_plan(given, head, scanner, prior, config, options, None if start is None else name_of(start)))
     with stages.stage("prepare"):
         measurement.prepare(options.seed)
     fitted: FittedScan | None = None
@@ -118,6 +126,7 @@ def enhance(
     misfits = {name: measurement.misfit(image, scanner, result) for name, image in images.items()}
     metrics = {name: StageMetrics(data_misfit=misfit) for name, (misfit, _) in misfits.items()}
     metrics[options.solver] = with_cost(metrics[options.solver], result)
+    result.reconstruction.warnings.extend(misfit_warnings(metrics[options.solver].data_misfit))
     image, brain_mask = in_head(head, result.volume, options.grid)
     uncertainty, hallucination = maps_of(head, result, scanner)
     return Enhanced(

@@ -8,12 +8,12 @@ import numpy as np
 from dynamicdps.errors import InputError
 from dynamicdps.operators.kspace_measurement import kspace_noise
 from dynamicdps.operators.noise_estimate import NoiseEstimate
+from dynamicdps.paths import RAW_SUFFIXES
 from dynamicdps.pipeline.inputs import name_of
 from dynamicdps.pipeline.options import ReadOptions
 from dynamicdps.segmentation import brain_finder
 from dynamicdps.volumes import BrainScan, RawScan, Volume, read_kspace
 from dynamicdps.volumes.brain_scan import cut_brain
-from dynamicdps.volumes.kspace_file import SUFFIXES
 from dynamicdps.volumes.scan import Scan
 
 
@@ -40,7 +40,7 @@ class KSpaceScan:
 
 
 def is_kspace(scan: Path) -> bool:
-    return scan.suffix.lower() in SUFFIXES
+    return scan.suffix.lower() in RAW_SUFFIXES
 
 
 def refuse_raw_options(scan: Path | Volume, options: ReadOptions) -> None:
@@ -53,7 +53,7 @@ def refuse_raw_options(scan: Path | Volume, options: ReadOptions) -> None:
         if getattr(options, name) is not None:
             flag = name.replace("_", "-")
             raise InputError(
-                f"--{flag} is given, but {name_of(scan)} is no file of raw k-space; expected {', '.join(SUFFIXES)}; leave it out"
+                f"--{flag} is given, but {name_of(scan)} is no file of raw k-space; expected {', '.join(RAW_SUFFIXES)}; leave it out"
             )
 
 
@@ -71,6 +71,8 @@ def open_kspace(scan: Path, options: ReadOptions, mask: str, *, cropped: bool = 
     """
     if options.series is not None:
         raise InputError(f"series {options.series} was asked for, but {scan} is a file; expected a folder; leave the series out")
+    if options.volume is not None:
+        raise InputError(f"volume {options.volume} was asked for, but {scan} is raw k-space; expected an image file; leave --volume out")
     size = None if options.voxel_size is None else _numbers(options.voxel_size)
     raw = read_kspace(scan, array=options.array, voxel_size_mm=size, orientation=options.orientation).with_square_voxels()
     head = cut_brain(Scan(raw.magnitude(), raw.acquisition), mask, cropped=cropped, network=brain_finder())

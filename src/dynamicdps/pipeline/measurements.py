@@ -83,7 +83,9 @@ def open_measurement(scan: Path | Volume, options: ReadOptions, mask: str, *, cr
     refuse_raw_options(scan, options)
     if isinstance(scan, Volume) and options.series is not None:
         raise InputError(f"series {options.series} was asked for, but the scan is a volume; expected a folder; leave the series out")
-    opened = as_scan(scan) if isinstance(scan, Volume) else read_scan(scan, options.series)
+    if isinstance(scan, Volume) and options.volume is not None:
+        raise InputError(f"volume {options.volume} was asked for, but the scan is one; expected a file of several; leave --volume out")
+    opened = as_scan(scan) if isinstance(scan, Volume) else read_scan(scan, options.series, options.volume)
     return ImageOfScan(cut_brain(opened, mask, cropped=cropped, network=brain_finder()))
 
 

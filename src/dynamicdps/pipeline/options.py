@@ -20,6 +20,8 @@ class ReadOptions:
 
     series: int | None = None
     """Number of the series, where a DICOM folder holds several."""
+    volume: int | None = None
+    """Number of the volume, from 1, where an image file holds several (4-D)."""
     voxel_size: str | None = None
     """Of raw k-space that does not say it: field of view / matrix in mm along x and y, and the distance of slices, as 2,2,5."""
     orientation: str | None = None
@@ -45,7 +47,7 @@ class StudyOptions(FitOptions):
     """How every scan of a study is enhanced."""
 
     operator: str | None = None
-    """A degradation's name, an operator's JSON file, or fit: found from the scan; without it the scan's own .operator.json is used."""
+    """The scanner: a degradation's name, a JSON file, or fit: found from the scan. Without it the scan's own .operator.json, else fit."""
     grid: str = "prior"
     """Grid of the enhanced scan: prior (1 mm), native (the scan's own) or a file whose grid is taken."""
     prior: str = "brain"

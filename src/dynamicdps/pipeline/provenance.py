@@ -2,7 +2,7 @@
 
 import hashlib
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import fields
 from importlib.metadata import PackageNotFoundError, version
@@ -13,11 +13,10 @@ import torch
 
 from dynamicdps import __version__
 from dynamicdps.diffusion.model_file import file_hash
-from dynamicdps.diffusion.model_names import known_models
+from dynamicdps.models.names import known_models
+from dynamicdps.pipeline.named_inputs import is_file, named_inputs
 
 PACKAGES = ("torch", "numpy", "nibabel", "monai", "nilearn", "dipy", "safetensors")
-# Arguments whose words are neither files nor models that are read.
-NO_INPUTS = ("out", "dicom", "data_name", "name")
 
 
 def run_record(
@@ -89,16 +88,6 @@ def input_hashes(arguments: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-def named_inputs(arguments: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Name and value of every argument that may be a file or a model to read."""
-    for name, value in arguments.items():
-        if name in NO_INPUTS:
-            continue
-        for each in value if isinstance(value, list | tuple) else (value,):
-            if isinstance(each, str | Path) and str(each):
-                yield name, str(each)
-
-
 def _scan_hashes(scan: Path) -> dict[str, str]:
     try:
         if scan.is_dir():
@@ -109,13 +98,6 @@ def _scan_hashes(scan: Path) -> dict[str, str]:
         return {str(path): file_hash(path) for path in beside if path.is_file()}
     except OSError:  # whoever reads it says so
         return {}
-
-
-def is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # words too long for a name, or with a zero byte
-        return False
 
 
 def _plain(value: Any) -> Any:

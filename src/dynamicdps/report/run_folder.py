@@ -69,7 +69,8 @@ def _report(folder: Path, run: Mapping[str, Any], metrics: Mapping[str, Any]) ->
             volumes[name] = load(folder / name)
         except InputError as error:
             # One map that is all 0 must not cost the page; the sentence names the file, not its folder.
-            warnings.append(f"{name} is not shown: {str(error).replace(f'{folder}/', '')}.")
+            reason = str(error).partition(";")[0].replace(f"{folder}/", "").removeprefix(f"{name} ")
+            warnings.append(f"{name} is not shown: it {reason}.")
     solver = str(run.get("solver") or "dynamicdps")
     stages = [
         *([_stage("interpolated", None, metrics, "measurement")] if "measurement" in metrics else []),
@@ -80,7 +81,8 @@ def _report(folder: Path, run: Mapping[str, Any], metrics: Mapping[str, Any]) ->
     return Report(
         title=str(run.get("title") or f"Enhanced scan: {scan_name(run) or folder.resolve().name}"),
         stages=stages,
-        warnings=[*_run_warnings(run, estimate), *warnings],
+        # What run.json holds of them already is not said twice.
+        warnings=list(dict.fromkeys([*_run_warnings(run, estimate), *warnings])),
         truth=volumes.get(TRUTH),
         measurement=volumes.get(MEASUREMENT),
         residual=volumes.get(RESIDUAL),
@@ -116,13 +118,21 @@ def _run_warnings(run: Mapping[str, Any], estimate: StageMetrics | None) -> list
     found = []
     if run.get("exit", 0) != 0:
         found.append(f"The run did not end well (exit code {run['exit']}): what is shown may be of an earlier run.")
-    misfit = None if estimate is None else estimate.data_misfit
-    if misfit is not None and misfit > HIGH_MISFIT:
-        found.append(
-            f"The enhanced image does not explain the measurement: what is left is {misfit:.1f} times the noise. "
-            "The forward model or its noise level may be wrong for this scan."
-        )
-    return found
+    return found + misfit_warnings(None if estimate is None else estimate.data_misfit)
+
+
+def misfit_warnings(misfit: float | None) -> list[str]:
+    """A sentence where an image explains the measurement badly.
+
+    Args:
+        misfit: of the image, in standard deviations of the noise; `None` where it is unknown.
+    """
+    if misfit is None or misfit <= HIGH_MISFIT:
+        return []
+    return [
+        f"The enhanced image does not explain the measurement: what is left is {misfit:.1f} times the noise. "
+        "The forward model or its noise level may be wrong for this scan."
+    ]
 
 
 def _stage(name: str, volume: Volume | None, metrics: Mapping[str, Any], key: str) -> Stage:

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from dynamicdps.conditional.volume_network import VolumeConfig, VolumeUNet
 from dynamicdps.diffusion import read_model
 from dynamicdps.diffusion.held_models import held
-from dynamicdps.diffusion.model_names import known_models
 from dynamicdps.errors import InputError
+from dynamicdps.models.names import known_models
 from dynamicdps.segmentation.classes import BRAIN
 from dynamicdps.volumes import Volume
 from dynamicdps.volumes.grids import native_grid, prior_grid, sample

@@ -118,6 +118,8 @@ def is_skull_stripped(volume: Volume) -> bool:
     if middle.size == 0:
         return True
     rings = [coarse.data[(below > d) & (below <= d + 3)] for d in (1, 4, 7, 10, 13)]
+    if not any(ring.size for ring in rings):
+        return True
     profile = np.array([np.median(ring) for ring in rings if ring.size]) / max(float(np.median(middle)), 1e-12)
     fat = profile.max() > FAT
     bone = (profile < BONE * np.maximum.accumulate(profile)).any()

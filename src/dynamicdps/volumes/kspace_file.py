@@ -10,14 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynamicdps.errors import InputError
+from dynamicdps.paths import RAW_SUFFIXES, check_exists
 from dynamicdps.volumes.acquisition import Acquisition
 from dynamicdps.volumes.hdf5_file import check_dataset, import_h5py, read_array
 from dynamicdps.volumes.ismrmrd_file import read_ismrmrd
 from dynamicdps.volumes.promise import MAX_EXPANSION, check_voxels
 from dynamicdps.volumes.raw_scan import RawScan, check_samples
 from dynamicdps.volumes.volume import to_ras
-
-SUFFIXES = (".npz", ".h5", ".hdf5")
 
 
 def read_kspace(
@@ -83,7 +82,7 @@ def read_kspace(
 
 def _read_ismrmrd(path: Path, name: str) -> RawScan | None:
     """The scan of an ISMRMRD dataset of that name; `None` where there is none."""
-    if path.suffix not in SUFFIXES[1:] or not path.is_file():
+    if path.suffix not in RAW_SUFFIXES[1:] or not path.is_file():
         return None
     h5py = import_h5py()
     try:
@@ -134,10 +133,9 @@ def _centred_affine(size: NDArray[np.float64], shape: tuple[int, int, int], orie
 
 def _read_arrays(path: Path, wanted: tuple[str, ...]) -> Mapping[str, Any]:
     """The arrays of those names, and under ``names`` what there is."""
-    if not path.is_file():
-        raise InputError(f"{path} does not exist; expected a file of raw k-space; check the path")
-    if path.suffix not in SUFFIXES:
-        raise InputError(f"{path} has an unknown ending; expected {', '.join(SUFFIXES)}; convert it first")
+    check_exists(path, "a file of raw k-space")
+    if path.suffix not in RAW_SUFFIXES:
+        raise InputError(f"{path} has an unknown ending; expected {', '.join(RAW_SUFFIXES)}; convert it first")
     try:
         if path.suffix == ".npz":
             with zipfile.ZipFile(path) as packed:

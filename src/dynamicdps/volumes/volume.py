@@ -1,7 +1,7 @@
 """An image that never travels without its geometry."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from dynamicdps.atomic_file import atomic_write
 from dynamicdps.errors import InputError
+from dynamicdps.paths import check_exists
 from dynamicdps.volumes.promise import check_header, check_image
 
 MAX_ANISOTROPY = 20.0
@@ -136,10 +137,14 @@ class Volume:
         return image
 
 
-def load(path: str | Path) -> Volume:
+def load(path: str | Path, mend: Callable[[Any], Any] | None = None) -> Volume:
     """Read a three-dimensional NIfTI-1 or NIfTI-2, MGH or MGZ, or Analyze file (or another of nibabel's) and turn it to RAS order.
 
     An Analyze file does not say which side is left; it is read by its convention, columns from the subject's right to left.
+
+    Args:
+        path: the file.
+        mend: given the image as nibabel opens it, returns what is read in its place.
 
     Raises:
         InputError: the file is missing, is not an image, is not one 3-D volume, is empty or constant, promises more voxels than it
@@ -149,7 +154,8 @@ def load(path: str | Path) -> Volume:
     image = open_image(path)
     try:
         check_image(image, path)
-        return replace(from_nibabel(image, str(path)), path=path)
+        mended = image if mend is None else mend(image)
+        return replace(from_nibabel(mended, str(path)), path=path if mended is image else None)
     except InputError:
         raise
     except Exception as error:  # damaged bytes lead nibabel and the decompressors to errors of any type
@@ -193,8 +199,7 @@ def open_image(path: Path) -> Any:
     Raises:
         InputError: the file is missing, a folder, or not an image.
     """
-    if not path.exists():
-        raise InputError(f"{path} does not exist; expected an image file; check the path")
+    check_exists(path, "an image file")
     if path.is_dir():
         raise InputError(f"{path} is a folder; expected an image file such as scan.nii.gz; name the file inside it")
     if path.suffix.lower() in NO_VOLUMES:

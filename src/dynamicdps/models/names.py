@@ -1,13 +1,16 @@
 """Models by name: those of the package, and those that a user has added."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from os.path import isfile
 from pathlib import Path
 
+from dynamicdps.errors import InputError
 from dynamicdps.json_file import read_json
 from dynamicdps.models import FOLDER
 
 KINDS = ("prior", "unet", "volume-unet", "esrgan", "segmenter")
+CONDITIONAL_KINDS = ("unet", "esrgan", "volume-unet")
 VARIABLE = "DYNAMICDPS_MODELS"
 
 
@@ -33,6 +36,26 @@ def known_models(kinds: Iterable[str] = KINDS) -> dict[str, Path]:
     """Weights of all models by name; what a user has added never replaces what comes with the package."""
     wanted = tuple(kinds)
     return _models(user_folder(), wanted) | _models(bundled_folder(), wanted)
+
+
+def model_path(name: str | Path, kinds: Sequence[str]) -> Path:
+    """The weights of a model by its name, bundled or added, or by its file.
+
+    Args:
+        name: of a model, or a path that ends in ``.safetensors``.
+        kinds: that the names may be of.
+
+    Raises:
+        InputError: there is no such model.
+    """
+    names = known_models(kinds)
+    path = names.get(str(name), Path(name))
+    if not isfile(path):
+        known = ", ".join(names) or "none"
+        raise InputError(
+            f"there is no {' or '.join(kinds)} model {str(name)!r}; expected a name ({known}) or a .safetensors file; check it"
+        )
+    return path
 
 
 def _models(folder: Path, kinds: tuple[str, ...]) -> dict[str, Path]:
