@@ -7,7 +7,7 @@ from typing import Any
 
 from dynamicdps import __version__
 from dynamicdps.atomic_file import atomic_write
-from dynamicdps.cohort.bids import BidsScan
+from dynamicdps.cohort.bids import SUFFIX, BidsScan
 from dynamicdps.cohort.state import ScanState
 from dynamicdps.errors import InputError
 from dynamicdps.json_file import read_json, write_json
@@ -17,7 +17,6 @@ BIDS_VERSION = "1.10.0"
 # What says whose a folder is, and what is in it.
 DESCRIPTION = ("dataset_description.json", "README", ".bidsignore")
 PROGRAM = "DynamicDPS"
-SUFFIX = "T1w"
 # What an enhancer may leave in its folder, and what BIDS calls it. The measurement is the source itself and is not kept twice.
 FILES = {
     ENHANCED: "T1w.nii.gz",
@@ -30,16 +29,20 @@ FILES = {
 }
 # What lies in the folder beside BIDS files.
 NOT_BIDS = ("cohort.tsv", "cohort.json", "timing.tsv", "index.html", "run.json", "*_report.html")
-README = """Enhanced T1-weighted scans by DynamicDPS. Research use only, not for diagnosis or treatment.
+README = """Enhanced scans by DynamicDPS. Research use only, not for diagnosis or treatment.
 
-Each enhanced scan is named *_rec-dynamicdps_T1w.nii.gz; the JSON file of the same name says how it was made, *_report.html shows it.
+Each enhanced scan is named *_rec-dynamicdps_T1w.nii.gz (or _T2w, _FLAIR); the JSON file of the same name says how it was made,
+*_report.html shows it.
 cohort.tsv is the table of tissue volumes (cohort.json explains its columns), index.html its page.
 """
 
 
 def place_of(scan: BidsScan, ending: str) -> str:
-    """A derivative's place in the output folder."""
-    return f"{scan.folder}/{scan.name}_{ending}"
+    """A derivative's place in the output folder; of another contrast than T1w each file says which."""
+    if scan.suffix != SUFFIX:
+        own = {FILES[BRAIN_MASK]: f"label-brain_desc-{scan.suffix}_probseg.nii.gz", REPORT: f"{scan.suffix}_{REPORT}"}
+        ending = own.get(ending) or ending.replace(SUFFIX, scan.suffix)
+    return f"{scan.folder}/{scan.stem}_{ending}"
 
 
 def sidecar(scan: BidsScan, facts: Mapping[str, Any], *, seed: int, input_hash: str, parameters: str) -> dict[str, Any]:
@@ -122,7 +125,7 @@ def write_description(out: Path, dataset: Path) -> None:
     """
     link = Path(os.path.relpath(dataset.resolve(), out.resolve())).as_posix()
     values = {
-        "Name": "DynamicDPS: enhanced T1-weighted scans",
+        "Name": "DynamicDPS: enhanced scans",
         "BIDSVersion": BIDS_VERSION,
         "DatasetType": "derivative",
         "GeneratedBy": [{"Name": PROGRAM, "Version": __version__, "Description": "Enhancement of low-field and other poor MRI scans"}],
