@@ -213,6 +213,12 @@ def test_a_prior_of_one_contrast_knows_no_other(tmp_path: Path, contrast: str) -
         load_prior(path, contrast=contrast)
 
 
+def test_a_prior_of_unknown_contrasts_takes_all(tmp_path: Path) -> None:
+    path = write_tiny(tmp_path / "p.safetensors", "prior", contrast="many", suffix="unknown")
+    assert load_prior(path).domain.suffix == "unknown"
+    assert load_prior(path, contrast="T2w").domain.errors == {0.1: 0.05}
+
+
 @pytest.mark.parametrize("contrasts", [[], {"T2w": 3}, {"T2w": {"denoising_rmse": {"0.1": -1}}}])
 def test_damaged_numbers_of_a_contrast(tmp_path: Path, contrasts: object) -> None:
     path = write_tiny(tmp_path / "p.safetensors", "prior", contrast="T1w and T2w", contrasts=contrasts)

@@ -215,7 +215,7 @@ def known_contrasts(card: Mapping[str, Any]) -> tuple[str, ...]:
     own = card.get("contrasts", {})
     named = [name for name in CONTRASTS[1:] if re.search(rf"\b{name}\b", words, re.IGNORECASE)]
     names = [str(card["suffix"])] if "suffix" in card else named
-    return tuple(dict.fromkeys([*names, *(name for name in (own if isinstance(own, dict) else ()) if name != "unknown")]))
+    return tuple(name for name in dict.fromkeys([*names, *(own if isinstance(own, dict) else ())]) if name != "unknown")
 
 
 def _domain(model: ModelFile, contrast: str | None = None) -> Domain:
@@ -225,8 +225,7 @@ def _domain(model: ModelFile, contrast: str | None = None) -> Domain:
         InputError: a number is damaged, or the prior does not know the contrast.
     """
     known = known_contrasts(model.card)
-    usual = known[0] if known else "T1w"
-    suffix = usual if contrast is None else contrast
+    suffix = str(model.card.get("suffix", known[0] if known else "T1w")) if contrast is None else contrast
     if suffix != "unknown" and known and suffix not in known:
         raise InputError(
             f"the prior {model.name} was trained on {' and '.join(known)} scans, not on {suffix}; expected a prior of the scan's contrast; "
