@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dynamicdps.cohort import Enhancer, Outcome, Summary, Task, find_scans, in_process, plan, run_cohort
+from dynamicdps.cohort import Enhancer, Outcome, Summary, Task, find_left_out, find_scans, in_process, plan, run_cohort
 from dynamicdps.cohort.state import read_state, state_path
 from dynamicdps.errors import InputError
 from dynamicdps.volumes import load
@@ -404,6 +404,9 @@ def test_contrasts_of_a_study_share_a_folder(study: Path, tmp_path: Path) -> Non
     (scan,) = find_scans(study, suffix="T2w")
     assert (scan.name, scan.stem, scan.suffix) == (f"{NAME}_T2w", NAME, "T2w")
     assert [each.name for each in find_scans(study)] == [row["scan"] for row in rows(out)]
+    left_out = {each.source: each.reason for each in find_left_out(study, [scan], suffix="T2w")}
+    assert scan.source not in left_out
+    assert left_out[SCAN] == "its suffix is T1w; only T2w scans are enhanced"
     run_cohort([scan], study, out, Stub(), in_process)
     after = contents(out)
     t1w = {place for place in before if place.startswith("sub-")}

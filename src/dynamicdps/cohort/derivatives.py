@@ -28,7 +28,10 @@ FILES = {
     REPORT: REPORT,
 }
 # What lies in the folder beside BIDS files.
-NOT_BIDS = ("cohort.tsv", "cohort.json", "timing.tsv", "index.html", "run.json", "*_report.html")
+NOT_BIDS = (
+    *("cohort.tsv", "cohort.json", "not_enhanced.tsv", "not_enhanced.json", "timing.tsv", "index.html"),
+    *("run.json", "*.run.json", "*_report.html"),
+)
 README = """Enhanced scans by DynamicDPS. Research use only, not for diagnosis or treatment.
 
 Each enhanced scan is named *_rec-dynamicdps_T1w.nii.gz (or _T2w, _FLAIR); the JSON file of the same name says how it was made,
