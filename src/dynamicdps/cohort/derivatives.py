@@ -43,8 +43,10 @@ cohort.tsv is the table of tissue volumes (cohort.json explains its columns), in
 def place_of(scan: BidsScan, ending: str) -> str:
     """A derivative's place in the output folder; of another contrast than T1w each file says which."""
     if scan.suffix != SUFFIX:
-        own = {FILES[BRAIN_MASK]: f"label-brain_desc-{scan.suffix}_probseg.nii.gz", REPORT: f"{scan.suffix}_{REPORT}"}
-        ending = own.get(ending) or ending.replace(SUFFIX, scan.suffix)
+        # What has no suffix of a contrast would have one name for all: masks are described by it.
+        before, joined, last = ending.rpartition("_")
+        described = f"{scan.suffix}_{REPORT}" if ending == REPORT else f"{before}{joined}desc-{scan.suffix}_{last}"
+        ending = ending.replace(SUFFIX, scan.suffix) if SUFFIX in ending else described
     return f"{scan.folder}/{scan.stem}_{ending}"
 
 
