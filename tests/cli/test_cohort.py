@@ -15,10 +15,12 @@ from bidsschematools import rules, schema
 from dynamicdps.cli import main
 from dynamicdps.cli.commands import Cohort
 from dynamicdps.cli.run_cohort import cluster_config
-from dynamicdps.cohort import in_process, make_enhancer
+from dynamicdps.cohort import find_scans, in_process, make_enhancer
+from dynamicdps.cohort.derivatives import FILES, place_of
 from dynamicdps.conditional import load_conditional, train_unet
 from dynamicdps.diffusion import NeighbourConfig, NetworkConfig, TrainingConfig, held_models, load_prior, model_file, train_prior
 from dynamicdps.errors import InputError
+from dynamicdps.output_names import BRAIN_MASK
 from dynamicdps.pipeline import StudyOptions
 from dynamicdps.volumes import load
 from tests.cohort.made import Stub, contents, make_study
@@ -75,6 +77,20 @@ def test_a_study(stub: None, study: Path, tmp_path: Path, capsys: pytest.Capture
     said = capsys.readouterr().out
     assert "unchanged     sub-02/ses-2/anat/sub-02_ses-2_T1w.nii.gz" in said
     assert "0 of 1 scans to do" in said
+
+
+def test_t2w_scans_beside_t1w_ones(stub: None, study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (study / SCAN).rename(study / SCAN.replace("T1w", "T2w"))
+    out = tmp_path / "out"
+    assert main(["cohort", str(study), str(out), "--workers", "1", "--contrast", "T2w"]) == 0
+    assert main(["cohort", str(study), str(out), "--workers", "1"]) == 0
+    said = capsys.readouterr().out
+    assert "1 scans: 1 enhanced" in said
+    assert "2 scans: 2 enhanced" in said
+    assert no_bids_names(out) == []
+    scan = find_scans(study, suffix="T2w")[0]
+    # The stub finds no brain.
+    assert any(pattern.fullmatch(place_of(scan, FILES[BRAIN_MASK])) for pattern in bids_patterns())
 
 
 def test_a_failure_is_told_at_the_end(stub: None, study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ import torch
 from dynamicdps.cli import main
 from dynamicdps.diffusion import load_prior, read_model
 from dynamicdps.diffusion.model_file import file_hash
-from dynamicdps.pipeline.model_fit import card_warnings, check_contrast, contrast_of
+from dynamicdps.pipeline.model_fit import card_warnings, check_contrast
 from dynamicdps.volumes import IntensityScale, Volume
 from tests.cli.tiny import write_tiny
 from tests.properties import input_error
@@ -101,30 +101,20 @@ def test_an_added_model_never_replaces_a_bundled_one(own_models: Path) -> None:
     assert read_model("brain", "prior").path == before
 
 
-@pytest.mark.parametrize(
-    ("name", "contrast"),
-    [
-        ("sub-01_T2w.nii.gz", "T2w"),
-        ("sub-01_acq-hyperfine_FLAIR.nii", "FLAIR"),
-        ("sub-01_flair.nii.gz", "FLAIR"),
-        ("sub-01_T1w.nii.gz", "T1w"),
-        ("T2w_sub-01.nii.gz", None),
-        ("scan.nii.gz", None),
-        ("a_folder", None),
-    ],
-)
-def test_contrast_in_names(name: str, contrast: str | None) -> None:
-    assert contrast_of(Path(name)) == contrast
-
-
 def test_contrast_of_the_card(tmp_path: Path) -> None:
     model = read_model(write_tiny(tmp_path / "p.safetensors", "prior"), "prior")
-    check_contrast(Path("sub-01_T1w.nii"), model)
-    check_contrast(Path("scan.nii"), model)
-    with input_error("T2w scan by its name.*trained on T1w"):
-        check_contrast(Path("sub-01_T2w.nii"), model)
-    check_contrast(Path("sub-01_T2w.nii"), read_model(write_tiny(tmp_path / "q.safetensors", "prior", contrast="T2w"), "prior"))
-    check_contrast(Path("sub-01_T2w.nii"), read_model(write_tiny(tmp_path / "r.safetensors", "prior", contrast="any"), "prior"))
+    check_contrast("T1w", model)
+    check_contrast("unknown", model)
+    with input_error("the scan is T2w, the model p was trained on T1w"):
+        check_contrast("T2w", model)
+    check_contrast("T2w", read_model(write_tiny(tmp_path / "q.safetensors", "prior", contrast="T2w"), "prior"))
+    check_contrast("T2w", read_model(write_tiny(tmp_path / "r.safetensors", "prior", contrast="any; learned from T1w"), "prior"))
+
+
+@pytest.mark.parametrize("name", ["brain", "unet-scanners"])
+@pytest.mark.parametrize("contrast", ["T1w", "T2w", "FLAIR", "unknown"])
+def test_the_default_models_take_every_contrast(name: str, contrast: str) -> None:
+    check_contrast(contrast, read_model(name, ("prior", "volume-unet")))
 
 
 def test_spacing_and_range_of_the_card(tmp_path: Path, phantom: Volume) -> None:

@@ -29,7 +29,7 @@ def test_every_step_is_in_the_record(scan: Path, tiny_models: tuple[str, str], t
     printed = capsys.readouterr().out
     record = json.loads((out / "run.json").read_text())
     steps = {step["name"]: step for step in record["preparation"]}
-    assert list(steps) == ["orientation", "brain", "shading", "intensity"]
+    assert list(steps) == ["orientation", "brain", "contrast", "shading", "intensity"]
     assert steps["orientation"]["found"]["file"] == "RAS"
     assert steps["brain"]["found"] == {"method": "none", "brain_ml": record["brain"]["millilitres"]}
     assert steps["shading"]["found"]["kept"] is True
@@ -45,7 +45,12 @@ def test_every_step_is_in_the_record(scan: Path, tiny_models: tuple[str, str], t
     # The file serves as well as the fit it came from.
     again = tmp_path / "again"
     assert enhance(scan, tiny_models, again, "--operator", str(out / "operator.json")) == 0
-    assert [step["name"] for step in json.loads((again / "run.json").read_text())["preparation"]] == ["orientation", "brain", "intensity"]
+    assert [step["name"] for step in json.loads((again / "run.json").read_text())["preparation"]] == [
+        "orientation",
+        "brain",
+        "contrast",
+        "intensity",
+    ]
 
 
 @pytest.mark.slow
@@ -63,7 +68,7 @@ def test_shading_can_be_left_out(scan: Path, tiny_models: tuple[str, str], tmp_p
         assert main([*command, "--out", str(path), "--shading", choice]) == 0
         assert json.loads(path.read_text())["type"] == kind
         record = json.loads((tmp_path / f"{choice}.run.json").read_text())
-        assert [step["name"] for step in record["preparation"]] == ["orientation", "brain", "shading"]
+        assert [step["name"] for step in record["preparation"]] == ["orientation", "brain", "contrast", "shading"]
 
 
 def test_nonsense_is_refused(scan: Path, tiny_models: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

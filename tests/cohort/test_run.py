@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dynamicdps.cohort import Enhancer, Outcome, Summary, Task, find_scans, in_process, plan, run_cohort
+from dynamicdps.cohort import Enhancer, Outcome, Summary, Task, find_left_out, find_scans, in_process, plan, run_cohort
 from dynamicdps.cohort.state import read_state, state_path
 from dynamicdps.errors import InputError
 from dynamicdps.volumes import load
@@ -394,6 +394,28 @@ def test_a_part_of_the_study_is_added_to_the_table(study: Path, tmp_path: Path) 
     shutil.rmtree(out / "sub-03")
     run_cohort(find_scans(study, subjects=["01"]), study, out, Stub(), in_process)
     assert [row["participant_id"] for row in rows(out)] == ["sub-01", "sub-02", "sub-02"]
+
+
+def test_contrasts_of_a_study_share_a_folder(study: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(study, out)
+    before = contents(out)
+    shutil.copy(study / SCAN, study / SCAN.replace("T1w", "T2w"))
+    (scan,) = find_scans(study, suffix="T2w")
+    assert (scan.name, scan.stem, scan.suffix) == (f"{NAME}_T2w", NAME, "T2w")
+    assert [each.name for each in find_scans(study)] == [row["scan"] for row in rows(out)]
+    left_out = {each.source: each.reason for each in find_left_out(study, [scan], suffix="T2w")}
+    assert scan.source not in left_out
+    assert left_out[SCAN] == "its suffix is T1w; only T2w scans are enhanced"
+    run_cohort([scan], study, out, Stub(), in_process)
+    after = contents(out)
+    t1w = {place for place in before if place.startswith("sub-")}
+    assert all(after[place] == before[place] for place in t1w)
+    added = {place.rpartition("/")[2] for place in after if place.startswith("sub-")} - {place.rpartition("/")[2] for place in t1w}
+    assert {f"{NAME}_T2w.nii.gz", f"{NAME}_T2w.json", f"{NAME}_desc-initial_T2w.nii.gz", f"{NAME}_T2w_report.html"} <= added
+    (row,) = [row for row in rows(out) if row["scan"] == scan.name]
+    assert (row["participant_id"], row["status"]) == ("sub-01", "done")
+    assert plan([scan], out, Stub(), seed=0)[0].reason == "unchanged"
 
 
 def test_results_of_a_run_that_was_taken_over_are_thrown_away(study: Path, tmp_path: Path) -> None:

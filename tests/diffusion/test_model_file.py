@@ -13,6 +13,7 @@ from torch import nn
 from dynamicdps.diffusion import NetworkConfig, NetworkDenoiser, SlicePrior, SliceUNet, load_prior, read_model, write_model
 from dynamicdps.diffusion.model_file import file_hash
 from dynamicdps.models.names import bundled
+from tests.cli.tiny import write_tiny
 from tests.properties import input_error
 
 
@@ -199,3 +200,38 @@ def test_interrupted_writing_leaves_the_old_model(model: Path, tiny_network: Net
     with pytest.raises(KeyboardInterrupt):
         write_model(model, {"weight": torch.zeros(3)}, card_of(tiny_network))
     assert {p.name: p.read_bytes() for p in model.parent.iterdir() if not p.name.startswith(".partial-")} == before
+
+
+def test_a_card_has_numbers_for_each_contrast() -> None:
+    usual, t2w, unknown = load_prior(), load_prior(contrast="T2w"), load_prior(contrast="unknown")
+    assert [prior.domain.suffix for prior in (usual, t2w, unknown)] == ["T1w", "T2w", "unknown"]
+    assert t2w.domain.contrast.startswith("T2w")
+    assert sorted(t2w.domain.errors) == sorted(usual.domain.errors)
+    # A contrast of which it has seen less is denoised less well.
+    assert all(t2w.domain.errors[level] > error for level, error in usual.domain.errors.items())
+    assert t2w.domain.planes == usual.domain.planes
+    x = torch.rand((1, 1, 8, 32, 32), generator=torch.Generator().manual_seed(0))
+    told = [prior(x, torch.tensor([0.3])) for prior in (usual, t2w, unknown, load_prior(contrast="T1w"))]
+    assert torch.equal(told[0], told[3])
+    assert not any(torch.equal(told[0], other) for other in told[1:3])
+
+
+@pytest.mark.parametrize("contrast", ["T2w", "FLAIR", "PDw"])
+def test_a_prior_of_one_contrast_knows_no_other(tmp_path: Path, contrast: str) -> None:
+    path = write_tiny(tmp_path / "p.safetensors", "prior")
+    assert load_prior(path, contrast="unknown").domain.errors == load_prior(path, contrast="T1w").domain.errors == {0.1: 0.05}
+    with input_error(f"trained on T1w scans, not on {contrast}"):
+        load_prior(path, contrast=contrast)
+
+
+def test_a_prior_of_unknown_contrasts_takes_all(tmp_path: Path) -> None:
+    path = write_tiny(tmp_path / "p.safetensors", "prior", contrast="many", suffix="unknown")
+    assert load_prior(path).domain.suffix == "unknown"
+    assert load_prior(path, contrast="T2w").domain.errors == {0.1: 0.05}
+
+
+@pytest.mark.parametrize("contrasts", [[], {"T2w": 3}, {"T2w": {"denoising_rmse": {"0.1": -1}}}])
+def test_damaged_numbers_of_a_contrast(tmp_path: Path, contrasts: object) -> None:
+    path = write_tiny(tmp_path / "p.safetensors", "prior", contrast="T1w and T2w", contrasts=contrasts)
+    with input_error("card"):
+        load_prior(path, contrast="T2w")

@@ -14,7 +14,9 @@ from dynamicdps.cli import main
 from dynamicdps.operators import read_operator
 from dynamicdps.output_names import RESULTS, RUN
 from dynamicdps.pipeline.options import as_words
+from tests.cli.tiny import write_tiny
 from tests.properties import input_error
+from tests.volumes.test_contrast import scan_of
 
 
 def test_a_path_an_image_a_volume_and_a_list_of_one_are_the_same_scan(poor: Path, quick: dict[str, Any]) -> None:
@@ -235,3 +237,36 @@ def test_tab_shows_the_public_names() -> None:
     assert {"enhance", "load", "Volume", "solvers", "__version__"} <= set(dir(dd))
     assert not {"import_module", "TYPE_CHECKING", "Any", "_HOMES"} & set(dir(dd))
     assert all(hasattr(dd, name) for name in dir(dd))
+
+
+def test_a_t2w_scan_keeps_its_contrast_and_has_no_tissue_volumes(
+    quick: dict[str, Any], tiny_models: tuple[str, str], tmp_path: Path
+) -> None:
+    """Its curve is the identity, its shading is not looked for, and the prior is that of its contrast."""
+    volume, _ = scan_of("T2w", 0.02)
+    named = volume.save(tmp_path / "sub-1_T2w.nii.gz")
+    with pytest.raises(dd.InputError, match=r"the scan is T2w, the model .* was trained on T1w"):
+        dd.enhance(named, **quick)
+    both = {
+        "prior": str(write_tiny(tmp_path / "both.safetensors", "prior", suffix="T1w", contrasts={"T2w": {"denoising_rmse": {"0.1": 0.08}}}))
+    }
+    both["conditional"] = str(write_tiny(tmp_path / "any.safetensors", "unet", contrast="any"))
+    found = dd.enhance(named, **quick | both)
+    assert found.facts["contrast"] == "T2w"
+    assert found.volumes == {}
+    assert sum("tissue volumes" in warning for warning in found.warnings) == 1
+    assert found.fit is not None
+    assert found.fit.scanner.gamma == 1.0
+    steps = {step.name: step for step in found.steps}
+    assert steps["contrast"].found["source"] == "name"
+    assert steps["shading"].found["kept"] is False
+    assert "--shading on" in steps["shading"].found["remark"]
+    assert found.result.scale.scale == pytest.approx(np.percentile(found.initial.data[found.initial.data > 0], 99) / 0.95, rel=0.02)
+    # The user is right, whatever the name and the intensities say.
+    other = dd.enhance(named, contrast="T1w", **quick | both)
+    assert other.facts["contrast"] == "T1w"
+    assert any("look T2w" in warning for warning in other.warnings)
+    assert set(other.volumes) == {"csf", "gm", "wm"}
+    assert "--contrast" in other.argv
+    with input_error("contrast is 'PDw'"):
+        dd.enhance(named, contrast="PDw", **quick | both)

@@ -7,7 +7,7 @@ import numpy as np
 from dynamicdps.app.job import Recognised
 from dynamicdps.errors import InputError
 from dynamicdps.pipeline.kspace_scan import is_kspace
-from dynamicdps.pipeline.model_fit import contrast_of
+from dynamicdps.pipeline.scan_contrast import contrast_of
 from dynamicdps.report.embed import pack
 from dynamicdps.report.viewer import LEVELS
 from dynamicdps.volumes import Scan, read_kspace, read_scan

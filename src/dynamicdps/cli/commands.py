@@ -35,8 +35,8 @@ class Demo:
 @dataclass(frozen=True)
 class _Scan:
     scan: Annotated[Positional[Path], arg(metavar="SCAN")]
-    """The measurement, T1-weighted: an image file (NIfTI, MGH, Analyze), a folder of DICOM files, or raw k-space (.npz, .h5, ISMRMRD);
-    with or without the skull."""
+    """The measurement, T1w, T2w or FLAIR: an image file (NIfTI, MGH, Analyze), a folder of DICOM files, or raw k-space (.npz, .h5,
+    ISMRMRD); with or without the skull."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -385,7 +385,7 @@ class _Study:
 
 @dataclass(frozen=True, kw_only=True)
 class Cohort(StudyOptions, _Study):
-    """Enhance all T1w scans of a BIDS dataset, on this machine or a cluster, and make one table of tissue volumes.
+    """Enhance all T1w scans of a BIDS dataset (with --contrast T2w or FLAIR those), on this machine or a cluster, and make one table.
 
     Without --operator, a scan that has no .operator.json of its own beside it has its operator fitted.
     """

@@ -22,6 +22,7 @@ from dynamicdps.cohort import (
     run_cohort,
     write_overview,
 )
+from dynamicdps.cohort.bids import suffix_of
 from dynamicdps.cohort.derivatives import is_own
 from dynamicdps.cohort.lock import locked
 from dynamicdps.cohort.run import Engine
@@ -39,11 +40,12 @@ SHOWN = 20
 
 def run(arguments: BidsApp) -> None:
     folder, dataset = arguments.out.resolve(), arguments.bids_dir.resolve()
-    check_folder(folder, dataset)
+    suffix = suffix_of(arguments.contrast)
+    check_folder(folder, dataset, suffix=suffix)
     check_dataset(dataset, arguments.participant_label, validate=not arguments.skip_bids_validation)
     subjects, sessions = arguments.participant_label, arguments.session_label
-    scans = find_scans(dataset, subjects=subjects, sessions=sessions, leave_out=folder)
-    left_out = find_left_out(dataset, scans, subjects=subjects, sessions=sessions)
+    scans = find_scans(dataset, subjects=subjects, sessions=sessions, leave_out=folder, suffix=suffix)
+    left_out = find_left_out(dataset, scans, subjects=subjects, sessions=sessions, suffix=suffix)
     if arguments.level == "participant":
         enhance_participants(arguments, scans, left_out)
     else:

@@ -26,9 +26,11 @@ from dynamicdps.cohort import (
     plan,
     run_cohort,
 )
+from dynamicdps.cohort.bids import SUFFIX, suffix_of
 from dynamicdps.cohort.clusters import QUEUES, require_dask
-from dynamicdps.cohort.derivatives import DESCRIPTION, is_own
+from dynamicdps.cohort.derivatives import DESCRIPTION, FILES, is_own, place_of
 from dynamicdps.errors import InputError
+from dynamicdps.output_names import ENHANCED
 
 SHOWN_FAILURES = 20
 # What a worker may need: image, posterior samples and the network's activations.
@@ -41,7 +43,8 @@ def run(arguments: Cohort) -> None:
         say(job_script(config).rstrip())
         return
     folder, dataset = arguments.out.resolve(), arguments.bids_dir.resolve()
-    check_folder(folder, dataset, arguments.pattern)
+    suffix = suffix_of(arguments.contrast)
+    check_folder(folder, dataset, arguments.pattern, suffix)
     scans = find_scans(
         dataset,
         subjects=arguments.subject,
@@ -49,12 +52,13 @@ def run(arguments: Cohort) -> None:
         acquisitions=arguments.acquisition,
         pattern=arguments.pattern,
         leave_out=folder,
+        suffix=suffix,
     )
     enhancer = make_enhancer(arguments, here=arguments.cluster == "local")
     if arguments.dry_run:
         planned = plan(scans, folder, enhancer, seed=arguments.seed)
         for each in planned:
-            say(f"{each.reason:13} {each.task.scan.source} -> {each.task.scan.folder}/{each.task.scan.name}_T1w.nii.gz")
+            say(f"{each.reason:13} {each.task.scan.source} -> {place_of(each.task.scan, FILES[ENHANCED])}")
         say(f"{sum(each.reason != 'unchanged' for each in planned)} of {len(planned)} scans to do; nothing was written")
         return
     require_dask()
@@ -101,13 +105,14 @@ def facts_of(summary: Summary) -> dict[str, Any]:
     return {"scans": summary.scans, "unchanged": summary.unchanged, "enhanced": summary.enhanced, "failures": failures}
 
 
-def check_folder(folder: Path, dataset: Path, pattern: str | None = None) -> None:
+def check_folder(folder: Path, dataset: Path, pattern: str | None = None, suffix: str = SUFFIX) -> None:
     """Refuse a folder for the derivatives in which a dataset would be written over, or whose scans would be taken for derivatives.
 
     Args:
         folder: of the derivatives.
         dataset: the raw data.
         pattern: as `find_scans`.
+        suffix: likewise.
 
     Raises:
         InputError: the folder is or holds the dataset, holds some of its scans, or holds another dataset.
@@ -116,7 +121,7 @@ def check_folder(folder: Path, dataset: Path, pattern: str | None = None) -> Non
     if dataset.is_relative_to(folder):
         raise InputError(f"{folder} {'is' if folder == dataset else 'holds'} the dataset, whose files would be written over; {advice}")
     if folder.is_relative_to(dataset) and folder.exists() and not is_own(folder):
-        inside = [scan.source for scan in find_scans(dataset, pattern=pattern) if scan.path.is_relative_to(folder)]
+        inside = [scan.source for scan in find_scans(dataset, pattern=pattern, suffix=suffix) if scan.path.is_relative_to(folder)]
         if inside:
             raise InputError(f"{folder} holds scans of the dataset such as {inside[0]}, which would be left out; {advice}")
     if any((folder / name).exists() for name in DESCRIPTION) and not is_own(folder):

@@ -15,8 +15,8 @@ from dynamicdps.operators.parameter_estimator import load_estimator
 from dynamicdps.pipeline.checks import check_mask, find_start
 from dynamicdps.pipeline.fit import fit_scan, header_values
 from dynamicdps.pipeline.measurements import open_measurement
+from dynamicdps.pipeline.scan_contrast import find_contrast
 from dynamicdps.report.trace import write_rows
-from dynamicdps.volumes.contrast_check import contrast_doubts
 from dynamicdps.volumes.preparation import brain_step, in_words, orientation_step
 
 
@@ -62,18 +62,25 @@ def run(arguments: CalibrateOperator) -> None:
         brain, noise = measurement.head, measurement.noise
         known = header_values(brain.acquisition) | given
         check_names(wanted, known, profiled)
-        found = fit_scan(brain, initial, arguments.conditional, wanted, known, noise, arguments.shading)
+        contrast = find_contrast(arguments.contrast, arguments.scan, brain)
+        found = fit_scan(brain, initial, arguments.conditional, wanted, known, noise, arguments.shading, contrast.name)
         profiles = fit_profiles(brain.brain, found.initial.volume, found.fit, profiled)
         write_json(arguments.out, found.fit.to_json())
         write_rows(arguments.out.with_suffix(".profile.csv"), profiles)
         record.facts["initial"] = found.initial.source
-        steps = [step.to_json() for step in (orientation_step(brain.whole), brain_step(brain, arguments.mask), found.shading.step())]
+        prepared = (orientation_step(brain.whole), brain_step(brain, arguments.mask), contrast.step(), found.shading.step())
+        steps = [step.to_json() for step in prepared]
         record.facts["preparation"] = steps
     for step in steps:
         say(in_words(step))
     out.print(fit_table(found.fit))
-    doubts = contrast_doubts(brain.whole, brain.mask.inside, brain.acquisition.slice_axis)
-    for warning in [*brain.acquisition.warnings, *brain.mask.warnings, *doubts, *found.shading.step().warnings, *found.fit.warnings]:
+    for warning in [
+        *brain.acquisition.warnings,
+        *brain.mask.warnings,
+        *contrast.warnings,
+        *found.shading.step().warnings,
+        *found.fit.warnings,
+    ]:
         say(f"warning: {warning}")
     say(f"{arguments.out}")
 

@@ -17,13 +17,13 @@ from dynamicdps.cli.record import Record, recorded
 from dynamicdps.conditional import RRDBConfig, VolumeConfig, train_esrgan, train_unet, train_volume_unet
 from dynamicdps.diffusion import NeighbourConfig, NetworkConfig, TrainingConfig, train_prior
 from dynamicdps.diffusion.model_file import file_hash
-from dynamicdps.diffusion.neighbour_network import CONTRASTS
 from dynamicdps.diffusion.precision import has_bfloat16
 from dynamicdps.diffusion.processes import Processes, join
 from dynamicdps.errors import InputError
 from dynamicdps.pipeline.checks import check_device
 from dynamicdps.segmentation import train_segmenter
 from dynamicdps.segmentation.classes import CLASSES
+from dynamicdps.volumes.contrast import CONTRASTS
 
 
 def training_config(arguments: _Training) -> TrainingConfig:

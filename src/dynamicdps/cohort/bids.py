@@ -1,4 +1,4 @@
-"""T1w scans of a BIDS dataset or of plain folders, and the names of what is derived from them."""
+"""Scans of one contrast of a BIDS dataset or of plain folders, and the names of what is derived from them."""
 
 import hashlib
 import re
@@ -13,7 +13,7 @@ AFTER_REC = ("dir", "run", "mod", "echo", "flip", "inv", "mt", "part", "proc", "
 RECONSTRUCTION = "dynamicdps"
 ENDINGS = (".nii.gz", ".nii")
 SUFFIX = "T1w"
-NAME = re.compile(r"sub-[0-9A-Za-z+]+(_[a-z]+-[0-9A-Za-z+]+)*_" + SUFFIX)
+NAME = r"sub-[0-9A-Za-z+]+(_[a-z]+-[0-9A-Za-z+]+)*_"
 
 
 @dataclass(frozen=True)
@@ -24,14 +24,21 @@ class BidsScan:
         path: the file.
         source: its place in the dataset, with forward slashes.
         entities: key and label in the order of the name, ``sub`` first.
+        suffix: of the scan's contrast.
     """
 
     path: Path
     source: str
     entities: tuple[tuple[str, str], ...]
+    suffix: str = SUFFIX
 
     @property
     def name(self) -> str:
+        """What tells the scan from all others: `stem`, with the suffix of another contrast than T1w."""
+        return self.stem if self.suffix == SUFFIX else f"{self.stem}_{self.suffix}"
+
+    @property
+    def stem(self) -> str:
         """Entities of the derivatives, ``sub-01_ses-1_rec-dynamicdps``: the scan's own with the reconstruction's."""
         entities = dict(self.entities)
         # A scan that has a reconstruction already keeps its label: two of them must not become one.
@@ -68,6 +75,11 @@ class LeftOut:
     reason: str
 
 
+def suffix_of(contrast: str) -> str:
+    """Suffix of the scans that a study's contrast means, as in its options: T1w unless it names T2w or FLAIR."""
+    return contrast if contrast in ("T2w", "FLAIR") else SUFFIX
+
+
 def find_scans(
     folder: Path,
     *,
@@ -76,8 +88,9 @@ def find_scans(
     acquisitions: Sequence[str] = (),
     pattern: str | None = None,
     leave_out: Path | None = None,
+    suffix: str = SUFFIX,
 ) -> list[BidsScan]:
-    """T1w scans of a dataset, sorted by name.
+    """Scans of one contrast of a dataset, sorted by name.
 
     Args:
         folder: the dataset.
@@ -87,6 +100,7 @@ def find_scans(
         pattern: for folders that are no BIDS dataset: a glob below the folder, such as ``"*/t1.nii.gz"``. The letters and digits of a
             file's path become its subject's label, unless its name is one of BIDS.
         leave_out: a folder whose files are no scans: the derivatives.
+        suffix: of the contrast.
 
     Raises:
         InputError: the folder is missing, holds no such scan, or two files would have one name.
@@ -95,10 +109,10 @@ def find_scans(
         raise InputError(f"{folder} is no folder; expected a BIDS dataset; check the path")
     wanted = _wanted(sub=subjects, ses=sessions, acq=acquisitions)
     found: dict[str, BidsScan] = {}
-    for path in _files(folder, pattern):
+    for path in _files(folder, pattern, suffix):
         if leave_out is not None and path.is_relative_to(leave_out):
             continue
-        scan = _scan(folder, path, pattern is not None)
+        scan = _scan(folder, path, pattern is not None, suffix)
         if scan is None or any(scan.label(key) not in labels for key, labels in wanted.items()):
             continue
         if scan.name in found:
@@ -106,7 +120,7 @@ def find_scans(
             raise InputError(f"{both} would both become {scan.name}; expected names that differ in letters or digits; rename one")
         found[scan.name] = scan
     if not found:
-        what = f"files {pattern}" if pattern else "sub-*/[ses-*/]anat/*_T1w.nii[.gz]"
+        what = f"files {pattern}" if pattern else f"sub-*/[ses-*/]anat/*_{suffix}.nii[.gz]"
         chosen = "".join(f", {key} {' '.join(sorted(labels))}" for key, labels in wanted.items())
         raise InputError(
             f"{folder} holds no scan ({what}{chosen}); expected at least one; check folder and filters, or give cohort's --pattern"
@@ -114,7 +128,9 @@ def find_scans(
     return [found[name] for name in sorted(found)]
 
 
-def find_left_out(folder: Path, scans: Sequence[BidsScan], *, subjects: Sequence[str] = (), sessions: Sequence[str] = ()) -> list[LeftOut]:
+def find_left_out(
+    folder: Path, scans: Sequence[BidsScan], *, subjects: Sequence[str] = (), sessions: Sequence[str] = (), suffix: str = SUFFIX
+) -> list[LeftOut]:
     """What of a BIDS dataset's anatomical images is none of the scans, and the subjects and sessions without one; sorted by place.
 
     Args:
@@ -122,15 +138,16 @@ def find_left_out(folder: Path, scans: Sequence[BidsScan], *, subjects: Sequence
         scans: of `find_scans` with the same filters.
         subjects: labels to look at, with or without ``sub-``; all without.
         sessions: likewise; folders without sessions are then passed over.
+        suffix: of the scans.
     """
     wanted, known = _wanted(sub=subjects, ses=sessions), {scan.source for scan in scans}
     left: list[LeftOut] = []
     for place in _places(folder, wanted):
         here = place.relative_to(folder).as_posix()
         images = sorted(path for path in (place / "anat").glob("*.nii*") if _stem(path.name) is not None)
-        left += [LeftOut(source, _why(path)) for path in images if (source := path.relative_to(folder).as_posix()) not in known]
+        left += [LeftOut(source, _why(path, suffix)) for path in images if (source := path.relative_to(folder).as_posix()) not in known]
         if not any(source.startswith(f"{here}/anat/") for source in known):
-            left.append(LeftOut(here, f"there is no {SUFFIX} scan in {here}/anat; only such scans are enhanced"))
+            left.append(LeftOut(here, f"there is no {suffix} scan in {here}/anat; only such scans are enhanced"))
     return left
 
 
@@ -145,12 +162,12 @@ def _places(folder: Path, wanted: Mapping[str, set[str]]) -> Iterator[Path]:
         yield from (path for path in sessions if "ses" not in wanted or path.name.removeprefix("ses-") in wanted["ses"])
 
 
-def _why(image: Path) -> str:
+def _why(image: Path, wanted: str) -> str:
     """Why an anatomical image is no scan that is enhanced."""
     suffix = str(_stem(image.name)).rpartition("_")[2]
-    if NAME.fullmatch(f"{str(_stem(image.name)).removesuffix(suffix)}{SUFFIX}") and suffix.isalnum():
-        return f"its suffix is {suffix}; only {SUFFIX} scans are enhanced"
-    return f"its name is none of BIDS; expected one such as sub-01_ses-1_{SUFFIX}.nii.gz"
+    if re.fullmatch(NAME, str(_stem(image.name)).removesuffix(suffix)) and suffix.isalnum():
+        return f"its suffix is {suffix}; only {wanted} scans are enhanced"
+    return f"its name is none of BIDS; expected one such as sub-01_ses-1_{wanted}.nii.gz"
 
 
 def _wanted(**filters: Sequence[str]) -> dict[str, set[str]]:
@@ -158,29 +175,29 @@ def _wanted(**filters: Sequence[str]) -> dict[str, set[str]]:
     return {key: {label.removeprefix(f"{key}-") for label in labels} for key, labels in filters.items() if labels}
 
 
-def _files(folder: Path, pattern: str | None) -> Iterator[Path]:
+def _files(folder: Path, pattern: str | None, suffix: str) -> Iterator[Path]:
     if pattern is None:
         for place in ("sub-*/anat", "sub-*/ses-*/anat"):
-            yield from folder.glob(f"{place}/sub-*_T1w.nii*")
+            yield from folder.glob(f"{place}/sub-*_{suffix}.nii*")
         return
     if Path(pattern).is_absolute() or ".." in Path(pattern).parts:
         raise InputError(f"the pattern {pattern!r} leads out of {folder}; expected a glob below it such as '*/t1.nii.gz'; change --pattern")
     yield from (path for path in folder.glob(pattern) if path.is_file())
 
 
-def _scan(folder: Path, path: Path, plain: bool) -> BidsScan | None:
+def _scan(folder: Path, path: Path, plain: bool, suffix: str) -> BidsScan | None:
     """A file as a scan; `None` for one whose name is none."""
     source = path.relative_to(folder).as_posix()
     stem = _stem(path.name)
     if stem is None:
         return None
-    if NAME.fullmatch(stem):
+    if re.fullmatch(NAME + suffix, stem):
         entities = tuple((key, label) for key, _, label in (part.partition("-") for part in stem.split("_")[:-1]))
-        return BidsScan(path, source, entities)
+        return BidsScan(path, source, entities, suffix)
     if not plain:
         return None
     label = "".join(filter(str.isalnum, source.removesuffix(path.name) + stem)).encode("ascii", "ignore").decode()
-    return BidsScan(path, source, (("sub", label),)) if label else None
+    return BidsScan(path, source, (("sub", label),), suffix) if label else None
 
 
 def _stem(name: str) -> str | None:

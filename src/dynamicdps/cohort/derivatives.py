@@ -32,16 +32,22 @@ NOT_BIDS = (
     *("cohort.tsv", "cohort.json", "not_enhanced.tsv", "not_enhanced.json", "timing.tsv", "index.html"),
     *("run.json", "*.run.json", "*_report.html"),
 )
-README = """Enhanced T1-weighted scans by DynamicDPS. Research use only, not for diagnosis or treatment.
+README = """Enhanced scans by DynamicDPS. Research use only, not for diagnosis or treatment.
 
-Each enhanced scan is named *_rec-dynamicdps_T1w.nii.gz; the JSON file of the same name says how it was made, *_report.html shows it.
+Each enhanced scan is named *_rec-dynamicdps_T1w.nii.gz (or _T2w, _FLAIR); the JSON file of the same name says how it was made,
+*_report.html shows it.
 cohort.tsv is the table of tissue volumes (cohort.json explains its columns), index.html its page.
 """
 
 
 def place_of(scan: BidsScan, ending: str) -> str:
-    """A derivative's place in the output folder."""
-    return f"{scan.folder}/{scan.name}_{ending}"
+    """A derivative's place in the output folder; of another contrast than T1w each file says which."""
+    if scan.suffix != SUFFIX:
+        # What has no suffix of a contrast would have one name for all: masks are described by it.
+        before, joined, last = ending.rpartition("_")
+        described = f"{scan.suffix}_{REPORT}" if ending == REPORT else f"{before}{joined}desc-{scan.suffix}_{last}"
+        ending = ending.replace(SUFFIX, scan.suffix) if SUFFIX in ending else described
+    return f"{scan.folder}/{scan.stem}_{ending}"
 
 
 def sidecar(scan: BidsScan, facts: Mapping[str, Any], *, seed: int, input_hash: str, parameters: str) -> dict[str, Any]:
@@ -124,7 +130,7 @@ def write_description(out: Path, dataset: Path) -> None:
     """
     link = Path(os.path.relpath(dataset.resolve(), out.resolve())).as_posix()
     values = {
-        "Name": "DynamicDPS: enhanced T1-weighted scans",
+        "Name": "DynamicDPS: enhanced scans",
         "BIDSVersion": BIDS_VERSION,
         "DatasetType": "derivative",
         "GeneratedBy": [{"Name": PROGRAM, "Version": __version__, "Description": "Enhancement of low-field and other poor MRI scans"}],

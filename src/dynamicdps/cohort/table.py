@@ -38,7 +38,7 @@ VALUES: dict[str, dict[str, Any]] = {
     "start_sigma": {"Description": "Median noise level at which sampling started, in image intensities"},
 }
 DICTIONARY: dict[str, dict[str, Any]] = {
-    "scan": {"Description": "Name of the enhanced scan without _T1w: the rows' key"},
+    "scan": {"Description": "Name of the enhanced scan without _T1w, with _T2w or _FLAIR: the rows' key"},
     "participant_id": {"Description": "Subject"},
     "session_id": {"Description": "Session"},
     "acquisition": {"Description": "BIDS entity acq of the scan"},
@@ -78,7 +78,7 @@ def make_rows(states: Sequence[ScanState]) -> list[dict[str, Any]]:
     scores = outlier_scores(states)
     rows = []
     for state, score in zip(states, scores, strict=True):
-        entities = dict(part.split("-", 1) for part in state.name.split("_"))
+        entities = dict(part.split("-", 1) for part in state.name.split("_") if "-" in part)
         row: dict[str, Any] = {"scan": state.name} | {column: entities.get(key) for column, key in ENTITIES.items()}
         row["participant_id"] = f"sub-{entities['sub']}"
         row["session_id"] = f"ses-{entities['ses']}" if "ses" in entities else None

@@ -24,6 +24,8 @@ from dynamicdps.errors import InputError
 
 Array = NDArray[np.float32]
 
+# Of the model card: the network leaves contrast as it is.
+CONTRAST = "any; learned from T1w brains, some with other curves of intensity"
 PATCH = 48
 BATCH = 4
 # Share of patches from whole brains, where there are slabs too: only they have every level, but they are few.
@@ -223,7 +225,7 @@ def train_volume_unet(
         average.load_state_dict(state.average)
         found = validate(average.eval(), held) if held is not None else {}
         card = training_card("volume-unet", network_config, config, state.step, data_name, len(files))
-        card |= {"contrast": "T1w, brain", "degradation": "scanners", "degradation_parameters": limits.to_json()}
+        card |= {"contrast": CONTRAST, "degradation": "scanners", "degradation_parameters": limits.to_json()}
         write_model(path, state.average, card | {f"validation_{name}": round(value, 3) for name, value in found.items()})
         return found
 

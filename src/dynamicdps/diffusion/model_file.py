@@ -2,8 +2,9 @@
 
 import hashlib
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +23,7 @@ from dynamicdps.diffusion.prior import AXES, Domain, NeighbourPrior, Prior, Slic
 from dynamicdps.errors import InputError
 from dynamicdps.json_file import read_json, write_json
 from dynamicdps.models.names import model_path
+from dynamicdps.volumes.contrast import CONTRASTS
 
 MAX_BYTES = 2 * 1024**3
 # Functions of torch.nn.init and methods of tensors that draw random weights.
@@ -183,14 +185,22 @@ def file_hash(path: Path) -> str:
 
 
 @held
-def load_prior(name: str | Path = "brain", device: str = "cpu", precision: torch.dtype = torch.float32) -> Prior:
-    """The prior by its name or file, ready to denoise; its domain is what the model card says.
+def load_prior(
+    name: str | Path = "brain", device: str = "cpu", precision: torch.dtype = torch.float32, contrast: str | None = None
+) -> Prior:
+    """The prior by its name or file, ready to denoise; its domain is what the model card says of the contrast.
+
+    Args:
+        name: of a bundled or added prior, or its file.
+        device: where it computes.
+        precision: type in which its network computes.
+        contrast: BIDS suffix of the images, or ``"unknown"``; by default the one that the card names first.
 
     Raises:
-        InputError: as `read_model`; or the card's numbers are damaged.
+        InputError: as `read_model`; the card's numbers are damaged; or the prior was not trained on the contrast.
     """
     model = read_model(name, "prior")
-    domain = _domain(model)
+    domain = _domain(model, contrast)
     try:
         data_mean, data_std = float(model.card["data_mean"]), float(model.card["data_std"])
         if not (math.isfinite(data_mean) and 0 < data_std < math.inf):
@@ -205,13 +215,37 @@ def load_prior(name: str | Path = "brain", device: str = "cpu", precision: torch
     return SlicePrior(slices, domain)
 
 
-def _domain(model: ModelFile) -> Domain:
+def known_contrasts(card: Mapping[str, Any]) -> tuple[str, ...]:
+    """Contrasts that a model was trained on, by its card, the usual one first; empty where the card says that it knows any, or nothing."""
+    words = str(card.get("contrast", ""))
+    if re.search(r"\bany\b", words, re.IGNORECASE):
+        return ()
+    own = card.get("contrasts", {})
+    named = [name for name in CONTRASTS[1:] if re.search(rf"\b{name}\b", words, re.IGNORECASE)]
+    names = [str(card["suffix"])] if "suffix" in card else named
+    return tuple(name for name in dict.fromkeys([*names, *(own if isinstance(own, dict) else ())]) if name != "unknown")
+
+
+def _domain(model: ModelFile, contrast: str | None = None) -> Domain:
     """Where a prior holds, by its card; what an older card does not say is that of a T1w brain.
 
     Raises:
-        InputError: a number is damaged.
+        InputError: a number is damaged, or the prior does not know the contrast.
     """
-    card = model.card
+    known = known_contrasts(model.card)
+    suffix = str(model.card.get("suffix", known[0] if known else "T1w")) if contrast is None else contrast
+    if suffix != "unknown" and known and suffix not in known:
+        raise InputError(
+            f"the prior {model.name} was trained on {' and '.join(known)} scans, not on {suffix}; expected a prior of the scan's contrast; "
+            "train or add one, or give --contrast if the scan's is another"
+        )
+    # What a card says of a contrast goes before what it says of the usual one.
+    others = model.card.get("contrasts", {})
+    own = others.get(suffix, {}) if isinstance(others, dict) else None
+    if not isinstance(own, dict):
+        raise InputError(f"the model card of {model.path} is damaged (contrasts); expected that of its training; copy both again")
+    card = model.card | own
+    model = replace(model, card=card)
     errors = _denoising_errors(model)
     try:
         spacing = tuple(float(s) for s in card.get("spacing_mm", (1.0, 1.0, 1.0)))
@@ -229,7 +263,7 @@ def _domain(model: ModelFile) -> Domain:
         raise InputError(f"the model card of {model.path} is damaged ({reason}); expected that of its training; copy both again") from error
     return Domain(
         contrast=str(card.get("contrast", "")),
-        suffix=str(card.get("suffix", "T1w")),
+        suffix=suffix,
         spacing=(spacing[0], spacing[1], spacing[2]),
         planes=planes,
         errors=errors,

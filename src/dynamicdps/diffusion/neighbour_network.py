@@ -9,9 +9,8 @@ from torch import Tensor, nn
 
 from dynamicdps.diffusion.network import NetworkConfig, pad_to_multiple
 from dynamicdps.errors import InputError
+from dynamicdps.volumes.contrast import CONTRASTS
 
-# Contrasts that a network can be told, by their BIDS suffix; the first is that of a scan of which nothing is known.
-CONTRASTS = ("unknown", "T1w", "T2w", "FLAIR")
 MAX_SLICES = 33
 MAX_UNSHUFFLE = 8
 

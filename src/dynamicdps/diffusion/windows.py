@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dynamicdps.diffusion.neighbour_network import CONTRASTS
 from dynamicdps.diffusion.prior import AXES, MIN_SLICES
 from dynamicdps.errors import InputError
 from dynamicdps.volumes import IntensityScale, load
+from dynamicdps.volumes.contrast import CONTRASTS
 
 # A slice counts when at least this share of it is brain.
 MIN_BRAIN = 0.05

@@ -29,7 +29,8 @@ IMAGE_MM = 1.0
 _THIN_MM = 1.25
 # In-plane voxels of the scans whose fits were compared with the truth (docs/operators.md).
 _MEASURED_MM = 2.0
-_SQUARE = 0.02
+# Edges that differ by no more are those of a square; with `_ALMOST` the image grid has voxels of the same shape.
+_SQUARE, _ALMOST = 0.02, 0.05
 _ENOUGH = 1_000_000
 _UNDETERMINED = 0.5  # of the range that the estimator covers
 # Standard deviations of logarithms: slices are about as thick as they are far apart; and the statistics err by as much on scanners whose
@@ -92,6 +93,7 @@ def fit_operator(
     known: Mapping[str, float] | None = None,
     noise: NoiseEstimate | None = None,
     shading: Shading | None = None,
+    scale: float | None = None,
     estimator: ParameterEstimator | None = None,
 ) -> OperatorFit:
     """Find contrast, blur, slice thickness, noise and intensity scale of a scan.
@@ -110,6 +112,7 @@ def fit_operator(
             image's intensity range.
         noise: in units of the scan, where it was measured elsewhere: in the air around the head that this brain was cut out of.
         shading: of `find_shading`: where it is kept, the scan is read without it and it is the operator's last factor.
+        scale: scanner units of one image-intensity unit; by default the statistics say, which know T1w scans.
         estimator: by default the bundled one.
 
     Raises:
@@ -118,17 +121,17 @@ def fit_operator(
     given = {name: float(value) for name, value in (known or {}).items()}
     _check_names(fit, given)
     if shading is not None and shading.kept:
-        even = fit_operator(shading.flat(scan), initial, fit=fit, known=known, noise=noise, estimator=estimator)
+        even = fit_operator(shading.flat(scan), initial, fit=fit, known=known, noise=noise, scale=scale, estimator=estimator)
         factor = shading.factor(even.operator.noise_std)
         shaded = even.operator if factor is None else Composition((factor, even.operator))
         return replace(even, scan_operator=replace(even.scan_operator, operator=shaded))
     across = slice_axis(scan.spacing)
     if across != 2:
-        upright = fit_operator(swap_axes(scan, across), initial, fit=fit, known=known, noise=noise, estimator=estimator)
+        upright = fit_operator(swap_axes(scan, across), initial, fit=fit, known=known, noise=noise, scale=scale, estimator=estimator)
         turned = replace(upright.scan_operator, operator=SwapSliceAxis(upright.operator, across))
         return replace(upright, scan_operator=turned)
     spacing = scan.spacing
-    if abs(spacing[0] / spacing[1] - 1) > _SQUARE:
+    if abs(spacing[0] / spacing[1] - 1) > _ALMOST:
         raise InputError(
             f"the voxels are {spacing[0]:.3g} x {spacing[1]:.3g} mm in the plane; expected square ones; describe the scanner in a JSON file"
         )
@@ -137,7 +140,7 @@ def fit_operator(
     noise = noise or estimate_noise(y)
     statistics = scan_statistics(y[0, 0], spacing, float(noise.std[0]))
     estimate, found = _near_spacing(read(statistics), spacing[2]), None
-    scale = statistics.top / estimate.mean["top"]
+    scale = scale or statistics.top / estimate.mean["top"]
     noise_std = given.get("noise_std", float(noise.std[0]) / scale)
     values = {n: estimate.mean[n] for n in BOUNDS if n in fit} | {n: v for n, v in given.items() if n in BOUNDS}
     operator = low_field(values, noise_std, spacing)

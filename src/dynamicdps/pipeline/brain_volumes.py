@@ -55,14 +55,20 @@ def brain_on(head: BrainScan, image: Volume) -> NDArray[np.bool_]:
     return found & brain_mask(image) if head.mask.method == "none" and (image.data > 0).any() else found
 
 
-def measure_volumes(images: Mapping[str, Volume], samples: tuple[Volume, ...], mask: NDArray[np.bool_]) -> BrainVolumes:
+def measure_volumes(
+    images: Mapping[str, Volume], samples: tuple[Volume, ...], mask: NDArray[np.bool_], contrast: str = "T1w"
+) -> BrainVolumes:
     """Segment the images of a run and its posterior samples.
 
     Args:
         images: by stage, all on one grid; the last one is the estimate.
         samples: its posterior samples, may be none.
         mask: the brain on that grid.
+        contrast: of the images. The segmentation takes the darkest tissue for fluid and the brightest for white matter, so that of other
+            contrasts than T1w there are no volumes.
     """
+    if contrast != "T1w":
+        return BrainVolumes(slab=is_cut_off(mask), warnings=[f"the scan is {contrast}: tissue volumes are measured in T1w scans only"])
     spacing = next(iter(images.values())).spacing
     try:
         of = {name: tissue_volumes(segment(image.data, mask), spacing) for name, image in images.items()}

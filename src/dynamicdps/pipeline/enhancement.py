@@ -9,6 +9,7 @@ import torch
 
 from dynamicdps.conditional import CONDITIONAL_KINDS, load_conditional
 from dynamicdps.diffusion import ModelFile, Prior, load_prior, read_model
+from dynamicdps.diffusion.model_file import known_contrasts
 from dynamicdps.errors import InputError
 from dynamicdps.evaluation import StageMetrics, unsupported_map
 from dynamicdps.evaluation.slice_doubts import slice_doubts
@@ -25,6 +26,7 @@ from dynamicdps.pipeline.model_fit import card_warnings, check_contrast
 from dynamicdps.pipeline.options import EnhanceOptions, as_words, checked_values, values_of
 from dynamicdps.pipeline.plan import Plan, make_plan
 from dynamicdps.pipeline.progress import Progress, Stages
+from dynamicdps.pipeline.scan_contrast import KNOWN, ScanContrast, find_contrast
 from dynamicdps.report.run_folder import misfit_warnings
 from dynamicdps.solvers import DynamicDPSConfig, Result, start_rule_of
 from dynamicdps.solvers.initial import Initial, initial_from_model, initial_from_volume
@@ -34,7 +36,6 @@ from dynamicdps.solvers.solve import is_solved_whole
 from dynamicdps.solvers.start_level import StartRule
 from dynamicdps.volumes import BrainScan, Volume
 from dynamicdps.volumes.brain_scan import EDGE_MM
-from dynamicdps.volumes.contrast_check import contrast_doubts
 from dynamicdps.volumes.preparation import brain_step, intensity_step, orientation_step
 
 
@@ -52,7 +53,7 @@ def enhance(
 
     Args:
         scan: path of an image file, of a folder of DICOM files or of raw k-space; an image of nibabel; a `Volume`; or a list of one of
-            them. T1-weighted, with or without the skull.
+            them. T1-weighted, T2-weighted or FLAIR, with or without the skull.
         options: how; by default with the bundled models, and with the scan's own ``.operator.json`` where there is one beside it. Where
             there is none, the forward model of the scanner is fitted.
         initial: any model's enhanced image of the scan to start from, as a path, an image of nibabel or a `Volume`; without it the
@@ -74,19 +75,15 @@ def enhance(
     device, config = check_device(options.device), check_options(options)
     scanner = find_operator(given, operator if isinstance(operator, Operator | ScanOperator) else options.operator)
     check_shading(options.shading, fitted=scanner is None)
-    models = models_for(given, options, with_conditional=start is None)
+    models = models_for(options, with_conditional=start is None)
     with stages.stage("open"):
         measurement = open_measurement(given, options, options.mask, cropped=scanner is None or scanner.image_shape is None)
         head = measurement.head
+        contrast = contrast_for(options.contrast, given, head, models)
+        prior = open_prior(options.prior, device, options.precision, contrast.name)
         # After the scan, which may be none: a network takes seconds.
-        prior = open_prior(options.prior, device, options.precision)
-        warnings = [
-            *head.acquisition.warnings,
-            *head.mask.warnings,
-            *contrast_doubts(head.whole, head.mask.inside, head.acquisition.slice_axis),
-            *prior_warnings(prior),
-        ]
-        steps = [orientation_step(head.whole), brain_step(head, options.mask)]
+        warnings = [*head.acquisition.warnings, *head.mask.warnings, *contrast.warnings, *prior_warnings(prior)]
+        steps = [orientation_step(head.whole), brain_step(head, options.mask), contrast.step()]
     if announce is not None:
         announce(make_plan(given, head, scanner, prior, config, options, None if start is None else name_of(start)))
     with stages.stage("prepare"):
@@ -95,7 +92,7 @@ def enhance(
     with stages.stage("initial"):
         if scanner is None:
             known = header_values(head.acquisition)
-            fitted = fit_scan(head, start, options.conditional, FITTED, known, measurement.noise, options.shading)
+            fitted = fit_scan(head, start, options.conditional, FITTED, known, measurement.noise, options.shading, contrast.name)
             scanner, found = fitted.fit.scan_operator, fitted.initial
             steps.append(fitted.shading.step())
             warnings += [*steps[-1].warnings, *fitted.fit.warnings]
@@ -115,7 +112,7 @@ def enhance(
         raise InputError(f"{result.reconstruction.warnings[0]}; expected a solver that converges; change its settings, or --solver")
     images = {"conditional": result.initial, options.solver: result.volume}
     with stages.stage("volumes"):
-        volumes = measure_volumes(images, result.samples, brain_on(head, result.volume))
+        volumes = measure_volumes(images, result.samples, brain_on(head, result.volume), contrast.name)
     if not getattr(config, "keep_samples", False):
         result = without_samples(result)
     warnings += [*measurement.doubts(), *slice_doubts(result.residual, head.acquisition.slice_axis), *volumes.warnings]
@@ -154,6 +151,7 @@ def enhance(
             **result_facts(options.solver, config, result, scanner, models),
             "title": f"Enhanced scan: {Path(name_of(given)).name}",
             "initial": found.source,
+            "contrast": contrast.name,
             "brain": {"method": head.mask.method, "millilitres": round(head.mask.millilitres(head.whole), 1)},
             "acquisition": head.acquisition.to_json(),
             "slab": volumes.slab,
@@ -165,9 +163,9 @@ def enhance(
     )
 
 
-def open_prior(name: str, device: str, precision: str) -> Prior:
-    """The prior that is asked for, computing in the precision that is asked for."""
-    return load_prior(name, device, torch.bfloat16 if precision == "bfloat16" else torch.float32)
+def open_prior(name: str, device: str, precision: str, contrast: str | None = None) -> Prior:
+    """The prior that is asked for, told a contrast, computing in the precision that is asked for."""
+    return load_prior(name, device, torch.bfloat16 if precision == "bfloat16" else torch.float32, contrast)
 
 
 def prior_warnings(prior: Prior) -> list[str]:
@@ -186,21 +184,30 @@ def prior_warnings(prior: Prior) -> list[str]:
     return warnings
 
 
-def models_for(scan: Path | Volume, options: EnhanceOptions, *, with_conditional: bool) -> dict[str, ModelFile]:
+def models_for(options: EnhanceOptions, *, with_conditional: bool) -> dict[str, ModelFile]:
     """The models that are used, by kind.
 
     Raises:
-        InputError: one cannot be used, or was made for another contrast than the scan's name says.
+        InputError: one cannot be used.
     """
     models = {"prior": read_model(options.prior, "prior")}
     if with_conditional:
         models["conditional"] = read_model(options.conditional, CONDITIONAL_KINDS)
         load_conditional(options.conditional)
-    path = scan.path if isinstance(scan, Volume) else scan
-    if path is not None:
-        for model in models.values():
-            check_contrast(path, model)
     return models
+
+
+def contrast_for(asked: str, scan: Path | Volume, head: BrainScan, models: Mapping[str, ModelFile]) -> ScanContrast:
+    """The scan's contrast, which all models must know.
+
+    Raises:
+        InputError: the user, the scan's name or its sequence says a contrast that a model was not made for.
+    """
+    cards = [set(known_contrasts(model.card)) for model in models.values()]
+    contrast = find_contrast(asked, scan, head, set(KNOWN).intersection(*(names for names in cards if names)))
+    for model in models.values():
+        check_contrast(contrast.name, model)
+    return contrast
 
 
 def find_initial(head: BrainScan, operator: ScanOperator, start: Volume | None, conditional: str) -> Initial:

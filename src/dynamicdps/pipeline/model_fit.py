@@ -1,40 +1,29 @@
 """Whether a model was made for a scan, by its model card."""
 
-import re
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dynamicdps.diffusion import ModelFile
+from dynamicdps.diffusion.model_file import known_contrasts
 from dynamicdps.errors import InputError
 from dynamicdps.volumes import IntensityScale, Volume
 
-# Suffixes of BIDS 1.10 that name a contrast.
-CONTRASTS = ("T1w", "T2w", "PDw", "FLAIR", "T2starw", "PDT2", "inplaneT2", "bold", "dwi", "T1map", "T2map", "angio", "swi")
-SUFFIX = re.compile(rf"_({'|'.join(CONTRASTS)})$", re.IGNORECASE)
 MOST_SPACING = 0.3
 MOST_NEGATIVE = 0.05
 
 
-def contrast_of(scan: Path) -> str | None:
-    """The contrast in a file's BIDS name, ``sub-01_T2w.nii.gz``; `None` where it names none."""
-    found = SUFFIX.search(scan.name.removesuffix(".gz").rpartition(".")[0] or scan.name)
-    return next((name for name in CONTRASTS if found and name.lower() == found[1].lower()), None)
-
-
-def check_contrast(scan: Path, model: ModelFile) -> None:
-    """Refuse a model of another contrast than the scan's name says.
+def check_contrast(contrast: str, model: ModelFile) -> None:
+    """Refuse a model of another contrast than the scan's; a scan of which nothing is known is never refused.
 
     Raises:
-        InputError: the card names a contrast, the file another.
+        InputError: the card names contrasts, and the scan's is not among them.
     """
-    named = contrast_of(scan)
-    made_for = {name for name in CONTRASTS if re.search(rf"\b{name}\b", str(model.card.get("contrast", "")), re.IGNORECASE)}
-    if named is not None and made_for and named not in made_for:
+    made_for = known_contrasts(model.card)
+    if contrast != "unknown" and made_for and contrast not in made_for:
         raise InputError(
-            f"{scan.name} is a {named} scan by its name, the model {model.name} was trained on {' and '.join(sorted(made_for))}; expected "
-            "a model of the scan's contrast; train or add one, or rename the scan if its name is wrong"
+            f"the scan is {contrast}, the model {model.name} was trained on {' and '.join(made_for)}; expected a model of the scan's "
+            "contrast; train or add one, or give --contrast if the scan's is another"
         )
 
 

@@ -34,6 +34,9 @@ class ReadOptions:
 class FitOptions:
     """How the brain is found, and the forward model of the scanner."""
 
+    contrast: Literal["auto", "T1w", "T2w", "FLAIR", "unknown"] = "auto"
+    """Contrast of the scan: auto takes its BIDS suffix, else its sequence, else what its intensities say; unknown is for all others, such
+    as proton density or STIR."""
     mask: str = "auto"
     """Where the brain is: auto, network, deepbet, classical, none (skull-stripped) or a mask file."""
     conditional: str = "unet-scanners"

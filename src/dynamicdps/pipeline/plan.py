@@ -12,7 +12,7 @@ from dynamicdps.operators import ScanOperator
 from dynamicdps.pipeline.cost import image_shape, measure_pace, quicker, stage_seconds, work_of
 from dynamicdps.pipeline.inputs import name_of
 from dynamicdps.pipeline.kspace_scan import is_kspace
-from dynamicdps.pipeline.model_fit import contrast_of
+from dynamicdps.pipeline.scan_contrast import contrast_of
 from dynamicdps.pipeline.options import EnhanceOptions
 from dynamicdps.volumes import BrainScan, Volume
 

@@ -13,7 +13,7 @@ class Step:
     """One step of the preparation.
 
     Attributes:
-        name: ``orientation``, ``brain``, ``shading`` or ``intensity``.
+        name: ``orientation``, ``brain``, ``contrast``, ``shading`` or ``intensity``.
         parameters: what was asked for.
         found: what came out, by name; the unit is in the name where there is one.
         warnings: what to check, one sentence each.
