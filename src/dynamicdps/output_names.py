@@ -1,9 +1,11 @@
-"""Names of the files that an enhanced scan leaves in its folder."""
+"""Names of the files that an enhanced scan or a segmentation leaves in its folder."""
 
 ENHANCED, ENHANCED_BRAIN, BRAIN_MASK = "enhanced.nii.gz", "enhanced_brain.nii.gz", "brain_mask.nii.gz"
 INITIAL, MEASUREMENT, RESIDUAL = "initial.nii.gz", "measurement.nii.gz", "residual.nii.gz"
 UNCERTAINTY, HALLUCINATION = "uncertainty.nii.gz", "hallucination.nii.gz"
 TRUTH, SAMPLES = "truth.nii.gz", "samples.nii.gz"
+SEGMENTATION, SEGMENTATION_TABLE = "dseg.nii.gz", "dseg.tsv"
+STRUCTURE_VOLUMES = "volumes.tsv"
 OPERATOR, START_RULE = "operator.json", "start-level.json"
 TRACE, STARTS = "trace.csv", "starts.csv"
 METRICS, RUN, REPORT = "metrics.json", "run.json", "report.html"
@@ -14,3 +16,6 @@ RESULTS = (
     *(ENHANCED, ENHANCED_BRAIN, BRAIN_MASK, INITIAL, MEASUREMENT),
     *(RESIDUAL, UNCERTAINTY, HALLUCINATION, TRUTH, SAMPLES),
 )
+
+# What segment writes.
+SEGMENTED = (RUN, BRAIN_MASK, SEGMENTATION, SEGMENTATION_TABLE, STRUCTURE_VOLUMES)

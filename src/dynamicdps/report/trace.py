@@ -57,12 +57,12 @@ def start_rows(result: Result, scan: Volume, operator: ScanOperator) -> Rows:
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, float | str]]) -> None:
-    """Write rows of the same keys, numbers or words, as a CSV file; without rows remove it."""
+    """Write rows of the same keys, numbers or words, as a CSV file, or with tabs where its name ends in .tsv; without rows remove it."""
     if not rows:
         path.unlink(missing_ok=True)
         return
     with atomic_write(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]), delimiter="\t" if path.suffix == ".tsv" else ",", lineterminator="\n")
         writer.writeheader()
         writer.writerows({name: value if isinstance(value, str) else f"{value:.6g}" for name, value in row.items()} for row in rows)
 

@@ -42,6 +42,7 @@ COMMON: dict[str, tuple[float, tuple[tuple[float, float], ...]]] = {
 # Which of those ranges a class has.
 TISSUE_OF_CLASS = (0, 0, 0, 1, 2, 1, 2, 3, 3, 3, 3, 1, 1, 3, 4, 4)
 
+
 @dataclass(frozen=True)
 class LabelMap:
     """A head's labels on a coarse grid.
