@@ -5,7 +5,7 @@ INITIAL, MEASUREMENT, RESIDUAL = "initial.nii.gz", "measurement.nii.gz", "residu
 UNCERTAINTY, HALLUCINATION = "uncertainty.nii.gz", "hallucination.nii.gz"
 TRUTH, SAMPLES = "truth.nii.gz", "samples.nii.gz"
 SEGMENTATION, SEGMENTATION_TABLE = "dseg.nii.gz", "dseg.tsv"
-STRUCTURE_VOLUMES = "volumes.tsv"
+STRUCTURE_VOLUMES, STRUCTURES = "volumes.tsv", "structures.tsv"
 OPERATOR, START_RULE = "operator.json", "start-level.json"
 TRACE, STARTS = "trace.csv", "starts.csv"
 METRICS, RUN, REPORT = "metrics.json", "run.json", "report.html"
@@ -15,6 +15,7 @@ RESULTS = (
     *(RUN, METRICS, REPORT, TRACE, STARTS, START_RULE),
     *(ENHANCED, ENHANCED_BRAIN, BRAIN_MASK, INITIAL, MEASUREMENT),
     *(RESIDUAL, UNCERTAINTY, HALLUCINATION, TRUTH, SAMPLES),
+    *(SEGMENTATION, SEGMENTATION_TABLE, STRUCTURES),
 )
 
 # What segment writes.

@@ -145,9 +145,11 @@ def says_sides(scan: Any) -> bool:
     if isinstance(scan, Volume):
         return scan.path is None or says_sides(scan.path)
     if isinstance(scan, str | Path):
-        if not Path(scan).is_file():
+        try:
+            scan = nibabel.load(scan)
+        except (OSError, nibabel.filebasedimages.ImageFileError):
+            # Folders of DICOM files know; of raw k-space the options say it.
             return True
-        scan = nibabel.load(scan)
     header = scan.header if isinstance(scan, SpatialImage) else None
     if isinstance(header, nibabel.Nifti1Header):
         return int(header["qform_code"]) > 0 or int(header["sform_code"]) > 0

@@ -10,6 +10,7 @@ from dynamicdps.errors import InputError
 from dynamicdps.evaluation import StageMetrics
 from dynamicdps.json_file import read_json
 from dynamicdps.output_names import (
+    BRAIN_MASK,
     ENHANCED,
     HALLUCINATION,
     INITIAL,
@@ -17,15 +18,18 @@ from dynamicdps.output_names import (
     METRICS,
     RESIDUAL,
     RUN,
+    SEGMENTATION,
+    SEGMENTATION_TABLE,
     START_RULE,
     STARTS,
+    STRUCTURES,
     TRACE,
     TRUTH,
     UNCERTAINTY,
 )
 from dynamicdps.report.contents import Interval, Report, Stage
 from dynamicdps.report.facts import facts_of, scan_name, steps_of
-from dynamicdps.report.trace import read_rows
+from dynamicdps.report.trace import read_rows, read_table
 from dynamicdps.solvers import StartLevelRule, read_start_level
 from dynamicdps.volumes import IntensityScale, Volume, load
 
@@ -62,7 +66,7 @@ def read_report(folder: Path) -> Report:
 def _report(folder: Path, run: Mapping[str, Any], metrics: Mapping[str, Any]) -> Report:
     warnings = [str(warning) for warning in run.get("warnings") or ()]
     volumes: dict[str, Volume] = {}
-    for name in (MEASUREMENT, INITIAL, TRUTH, RESIDUAL, UNCERTAINTY, HALLUCINATION):
+    for name in (MEASUREMENT, INITIAL, TRUTH, RESIDUAL, UNCERTAINTY, HALLUCINATION, BRAIN_MASK, SEGMENTATION):
         if not (folder / name).is_file():
             continue
         try:
@@ -86,6 +90,10 @@ def _report(folder: Path, run: Mapping[str, Any], metrics: Mapping[str, Any]) ->
         residual=volumes.get(RESIDUAL),
         uncertainty=volumes.get(UNCERTAINTY),
         hallucination=volumes.get(HALLUCINATION),
+        labels=volumes.get(SEGMENTATION),
+        label_names={int(row["index"]): (row["name"], row["color"]) for row in read_table(folder / SEGMENTATION_TABLE)},
+        brain_mask=volumes.get(BRAIN_MASK),
+        structures=read_table(folder / STRUCTURES),
         trace=read_rows(folder / TRACE),
         starts=starts,
         start_rule=_read_rule(folder / START_RULE),
