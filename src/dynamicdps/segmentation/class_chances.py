@@ -12,11 +12,13 @@ from dynamicdps.segmentation.classes import BRAIN, CLASSES, Structure, structure
 from dynamicdps.segmentation.midplane import Midplane, fit_midplane
 from dynamicdps.volumes import Volume
 from dynamicdps.volumes.grids import Grid, sample
-from dynamicdps.volumes.morphology import Mask, close, dilate, largest
+from dynamicdps.volumes.morphology import Mask, close, dilate, erode, largest
 
 FLUID = CLASSES.index("outer fluid")
 # Sulci are closed over this width; fluid between gyri counts as brain, that around them does not.
 CLOSING_MM = 4.0
+# What hangs on the brain by a bridge of less than twice this width, as an eye does by its nerve, is no brain.
+BRIDGE_MM = 4.0
 # How far around the brain and its fluid chances count: their tails lie there, and nothing else that is of the head.
 AROUND_MM = 4.0
 # Classes that are compared together between left and right.
@@ -42,12 +44,17 @@ class ClassChances:
 
     @classmethod
     def of(cls, values: NDArray[np.float32], affine: NDArray[np.float64]) -> "ClassChances":
-        """Chances with the brain that they show: its largest piece with closed sulci."""
+        """Chances with the brain that they show: the largest piece, sulci closed, without what hangs on it by a thin bridge."""
         from scipy import ndimage
 
         spacing = _spacing(affine)
         inside = largest(values[list(BRAIN)].sum(0) > 0.5)
-        return cls(values, affine, ndimage.binary_fill_holes(close(inside, CLOSING_MM, spacing)) if inside.any() else inside)
+        if inside.any():
+            inside = ndimage.binary_fill_holes(close(inside, CLOSING_MM, spacing))
+            core = largest(erode(inside, BRIDGE_MM, spacing))
+            # Twice as far out as it was eroded: tips of gyri stay.
+            inside = inside & dilate(core, 2 * BRIDGE_MM, spacing) if core.any() else inside
+        return cls(values, affine, inside)
 
     def within(self, brain: Volume) -> "ClassChances":
         """The same chances with another brain: where a volume is above one half."""
