@@ -9,28 +9,15 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
-import torch
-from torch import Tensor, nn
 
 import dynamicdps as dd
 from dynamicdps.cli import main
 from dynamicdps.pipeline.image_structures import image_structures
 from dynamicdps.segmentation import BrainNetwork
-from dynamicdps.segmentation.classes import CLASSES
 from dynamicdps.volumes import Volume
-from tests.segmentation.coded_heads import PAIRS, code, coded_head, coded_network
+from tests.segmentation.coded_heads import PAIRS, Shells, code, coded_head, coded_network
 
 FILES = {"dseg.nii.gz", "dseg.tsv", "structures.tsv"}
-
-
-class Shells(nn.Module):
-    """White matter in the middle of whatever it sees, cortex around it."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        grid = torch.meshgrid(*(torch.linspace(-1, 1, n) for n in x.shape[2:]), indexing="ij")
-        radius = torch.stack(grid).square().sum(0).sqrt()
-        classes = torch.where(radius < 0.4, CLASSES.index("white matter"), torch.where(radius < 0.6, CLASSES.index("cortex"), 0))
-        return 20.0 * nn.functional.one_hot(classes, len(CLASSES)).movedim(-1, 0)[None].float()
 
 
 def use(network: BrainNetwork | None, monkeypatch: pytest.MonkeyPatch) -> None:

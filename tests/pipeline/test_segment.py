@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 import dynamicdps as dd
 from dynamicdps.pipeline.segmented import Segmented
+from dynamicdps.segmentation import BrainNetwork
 from dynamicdps.segmentation.classes import structures
 from dynamicdps.volumes import Volume
 from tests.properties import input_error
-from tests.segmentation.coded_heads import PAIRS, SKIN, code, coded_head, coded_network
+from tests.segmentation.coded_heads import PAIRS, SKIN, Shells, code, coded_head, coded_network
 
 SWAPPED = {
     s.label: o.label
@@ -184,6 +185,16 @@ def test_what_is_no_head_is_refused(name: str) -> None:
     scan, words = BAD[name]
     with input_error(words):
         dd.segment(scan, repeats=0)
+
+
+@pytest.mark.parametrize("shading", [0.0, 0.3])
+def test_an_even_phantom_is_refused_whatever_the_network_sees_in_it(shading: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dynamicdps.pipeline.segmentation.open_network", lambda name, device: (BrainNetwork(Shells()), "of a test"))
+    ball = of(lambda p: (p**2).sum(0) < 60**2, 1.0)
+    noise = 0.05 * np.random.default_rng(0).standard_normal(ball.shape)
+    bent = np.exp(shading * np.linspace(-1, 1, ball.shape[0]))[:, None, None]
+    with input_error("as in a phantom"):
+        dd.segment(ball.with_data(np.abs(ball.data * bent + noise)), repeats=0)
 
 
 def test_other_bad_input_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,16 @@ class Coded(nn.Module):
         return 30.0 * nn.functional.one_hot(classes, len(CLASSES)).movedim(-1, 1).float()
 
 
+class Shells(nn.Module):
+    """White matter in the middle of whatever it sees, cortex around it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        grid = torch.meshgrid(*(torch.linspace(-1, 1, n) for n in x.shape[2:]), indexing="ij")
+        radius = torch.stack(grid).square().sum(0).sqrt()
+        classes = torch.where(radius < 0.4, CLASSES.index("white matter"), torch.where(radius < 0.6, CLASSES.index("cortex"), 0))
+        return 20.0 * nn.functional.one_hot(classes, len(CLASSES)).movedim(-1, 0)[None].float()
+
+
 def coded_network() -> BrainNetwork:
     return BrainNetwork(Coded())
 

@@ -63,7 +63,7 @@ def image_structures(image: Volume, samples: Iterable[Volume], brain: Volume | N
         found = [network.chances(each) for each in chain([image], samples)]
         if brain is not None:
             found = [each.within(brain) for each in found]
-        check_brain(found[0])
+        check_brain(found[0], image)
     except InputError as error:
         return ImageStructures(models={"segmenter": digest}, warnings=(f"the structures are unknown: {error}",))
     estimate, drawn = found[0], found[1 : 1 + (len(found) - 1) // 2 * 2]

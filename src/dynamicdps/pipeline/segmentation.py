@@ -62,7 +62,7 @@ def segment(scan: Any, options: SegmentOptions | None = None, *, progress: Progr
         chances = network.chances(volume)
         warnings: list[str] = []
         if options.mask == "network":
-            check_brain(chances)
+            check_brain(chances, volume)
             inside, brain = chances.brain_on(native_grid(volume)), None
         else:
             found = extract_brain(volume, options.mask)

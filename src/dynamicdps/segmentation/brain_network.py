@@ -61,17 +61,14 @@ class BrainNetwork:
         Raises:
             InputError: the scan is empty.
         """
-        grid = prior_grid(volume, WORKING_MM)
-        affine = grid.affine.copy()
-        affine[:3, 3] += views[0].shift_mm
-        grid = replace(grid, affine=affine)
-        data = sample(_smoothed(volume), grid).data.clip(0)
+        coarse = on_working_grid(volume, views[0].shift_mm)
+        data = coarse.data.clip(0)
         bright = data[data > 0.02 * np.percentile(data, 99.5)]
         if not bright.size:
             raise InputError("the scan is empty; expected a magnitude image of a head; check the file")
         scaled = np.clip(data / np.percentile(bright, 99), 0, 2)
         values = sum((self._seen(scaled, view) for view in views[1:]), start=self._seen(scaled, views[0])) / np.float32(len(views))
-        return ClassChances.of(values, grid.affine)
+        return ClassChances.of(values, coarse.affine)
 
     @torch.inference_mode()
     def _seen(self, scaled: NDArray[np.float32], view: View) -> NDArray[np.float32]:
@@ -94,12 +91,21 @@ class BrainNetwork:
         return chances.brain_on(native_grid(volume))
 
 
-def _smoothed(volume: Volume) -> Volume:
-    """The volume without what voxels of 2 mm cannot hold."""
+def on_working_grid(volume: Volume, shift_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> Volume:
+    """The volume on voxels of 2 mm along the world's axes, without what they cannot hold.
+
+    Args:
+        volume: in any position.
+        shift_mm: of the voxels along x, y, z; without it they lie evenly about the volume's middle.
+    """
     from scipy import ndimage
 
+    grid = prior_grid(volume, WORKING_MM)
+    affine = grid.affine.copy()
+    affine[:3, 3] += shift_mm
     widths = [np.sqrt(max(0.0, (WORKING_MM / edge) ** 2 - 1)) / 2.355 for edge in volume.spacing]
-    return volume.with_data(ndimage.gaussian_filter(volume.data, widths)) if max(widths) > 0 else volume
+    smooth = volume.with_data(ndimage.gaussian_filter(volume.data, widths)) if max(widths) > 0 else volume
+    return sample(smooth, replace(grid, affine=affine))
 
 
 @held
