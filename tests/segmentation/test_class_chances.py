@@ -6,8 +6,10 @@ from numpy.typing import NDArray
 
 from dynamicdps.segmentation import ClassChances
 from dynamicdps.segmentation.classes import CLASSES
+from dynamicdps.segmentation.head_check import check_brain
 from dynamicdps.volumes import Volume
 from dynamicdps.volumes.grids import Grid
+from tests.properties import input_error
 
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
 AFFINE[:3, 3] = -60.0
@@ -74,3 +76,13 @@ def test_another_brain_takes_the_place_of_the_one_that_is_found() -> None:
     chances = chances_of(x**2 + y**2 + z**2 < 30**2)
     half = Volume((x < 0).astype(np.float32), AFFINE)
     np.testing.assert_array_equal(chances.within(half).inside, x < 0)
+
+
+def test_a_brain_that_the_network_does_not_see_is_refused() -> None:
+    x, y, z = places()
+    head = Volume((100 + 40 * np.sin(x / 5)).astype(np.float32), AFFINE)
+    seen = chances_of(x**2 + y**2 + z**2 < 12**2)
+    with input_error("of the brain are recognised"):
+        check_brain(seen.within(Volume((x**2 + y**2 + z**2 < 40**2).astype(np.float32), AFFINE)), head)
+    with input_error("100% white matter"):
+        check_brain(seen, head)

@@ -69,6 +69,11 @@ def segment(scan: Any, options: SegmentOptions | None = None, *, progress: Progr
             inside, warnings = found.inside, [*found.warnings]
             brain = volume.with_data(inside)
             chances = chances.within(brain)
+            try:
+                check_brain(chances, volume)
+            except InputError as error:
+                # Whoever gives a mask says that there is a brain.
+                warnings.append(str(error))
         slab = is_cut_off(inside)
         warnings += size_warnings(volume, inside, slab)
         plane = halves_of(chances)

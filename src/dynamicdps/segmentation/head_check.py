@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from dynamicdps.errors import InputError
 from dynamicdps.segmentation.brain_network import on_working_grid
 from dynamicdps.segmentation.class_chances import ClassChances
-from dynamicdps.segmentation.classes import CLASSES
+from dynamicdps.segmentation.classes import BRAIN, CLASSES
 from dynamicdps.volumes import Volume
 from dynamicdps.volumes.morphology import erode
 
@@ -14,6 +14,8 @@ from dynamicdps.volumes.morphology import erode
 AIR_HU, AIR_SHARE = (-1100.0, -900.0), 0.05
 # Shares of a brain that are cortex and white matter, of whole ones and of slabs at any level.
 SHARES = (0.08, 0.92)
+# Mean chance of being brain inside of it, at least.
+RECOGNISED = 0.5
 # Contrast inside a brain, at least: phantoms of one liquid have less than 0.03, scans of brains at 0.055 to 3 T 0.11 and more.
 CONTRAST = 0.05
 # Where the outline no longer counts, and the width that shading is smooth over, in voxels of 2 mm.
@@ -53,8 +55,14 @@ def check_brain(chances: ClassChances, volume: Volume) -> None:
             f"what is found in the scan is no brain: inside it intensities differ by {contrast:.1%} only, as in a phantom; expected a head "
             "or a brain with its tissues; check the image"
         )
-    inside = chances.values[:, chances.inside]
-    shares = inside.mean(1) / max(float(inside[2:].sum(0).mean()), 1e-6)
+    inside = chances.values[:, chances.inside].mean(1)
+    recognised = float(inside[list(BRAIN)].sum())
+    if recognised < RECOGNISED:
+        raise InputError(
+            f"{recognised:.0%} of the brain are recognised as brain; expected at least {RECOGNISED:.0%}; check the image, or the mask "
+            "if one is given"
+        )
+    shares = inside / recognised
     cortex, white = (float(shares[CLASSES.index(name)]) for name in ("cortex", "white matter"))
     if not (SHARES[0] <= cortex <= SHARES[1] and SHARES[0] <= white <= SHARES[1]):
         raise InputError(
