@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dynamicdps.report import Report, Stage, write_report
+from dynamicdps.report import Report, Stage, read_report, write_report
 from dynamicdps.report.colours import LabelColours
 from dynamicdps.report.viewer import make_viewer
 from dynamicdps.volumes import Volume
+from tests.properties import input_error
 from tests.report.browser import chromium, errors, open_page, wait_until
 from tests.segmentation.coded_heads import SKIN, coded_head
 
@@ -112,3 +113,24 @@ def test_the_viewer_names_what_lies_at_the_crosshair_and_lays_it_over_the_image(
         pictures.append(picture(browser))
     assert len({*pictures}) >= 4
     assert errors(browser) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("dseg.tsv", "index\tname\tcolor\n4\tventricles\tred\n"),
+        ("dseg.tsv", "index\tname\n4\tventricles\n"),
+        ("dseg.tsv", "index\tname\tcolor\n" + "".join(f"{i}\tpart {i}\t#101010\n" for i in range(1, 40))),
+        ("structures.tsv", "structure\tside\tmm3\nthalamus\tleft\tmuch\n"),
+        ("structures.tsv", "structure\tside\tmm3\tlow\thigh\nthalamus\tabove\t3\tn/a\tn/a\n"),
+    ],
+)
+def test_damaged_tables_are_refused(name: str, text: str, segmented: Report, tmp_path: Path) -> None:
+    image = segmented.stages[0].volume
+    assert image is not None
+    image.save(tmp_path / "enhanced.nii.gz")
+    (tmp_path / "run.json").write_text("{}")
+    read_report(tmp_path)
+    (tmp_path / name).write_text(text)
+    with input_error("of another kind"):
+        read_report(tmp_path)
