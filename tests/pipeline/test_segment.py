@@ -174,7 +174,7 @@ def with_bright_corner(volume: Volume) -> Volume:
 BAD: dict[str, tuple[Volume, str]] = {
     "ball": (with_bright_corner(of(lambda p: (p**2).sum(0) < 60**2)), "is no brain"),
     "cube": (with_bright_corner(of(lambda p: np.abs(p).max(0) < 50)), "is no brain"),
-    "nothing": (with_bright_corner(of(lambda p: (p**2).sum(0) < 60**2, 0.9 * SKIN)), "no brain is found"),
+    "nothing": (with_bright_corner(of(lambda p: (p**2).sum(0) < 60**2, 0.97 * SKIN)), "no brain is found"),
     "mask": (of(lambda p: (p**2).sum(0) < 60**2), "two values only"),
     "ct": (coded_head().with_data(coded_head().data * 1040 - 1000), "Hounsfield"),
 }

@@ -8,7 +8,8 @@ from dynamicdps.segmentation import BrainNetwork
 from dynamicdps.segmentation.classes import CLASSES
 from dynamicdps.volumes import Volume
 
-STEP = 0.05
+# Class k has the intensity FIRST + STEP * (TURN * k modulo the number of classes): neighbours in the brain differ, white matter is bright.
+FIRST, STEP, TURN = 0.1, 0.055, 7
 # What is brightest, and of no class.
 SKIN = 1.0
 # Centre of the right one of each pair in mm, radius in mm; the right one is larger by `GROWN`.
@@ -17,11 +18,12 @@ GROWN = 2.0
 
 
 class Coded(nn.Module):
-    """Takes an intensity of `STEP` times k for class k, for sure; what is brighter than any is of class 0."""
+    """Takes the intensity of a class for this class, for sure; what is darker or brighter than any is of class 0."""
 
     def forward(self, x: Tensor) -> Tensor:
-        classes = (x[:, 0] / STEP).round().long()
-        classes = torch.where(classes < len(CLASSES), classes, 0)
+        numbers = ((x[:, 0] - FIRST) / STEP).round().long()
+        # 7 times 7 is 1 modulo 16.
+        classes = torch.where((numbers > 0) & (numbers < len(CLASSES)), numbers * TURN % len(CLASSES), 0)
         return 30.0 * nn.functional.one_hot(classes, len(CLASSES)).movedim(-1, 1).float()
 
 
@@ -41,7 +43,7 @@ def coded_network() -> BrainNetwork:
 
 def code(name: str) -> float:
     """Intensity of a class."""
-    return STEP * CLASSES.index(name)
+    return FIRST + STEP * (TURN * CLASSES.index(name) % len(CLASSES))
 
 
 def coded_head(

@@ -20,6 +20,8 @@ from dynamicdps.volumes.morphology import Mask
 
 BRAIN_MODEL = "brain-mask"
 WORKING_MM = 2.0
+# Share of the scale of intensities that the brain's brightest tissue reaches at least, and where it is put when it does not.
+DIM, BRIGHT = 0.6, 0.9
 # Voxels of nothing around the head, so that one that fills its field of view has an edge.
 PADDING = 4
 
@@ -66,9 +68,20 @@ class BrainNetwork:
         bright = data[data > 0.02 * np.percentile(data, 99.5)]
         if not bright.size:
             raise InputError("the scan is empty; expected a magnitude image of a head; check the file")
-        scaled = np.clip(data / np.percentile(bright, 99), 0, 2)
-        values = sum((self._seen(scaled, view) for view in views[1:]), start=self._seen(scaled, views[0])) / np.float32(len(views))
-        return ClassChances.of(values, coarse.affine)
+        top = float(np.percentile(bright, 99))
+        chances = ClassChances.of(self._mean(data, top, views), coarse.affine)
+        if not chances.inside.any():
+            return chances
+        brightest = float(np.percentile(data[chances.inside], 95))
+        if 0 < brightest < DIM * top:
+            # A scalp beside the coil, or fat, is so bright that the brain is darker than any that the network has seen.
+            return ClassChances.of(self._mean(data, brightest / BRIGHT, views), coarse.affine)
+        return chances
+
+    def _mean(self, data: NDArray[np.float32], scale: float, views: tuple[View, ...]) -> NDArray[np.float32]:
+        scaled = np.clip(data / np.float32(scale), 0, 2)
+        seen = [self._seen(scaled, view) for view in views]
+        return sum(seen[1:], start=seen[0]) / np.float32(len(seen))
 
     @torch.inference_mode()
     def _seen(self, scaled: NDArray[np.float32], view: View) -> NDArray[np.float32]:
