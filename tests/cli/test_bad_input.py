@@ -163,6 +163,8 @@ LATE = [
     (["--prior", "none-such"], "none-such"),
     (["--conditional", "none-such"], "none-such"),
     (["--device", "cpu:x"], "cpu:x"),
+    (["--dicom", "archive"], "is no folder of DICOM files"),
+    (["--dicom-stamp"], "without --dicom"),
 ]
 
 

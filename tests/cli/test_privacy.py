@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from dynamicdps.cli import main
 from dynamicdps.cohort import in_process
-from dynamicdps.volumes import load
+from dynamicdps.volumes import load, load_dicom
 from tests.conftest import make_phantom
 from tests.volumes.dicom_files import IDENTITY, Stack, write_slices
 
@@ -140,10 +140,26 @@ def test_dicom(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert main(["calibrate", "operator", str(folder), "--out", str(out / "o.json"), "--mask", "none", *words[2:4]]) == 0
     assert leaks(out, everything(capsys, caplog)) == []
     assert load(out / "enhanced.nii.gz").data.max() > 0
+    # One folder alone holds what an archive needs, and what is written there is the enhanced scan.
+    again, archive = tmp_path / "again", tmp_path / "archive"
+    fitted = ["--operator", "fit", "--mask", "none", *words]
+    assert main(["enhance", str(folder), "--out", str(again), "--dicom", str(archive), "--dicom-stamp", *fitted]) == 0
+    assert main(["rerun", str(again / "run.json"), "--out", str(tmp_path / "rerun")]) == 0
+    said = everything(capsys, caplog)
+    assert leaks(again, said) == leaks(tmp_path / "rerun", said) == []
+    assert any("Quentina" in leak for leak in leaks(archive, ""))
+    assert not any(PRIVATE in leak for leak in leaks(archive, ""))
+    written, enhanced = load_dicom(archive), load(again / "enhanced.nii.gz")
+    np.testing.assert_allclose(written.volume.affine, enhanced.affine, atol=1e-4)
+    assert np.median(np.abs(written.volume.data - enhanced.data)) <= np.abs(enhanced.data).max() / 32767
     # What is refused says no more.
     for command in (
         ["enhance", str(folder), "--out", str(out), "--series", "99"],
         ["enhance", str(folder), "--out", str(out), "--operator", "none-such"],
+        ["enhance", str(folder), "--out", str(out), "--dicom", str(archive)],
+        ["enhance", str(folder), "--out", str(out), "--dicom", str(folder / "new")],
+        ["enhance", str(folder), "--out", str(out), "--dicom", str(out)],
+        ["enhance", str(folder), "--out", str(out), "--dicom-stamp"],
     ):
         assert main([*command, *words]) == 2
     assert leaks(out, everything(capsys, caplog)) == []

@@ -23,15 +23,15 @@ def options(tmp_path: Path) -> StudyOptions:
 
 
 @pytest.mark.parametrize("fitted", [False, True])
-def test_neither_times_nor_places_are_left(options: StudyOptions, fitted: bool, tmp_path: Path) -> None:
+def test_neither_times_nor_places_nor_memory_are_left(options: StudyOptions, fitted: bool, tmp_path: Path) -> None:
     measurement, operator = simulate(make_phantom(), preset("iqt-out"), seed=0)
     scan = measurement.save(tmp_path / "one" / "sub-01_T1w.nii.gz")
     if not fitted:
         operator.save(scan.with_name("sub-01_T1w.operator.json"))
     shutil.copytree(tmp_path / "one", tmp_path / "other")
-    enhancer = make_enhancer(options, here=True)
     made, told = [], []
-    for place in ("one", "other"):
+    for place, memory in (("one", None), ("other", 4.0)):
+        enhancer = make_enhancer(options, here=True, memory=memory)
         folder = tmp_path / f"made-{place}"
         told.append(enhancer(tmp_path / place / scan.name, folder, source=SOURCE, seed=7))
         made.append({name: (folder / name).read_bytes() for name in FILES if (folder / name).is_file()})

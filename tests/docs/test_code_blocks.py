@@ -35,14 +35,14 @@ def blocks(text: str) -> Iterator[tuple[int, list[str], str]]:
 
 
 def commands(text: str) -> Iterator[tuple[int, list[str]]]:
-    """Line number and words of each call of `dynamicdps` in shell blocks."""
+    """Line number and words of each call of `dynamicdps` or `dynamicdps-bids` in shell blocks."""
     for line, info, code in blocks(text):
         if not info or info[0] not in SHELLS:
             continue
         joined = code.replace("\\\n", "  ")
         for row in joined.splitlines():
             call = row.strip().removeprefix("$ ")
-            if call.startswith("dynamicdps "):
+            if call.startswith(("dynamicdps ", "dynamicdps-bids ")):
                 yield line, shlex.split(re.split(r"\s[|>&;]", call)[0], comments=True)
 
 
@@ -63,17 +63,17 @@ def test_python_blocks_run(path: Path, phantom: Volume, tmp_path: Path, monkeypa
 
 
 @cache
-def help_of(words: tuple[str, ...]) -> str | None:
-    """What ``dynamicdps WORDS --help`` prints; `None` where there is no such command."""
+def help_of(program: str, words: tuple[str, ...]) -> str | None:
+    """What ``PROGRAM WORDS --help`` prints; `None` where there is no such command."""
     import contextlib
     import io
 
-    from dynamicdps.cli import main
+    from dynamicdps.cli import main, main_bids
 
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(io.StringIO()):
         try:
-            code: Any = main([*words, "--help"])
+            code: Any = (main if program == "dynamicdps" else main_bids)([*words, "--help"])
         except SystemExit as stop:
             code = stop.code
     return printed.getvalue() if code in (0, None) else None
@@ -84,13 +84,14 @@ def test_commands_and_options_exist(path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("COLUMNS", "200")
     for line, words in commands(path.read_text(encoding="utf-8")):
         where = f"{path.name}, block at line {line}: {' '.join(words)}"
-        named = [word for word in words[1:3] if re.fullmatch(r"[a-z]+", word)]
-        known = help_of(tuple(named[:1]))
+        # The BIDS App has no commands.
+        named = [word for word in words[1:3] if re.fullmatch(r"[a-z]+", word) and words[0] == "dynamicdps"]
+        known = help_of(words[0], tuple(named[:1]))
         assert known is not None, f"no such command: {where}"
         # The second word may be a command below the first (train prior) or an argument.
-        known += help_of(tuple(named)) or ""
+        known += help_of(words[0], tuple(named)) or ""
         for word in words[1:]:
-            option = re.match(r"--[a-z-]+", word)
+            option = re.match(r"--[a-z-]+", word.replace("_", "-"))
             if option:
                 assert re.search(rf"{re.escape(option[0])}(?![a-z-])", known), f"no such option {option[0]}: {where}"
 

@@ -20,6 +20,7 @@ IDENTITY = {
     "SeriesDescription": "T1 for Jane Doe",
     "ReferringPhysicianName": "House^Gregory",
 }
+STUDY, SPACE = "1.2.826.0.1.3680043.8.498.1", "1.2.826.0.1.3680043.8.498.2"
 SECRETS = ("Doe", "Jane", "4711", "19700131", "20200229", "General Hospital", "House")
 
 
@@ -63,6 +64,7 @@ def base(sop_class: str, series: int, uid: str) -> FileDataset:
     data = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
     for name, value in IDENTITY.items():
         setattr(data, name, value)
+    data.StudyInstanceUID, data.FrameOfReferenceUID = STUDY, SPACE
     data.SOPClassUID, data.SOPInstanceUID = sop_class, meta.MediaStorageSOPInstanceUID
     data.SeriesInstanceUID, data.SeriesNumber, data.Modality = uid, series, "MR"
     data.MagneticFieldStrength = 0.064

@@ -50,6 +50,10 @@ class Enhance(EnhanceOptions, _ScanToFolder):
 
     initial: Path | None = None
     """Any model's enhanced volume to start from; without it the conditional model runs."""
+    dicom: Path | None = None
+    """Of a folder of DICOM files: also write the enhanced scan there, as a series of the same patient and study."""
+    dicom_stamp: bool = False
+    """Draw "DynamicDPS, not for diagnosis" into the pixels of that series."""
     settings: Settings = ()
 
 
@@ -425,6 +429,36 @@ class Cohort(StudyOptions, _Study):
     """Only list what would be done."""
     show_job_script: bool = False
     """Only print the script that would be submitted for each worker."""
+    settings: Settings = ()
+
+
+@dataclass(frozen=True)
+class _BidsPlaces:
+    bids_dir: Annotated[Positional[Path], arg(metavar="BIDS_DIR")]
+    """The dataset."""
+    out: Annotated[Positional[Path], arg(metavar="OUT")]
+    """Folder for the derivatives; what it holds already is not done again unless something has changed."""
+    level: Annotated[Positional[Literal["participant", "group"]], arg(metavar="participant|group")]
+    """participant: enhance the scans; several such runs may work on other participants in one OUT. group: afterwards, the table, the page
+    and the list of what is not enhanced."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BidsApp(StudyOptions, _BidsPlaces):
+    """Enhance the T1w scans of a BIDS dataset, as a BIDS App. Research use only."""
+
+    participant_label: tuple[str, ...] = ()
+    """Participants to take, with or without sub-; all without."""
+    session_label: tuple[str, ...] = ()
+    """Sessions to take, with or without ses-; all without."""
+    skip_bids_validation: bool = False
+    """Do not ask for a dataset_description.json that says Name and BIDSVersion."""
+    n_cpus: int | None = None
+    """Cores to use; all without."""
+    omp_nthreads: int | None = None
+    """Of them for each scan. Without it those that are there for every scan that is done at the same time."""
+    mem_mb: int | None = None
+    """Memory to stay within, in MB: fewer scans at a time, and fewer slices. Without it that of the machine."""
     settings: Settings = ()
 
 

@@ -15,32 +15,51 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import tyro
 
-from dynamicdps.cli.commands import Command
+from dynamicdps.cli.commands import BidsApp, Command
 from dynamicdps.errors import InputError
 
-PROGRAM = "dynamicdps"
-DESCRIPTION = (
-    "Enhance low-field and other poor MRI scans without inventing anatomy. Research use only. `dynamicdps --version` prints the version."
-)
 KINDS: dict[Any, str] = {int: "a whole number", float: "a number", Path: "a path", str: "a word"}
 _POSITIONAL = get_args(tyro.conf.Positional[int])[1]
 
 
-def parse(words: Sequence[str]) -> Command:
+@dataclass(frozen=True)
+class Program:
+    """A console script.
+
+    Attributes:
+        name: what is typed.
+        kind: of the commands that its words are read as.
+        description: for its help; without it that of the one command.
+    """
+
+    name: str
+    kind: Any
+    description: str | None = None
+
+
+DYNAMICDPS = Program(
+    "dynamicdps",
+    Command,
+    "Enhance low-field and other poor MRI scans without inventing anatomy. Research use only. `dynamicdps --version` prints the version.",
+)
+DYNAMICDPS_BIDS = Program("dynamicdps-bids", BidsApp)
+
+
+def parse(words: Sequence[str], program: Program = DYNAMICDPS) -> Any:
     """The command that the words ask for.
 
     Raises:
         SystemExit: help was asked for and printed (0), or the words are wrong and one sentence on standard error says so (2).
     """
     try:
-        return read_command(words)
+        return read_command(words, program)
     except InputError as error:
-        sys.stderr.write(f"{PROGRAM}: {error}\n")
+        sys.stderr.write(f"{program.name}: {error}\n")
         raise SystemExit(2) from None
 
 
-def read_command(words: Sequence[str]) -> Command:
-    """The command that the words ask for.
+def read_command(words: Sequence[str], program: Program = DYNAMICDPS) -> Any:
+    """The command that the words ask for, of the program's kind.
 
     Raises:
         InputError: the words are wrong.
@@ -48,27 +67,26 @@ def read_command(words: Sequence[str]) -> Command:
     """
     try:
         with redirect_stderr(io.StringIO()):
-            command: Command = tyro.cli(
-                Command,
-                prog=PROGRAM,
-                description=DESCRIPTION,
+            return tyro.cli(
+                program.kind,
+                prog=program.name,
+                description=program.description,
                 args=words,
                 config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
             )
-            return command
     except SystemExit as stop:
         if not stop.code:
             raise
-    raise InputError(fault(words))
+    raise InputError(fault(words, program))
 
 
-def fault(words: Sequence[str]) -> str:
+def fault(words: Sequence[str], program: Program = DYNAMICDPS) -> str:
     """What is wrong with words that are no command, as one sentence.
 
     Found from the commands' own fields: the parser's report is made to be looked at, and changes with its version.
     """
-    place, rest = [PROGRAM], list(words)
-    kind: Any = Command
+    place, rest = [program.name], list(words)
+    kind: Any = program.kind
     while rest and rest[0] in (below := _commands(kind)):
         place.append(rest.pop(0))
         kind = _kind_of(below[place[-1]])
@@ -76,7 +94,7 @@ def fault(words: Sequence[str]) -> str:
     see = f"see {command} --help"
     if below := _commands(kind):
         return f"{_no_command(command, rest, list(below))}; {see}"
-    return f"{_wrong_option(' '.join(place[1:]), rest, _options(kind))}; {see}"
+    return f"{_wrong_option(' '.join(place[1:]) or command, rest, _options(kind))}; {see}"
 
 
 def _no_command(command: str, rest: Sequence[str], below: Sequence[str]) -> str:
@@ -100,6 +118,9 @@ def _wrong_option(command: str, words: Sequence[str], options: Sequence["_Option
         if not named[flag].takes(values):
             return f"{flag} is {' '.join(values)!r}; expected {named[flag].words}"
     places = [option for option in options if option.positional]
+    for place, word in zip(places, loose, strict=False):
+        if not place.takes([word]):
+            return f"{place.short} is {word!r}; expected {place.words}"
     if len(loose) > len(places) and not any(option.several for option in places):
         return f"{command} does not know what {loose[len(places)]!r} is; expected no further word"
     flags = {flag for _, flag, _ in given}

@@ -9,6 +9,10 @@ from dynamicdps.cli import commands
 from dynamicdps.output_names import METRICS, RESULTS, RUN, SEGMENTED
 
 _TRAINING = (RUN, "training.json", "checkpoint.safetensors", "log.csv")
+_STUDY = (
+    *(RUN, "dataset_description.json", "README", ".bidsignore", "cohort.tsv", "cohort.json", "timing.tsv", "index.html"),
+    *("sub-*/*", ".cohort/*"),
+)
 
 
 @dataclass(frozen=True)
@@ -55,15 +59,8 @@ TABLE: dict[type[Any], Entry] = {
         ),
     ),
     commands.Report: Entry("report", "run_report.run", repeatable=False),
-    commands.Cohort: Entry(
-        "cohort",
-        "run_cohort.run",
-        (
-            *(RUN, "dataset_description.json", "README", ".bidsignore", "cohort.tsv", "cohort.json", "timing.tsv", "index.html"),
-            *("sub-*/*", ".cohort/*"),
-        ),
-        repeatable=False,
-    ),
+    commands.Cohort: Entry("cohort", "run_cohort.run", _STUDY, repeatable=False),
+    commands.BidsApp: Entry("bids", "run_bids.run", (*_STUDY, "not_enhanced.tsv", "not_enhanced.json", "logs/*"), repeatable=False),
     commands.ListModels: Entry("models list", "run_models.run_list", repeatable=False),
     commands.ShowModel: Entry("models show", "run_models.run_show", repeatable=False),
     commands.AddModel: Entry("models add", "run_models.run_add", repeatable=False),

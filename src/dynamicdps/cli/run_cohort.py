@@ -2,14 +2,17 @@
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from dynamicdps.cli.commands import Cohort
-from dynamicdps.cli.progress import out, progress_bar
+from dynamicdps.cli.progress import progress_bar, say
 from dynamicdps.cli.record import recorded
 from dynamicdps.cohort import (
     ClusterConfig,
@@ -35,7 +38,7 @@ MEMORY_BYTES = 4 * 1024**3
 def run(arguments: Cohort) -> None:
     config = cluster_config(arguments)
     if arguments.show_job_script:
-        _say(job_script(config).rstrip())
+        say(job_script(config).rstrip())
         return
     folder, dataset = arguments.out.resolve(), arguments.bids_dir.resolve()
     check_folder(folder, dataset, arguments.pattern)
@@ -51,8 +54,8 @@ def run(arguments: Cohort) -> None:
     if arguments.dry_run:
         planned = plan(scans, folder, enhancer, seed=arguments.seed)
         for each in planned:
-            _say(f"{each.reason:13} {each.task.scan.source} -> {each.task.scan.folder}/{each.task.scan.name}_T1w.nii.gz")
-        _say(f"{sum(each.reason != 'unchanged' for each in planned)} of {len(planned)} scans to do; nothing was written")
+            say(f"{each.reason:13} {each.task.scan.source} -> {each.task.scan.folder}/{each.task.scan.name}_T1w.nii.gz")
+        say(f"{sum(each.reason != 'unchanged' for each in planned)} of {len(planned)} scans to do; nothing was written")
         return
     require_dask()
     # Whoever is refused because another run is at it leaves that run's record alone.
@@ -60,7 +63,7 @@ def run(arguments: Cohort) -> None:
         record.facts["models"] = dict(enhancer.models)
         with open_client(config) as client, progress_bar("cohort", "scans") as bar, record.timed("cohort"):
             _announce(config, client.dashboard_link)
-            try:
+            with going_on_later():
                 summary = run_cohort(
                     scans,
                     dataset,
@@ -71,18 +74,31 @@ def run(arguments: Cohort) -> None:
                     threads=arguments.threads,
                     progress=bar,
                 )
-            except ClusterLostError as error:
-                sys.stderr.write(f"dynamicdps: {error}; what was finished is kept; run the same command again to go on\n")
-                raise SystemExit(1) from None
-        record.facts |= {
-            "scans": summary.scans,
-            "unchanged": summary.unchanged,
-            "enhanced": summary.enhanced,
-            "failures": {state.name: state.reason for state in summary.failures},
-        }
-        _tell(summary, folder)
+        record.facts |= facts_of(summary)
+        tell(summary, folder)
+        say(f"{folder / 'cohort.tsv'}\n{folder / 'index.html'}")
         if summary.failures:
             raise SystemExit(1)
+
+
+@contextmanager
+def going_on_later() -> Iterator[None]:
+    """Say it where the scheduler was lost, and that what was finished is kept.
+
+    Raises:
+        SystemExit: it was (1).
+    """
+    try:
+        yield
+    except ClusterLostError as error:
+        sys.stderr.write(f"dynamicdps: {error}; what was finished is kept; run the same command again to go on\n")
+        raise SystemExit(1) from None
+
+
+def facts_of(summary: Summary) -> dict[str, Any]:
+    """What run.json says of it."""
+    failures = {state.name: state.reason for state in summary.failures}
+    return {"scans": summary.scans, "unchanged": summary.unchanged, "enhanced": summary.enhanced, "failures": failures}
 
 
 def check_folder(folder: Path, dataset: Path, pattern: str | None = None) -> None:
@@ -107,11 +123,6 @@ def check_folder(folder: Path, dataset: Path, pattern: str | None = None) -> Non
         raise InputError(f"{folder} holds something else than results of this command, which would be written over; {advice}")
 
 
-def _say(text: str) -> None:
-    # Brackets in names and messages are no markup.
-    out.print(text, markup=False)
-
-
 def cluster_config(arguments: Cohort) -> ClusterConfig:
     """Workers, and the GPUs that local ones take in turn."""
     gpus = tuple(range(torch.cuda.device_count())) if arguments.cluster == "local" and arguments.device.startswith("cuda") else ()
@@ -133,28 +144,33 @@ def cluster_config(arguments: Cohort) -> ClusterConfig:
 
 def default_workers(threads: int) -> int:
     """As many as cores and memory of this machine allow, 4 GB for each."""
-    try:
-        cores, memory = len(os.sched_getaffinity(0)), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # not everywhere known
-        return 1
+    cores, memory = cores_and_memory()
     return max(1, min(cores // max(1, threads), memory // MEMORY_BYTES))
+
+
+def cores_and_memory() -> tuple[int, int]:
+    """Cores that this process may use, and bytes of this machine's memory; one core and worker where they are not known."""
+    try:
+        return len(os.sched_getaffinity(0)), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # not everywhere known
+        return 1, MEMORY_BYTES
 
 
 def _announce(config: ClusterConfig, dashboard: str | None) -> None:
     if dashboard and find_spec("bokeh") is not None:
-        _say(f"dashboard: {dashboard}")
+        say(f"dashboard: {dashboard}")
     if config.kind == "local":
-        _say(f"{config.workers} workers of {config.threads} threads on this machine")
+        say(f"{config.workers} workers of {config.threads} threads on this machine")
     elif config.kind in QUEUES:
-        _say(f"{config.workers} jobs of {config.threads} cores and {config.memory} each ({config.kind})")
+        say(f"{config.workers} jobs of {config.threads} cores and {config.memory} each ({config.kind})")
     else:
-        _say(f"scheduler: {config.kind}")
+        say(f"scheduler: {config.kind}")
 
 
-def _tell(summary: Summary, folder: Path) -> None:
-    _say(f"{summary.scans} scans: {summary.enhanced} enhanced, {summary.unchanged} unchanged, {len(summary.failures)} failed")
+def tell(summary: Summary, folder: Path) -> None:
+    """Say what a run on a folder came to, failures with their reasons."""
+    say(f"{summary.scans} scans: {summary.enhanced} enhanced, {summary.unchanged} unchanged, {len(summary.failures)} failed")
     for state in summary.failures[:SHOWN_FAILURES]:
-        _say(f"failed: {state.source}: {state.reason}")
+        say(f"failed: {state.source}: {state.reason}")
     if len(summary.failures) > SHOWN_FAILURES:
-        _say(f"{len(summary.failures) - SHOWN_FAILURES} more failures are in {folder / 'cohort.tsv'}")
-    _say(f"{folder / 'cohort.tsv'}\n{folder / 'index.html'}")
+        say(f"{len(summary.failures) - SHOWN_FAILURES} more failures are in {folder / 'cohort.tsv'}")

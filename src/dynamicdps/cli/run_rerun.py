@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from dynamicdps import __version__
-from dynamicdps.cli.commands import Command, Rerun
+from dynamicdps.cli.commands import Command, Enhance, Rerun
 from dynamicdps.cli.guard import check
 from dynamicdps.cli.parse import read_command
 from dynamicdps.cli.progress import say
@@ -86,6 +86,9 @@ def restore(record: Mapping[str, Any], folder: Path) -> Command:
             "repeat the run with the version that wrote it"
         ) from error
     each = chosen(command)
+    if isinstance(each, Enhance):
+        # What goes to an archive went there once.
+        each = replace(each, dicom=None, dicom_stamp=False)
     moved = replace(each, out=folder / each.out.name if TABLE[type(each)].to_file else folder)
     return with_chosen(command, moved)
 

@@ -1,6 +1,6 @@
 """Many scans: BIDS in, BIDS derivatives and one table out, on one machine or a cluster."""
 
-from dynamicdps.cohort.bids import BidsScan, find_scans
+from dynamicdps.cohort.bids import BidsScan, LeftOut, find_left_out, find_scans
 from dynamicdps.cohort.clusters import ClusterConfig, job_script, open_client, worker_count
 from dynamicdps.cohort.enhancer import ScanEnhancer, make_enhancer
 from dynamicdps.cohort.queue import ClusterLostError, in_process, on_cluster
@@ -12,11 +12,13 @@ __all__ = [
     "ClusterConfig",
     "ClusterLostError",
     "Enhancer",
+    "LeftOut",
     "Outcome",
     "Planned",
     "ScanEnhancer",
     "Summary",
     "Task",
+    "find_left_out",
     "find_scans",
     "in_process",
     "job_script",

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,8 @@ from dynamicdps.errors import InputError
 AFTER_REC = ("dir", "run", "mod", "echo", "flip", "inv", "mt", "part", "proc", "hemi", "space", "split", "recording", "chunk", "seg", "res")
 RECONSTRUCTION = "dynamicdps"
 ENDINGS = (".nii.gz", ".nii")
-NAME = re.compile(r"sub-[0-9A-Za-z+]+(_[a-z]+-[0-9A-Za-z+]+)*_T1w")
+SUFFIX = "T1w"
+NAME = re.compile(r"sub-[0-9A-Za-z+]+(_[a-z]+-[0-9A-Za-z+]+)*_" + SUFFIX)
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,19 @@ class BidsScan:
         return int.from_bytes(hashlib.sha256(f"{base}/{self.name}".encode()).digest()[:4], "big") >> 1
 
 
+@dataclass(frozen=True)
+class LeftOut:
+    """What of a dataset is not enhanced.
+
+    Attributes:
+        source: an image's, a session's or a subject's place in the dataset.
+        reason: one sentence.
+    """
+
+    source: str
+    reason: str
+
+
 def find_scans(
     folder: Path,
     *,
@@ -79,11 +93,7 @@ def find_scans(
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder; expected a BIDS dataset; check the path")
-    wanted = {
-        key: {label.removeprefix(f"{key}-") for label in labels}
-        for key, labels in (("sub", subjects), ("ses", sessions), ("acq", acquisitions))
-        if labels
-    }
+    wanted = _wanted(sub=subjects, ses=sessions, acq=acquisitions)
     found: dict[str, BidsScan] = {}
     for path in _files(folder, pattern):
         if leave_out is not None and path.is_relative_to(leave_out):
@@ -98,8 +108,54 @@ def find_scans(
     if not found:
         what = f"files {pattern}" if pattern else "sub-*/[ses-*/]anat/*_T1w.nii[.gz]"
         chosen = "".join(f", {key} {' '.join(sorted(labels))}" for key, labels in wanted.items())
-        raise InputError(f"{folder} holds no scan ({what}{chosen}); expected at least one; check folder and filters, or give --pattern")
+        raise InputError(
+            f"{folder} holds no scan ({what}{chosen}); expected at least one; check folder and filters, or give cohort's --pattern"
+        )
     return [found[name] for name in sorted(found)]
+
+
+def find_left_out(folder: Path, scans: Sequence[BidsScan], *, subjects: Sequence[str] = (), sessions: Sequence[str] = ()) -> list[LeftOut]:
+    """What of a BIDS dataset's anatomical images is none of the scans, and the subjects and sessions without one; sorted by place.
+
+    Args:
+        folder: the dataset.
+        scans: of `find_scans` with the same filters.
+        subjects: labels to look at, with or without ``sub-``; all without.
+        sessions: likewise; folders without sessions are then passed over.
+    """
+    wanted, known = _wanted(sub=subjects, ses=sessions), {scan.source for scan in scans}
+    left: list[LeftOut] = []
+    for place in _places(folder, wanted):
+        here = place.relative_to(folder).as_posix()
+        images = sorted(path for path in (place / "anat").glob("*.nii*") if _stem(path.name) is not None)
+        left += [LeftOut(source, _why(path)) for path in images if (source := path.relative_to(folder).as_posix()) not in known]
+        if not any(source.startswith(f"{here}/anat/") for source in known):
+            left.append(LeftOut(here, f"there is no {SUFFIX} scan in {here}/anat; only such scans are enhanced"))
+    return left
+
+
+def _places(folder: Path, wanted: Mapping[str, set[str]]) -> Iterator[Path]:
+    """Folders of sessions, and of subjects that have none or an anat folder beside them."""
+    for subject in sorted(path for path in folder.glob("sub-*") if path.is_dir()):
+        if "sub" in wanted and subject.name.removeprefix("sub-") not in wanted["sub"]:
+            continue
+        sessions = sorted(path for path in subject.glob("ses-*") if path.is_dir())
+        if "ses" not in wanted and (not sessions or (subject / "anat").is_dir()):
+            yield subject
+        yield from (path for path in sessions if "ses" not in wanted or path.name.removeprefix("ses-") in wanted["ses"])
+
+
+def _why(image: Path) -> str:
+    """Why an anatomical image is no scan that is enhanced."""
+    suffix = str(_stem(image.name)).rpartition("_")[2]
+    if NAME.fullmatch(f"{str(_stem(image.name)).removesuffix(suffix)}{SUFFIX}") and suffix.isalnum():
+        return f"its suffix is {suffix}; only {SUFFIX} scans are enhanced"
+    return f"its name is none of BIDS; expected one such as sub-01_ses-1_{SUFFIX}.nii.gz"
+
+
+def _wanted(**filters: Sequence[str]) -> dict[str, set[str]]:
+    """Labels that are asked for by entity, without the entity's name; no entity of which all are."""
+    return {key: {label.removeprefix(f"{key}-") for label in labels} for key, labels in filters.items() if labels}
 
 
 def _files(folder: Path, pattern: str | None) -> Iterator[Path]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from dynamicdps import __version__
 from dynamicdps.atomic_file import atomic_write
-from dynamicdps.cohort.bids import BidsScan
+from dynamicdps.cohort.bids import SUFFIX, BidsScan
 from dynamicdps.cohort.state import ScanState
 from dynamicdps.errors import InputError
 from dynamicdps.json_file import read_json, write_json
@@ -28,7 +28,6 @@ BIDS_VERSION = "1.10.0"
 # What says whose a folder is, and what is in it.
 DESCRIPTION = ("dataset_description.json", "README", ".bidsignore")
 PROGRAM = "DynamicDPS"
-SUFFIX = "T1w"
 # What an enhancer may leave in its folder, and what BIDS calls it. The measurement is the source itself and is not kept twice.
 FILES = {
     ENHANCED: "T1w.nii.gz",
@@ -43,7 +42,10 @@ FILES = {
     REPORT: REPORT,
 }
 # What lies in the folder beside BIDS files.
-NOT_BIDS = ("cohort.tsv", "cohort.json", "timing.tsv", "index.html", "run.json", "*_report.html", "*_structures.tsv")
+NOT_BIDS = (
+    *("cohort.tsv", "cohort.json", "not_enhanced.tsv", "not_enhanced.json", "timing.tsv", "index.html"),
+    *("run.json", "*.run.json", "*_report.html", "*_structures.tsv"),
+)
 README = """Enhanced T1-weighted scans by DynamicDPS. Research use only, not for diagnosis or treatment.
 
 Each enhanced scan is named *_rec-dynamicdps_T1w.nii.gz; the JSON file of the same name says how it was made, *_report.html shows it.

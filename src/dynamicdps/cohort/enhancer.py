@@ -13,6 +13,7 @@ from dynamicdps.diffusion.held_models import holding_models
 from dynamicdps.diffusion.model_file import file_hash
 from dynamicdps.pipeline import EnhanceOptions, StudyOptions, enhance
 from dynamicdps.pipeline.checks import FIT, check_device, check_options, device_kind
+from dynamicdps.pipeline.enhancement import settings_of
 from dynamicdps.pipeline.inputs import operator_beside
 from dynamicdps.pipeline.options import as_words, values_of
 from dynamicdps.pipeline.provenance import run_record
@@ -31,10 +32,12 @@ class ScanEnhancer:
     Attributes:
         options: of every scan; the seed is each scan's own.
         models: hashes of the models and other files that they name.
+        memory: bound on the memory of each worker in GB, which results do not depend on.
     """
 
     options: StudyOptions
     models: tuple[tuple[str, str], ...]
+    memory: float | None = None
 
     def __call__(self, scan: Path, folder: Path, *, source: str, seed: int) -> Mapping[str, Any]:
         """What depends on times, folders and the machine's files is left out of the files and of what the sidecar says."""
@@ -43,13 +46,15 @@ class ScanEnhancer:
             options = replace(options, operator=FIT)
         # A worker does many scans with the same models.
         with holding_models():
-            result = enhance(scan, options)
+            result = enhance(scan, replace(options, memory=self.memory))
         # Results are passed on; where models lie on this machine is nobody's concern, and their hashes say which they are.
         paths = [Path(value) for value in vars(options).values() if isinstance(value, str | Path)]
         files = {str(path): path.name for path in paths if path.is_absolute()}
         facts = _renamed(dict(result.facts), files)
+        # As many slices at once as were asked for: how many this machine had room for is of no matter.
+        facts["settings"] |= {name: value for name, value in settings_of(check_options(options)).items() if name == "chunk"}
         command = _renamed(["enhance", source, "--out", "DIR", *as_words(options)], files)
-        arguments = _renamed(dict(result.arguments), files)
+        arguments = _renamed(dict(result.arguments) | {"memory": None}, files)
         metrics = {name: replace(stage, seconds=None) for name, stage in result.metrics.items()}
         record = run_record("enhance", arguments | {"scan": source, "out": "DIR"}, command, facts, {}, inputs={})
         replace(result, metrics=metrics).write(folder, record)
@@ -70,13 +75,14 @@ class ScanEnhancer:
         return {"version": __version__, "models": dict(self.models)} | plain
 
 
-def make_enhancer(options: StudyOptions, *, here: bool) -> ScanEnhancer:
+def make_enhancer(options: StudyOptions, *, here: bool, memory: float | None = None) -> ScanEnhancer:
     """The enhancer for options; whatever no scan could be enhanced with is refused here, before any scan is touched.
 
     Args:
         options: of every scan.
         here: whether the work is done on this machine, which then must have the device: those who submit jobs may have another machine
             than those who do them.
+        memory: see `ScanEnhancer`.
 
     Raises:
         InputError: there is no such solver, model or file, or an option is wrong.
@@ -96,7 +102,7 @@ def make_enhancer(options: StudyOptions, *, here: bool) -> ScanEnhancer:
             path = Path(values[name]).resolve()
             models[f"{name} file"] = file_hash(path)
             values[name] = path if name == "start_calibration" else str(path)
-    return ScanEnhancer(StudyOptions(**values), tuple(models.items()))
+    return ScanEnhancer(StudyOptions(**values), tuple(models.items()), memory)
 
 
 def _renamed(values: Any, files: Mapping[str, str]) -> Any:

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from dynamicdps.cohort.bids import BidsScan
+from dynamicdps.cohort.bids import BidsScan, LeftOut
 from dynamicdps.cohort.derivatives import write_description
-from dynamicdps.cohort.lock import locked
+from dynamicdps.cohort.lock import locked, locked_subjects
 from dynamicdps.cohort.state import HIDDEN, ScanState, read_state, read_states, state_path
 from dynamicdps.cohort.table import write_table
 from dynamicdps.cohort.work import ALIVE, Enhancer, Outcome, Task, parameters_hash, unchanged
@@ -18,6 +18,8 @@ from dynamicdps.output_names import REPORT
 from dynamicdps.report.index import write_index
 
 WORK = "work-"
+# Of a run on some subjects beside others.
+BESIDE = f"{WORK}beside-"
 Engine = Callable[[Iterator[Task], Enhancer], Iterator[Outcome]]
 Progress = Callable[[int, int, str], None]
 
@@ -101,6 +103,7 @@ def run_cohort(
     seed: int = 0,
     threads: int = 1,
     progress: Progress | None = None,
+    beside: bool = False,
 ) -> Summary:
     """Enhance the scans that are missing or changed.
 
@@ -116,17 +119,20 @@ def run_cohort(
         seed: base of every scan's own.
         threads: of torch, for each scan.
         progress: called with scans that are finished, scans in all and a note.
+        beside: whether other runs may work on other subjects in `out` meanwhile; `write_overview` then makes table and page when all are
+            done.
 
     Raises:
-        InputError: another run is working in `out`, or it cannot be written.
+        InputError: another run is working in `out`, or on one of the subjects, or it cannot be written.
         ClusterLostError: the scheduler has died.
     """
     hidden = out / HIDDEN
-    with locked(hidden):
+    with locked_subjects(hidden, (str(scan.label("sub")) for scan in scans)) if beside else locked(hidden):
         try:
-            for left in hidden.glob(f"{WORK}*"):
+            # Of runs that were killed; beside others that work only what was left of these scans, which nobody else has now.
+            for left in [left for scan in scans for left in hidden.glob(f"{BESIDE}*/{scan.name}.*")] if beside else hidden.glob(f"{WORK}*"):
                 _take_away(left)
-            work = hidden / f"{WORK}{uuid.uuid4().hex[:8]}"
+            work = hidden / f"{BESIDE if beside else WORK}{uuid.uuid4().hex[:8]}"
             work.mkdir()
             (work / ALIVE).touch()
             (hidden / "state").mkdir(exist_ok=True)
@@ -147,7 +153,8 @@ def run_cohort(
                 report(done, len(scans), f"{len(summary.failures)} failed" if summary.failures else "")
         finally:
             _take_away(work)
-            write_overview(out, summary.failures)
+            if not beside:
+                write_overview(out, summary.failures)
         summary.failures.sort(key=lambda state: state.name)
         return summary
 
@@ -162,12 +169,13 @@ def _take_away(work: Path) -> None:
     shutil.rmtree(gone, ignore_errors=True)
 
 
-def write_overview(out: Path, failures: Sequence[ScanState] = ()) -> None:
+def write_overview(out: Path, failures: Sequence[ScanState] = (), left_out: Sequence[LeftOut] = ()) -> None:
     """Write the table and the page from what is known of every scan in the folder.
 
     Args:
         out: folder of the derivatives.
         failures: that could not be written down, for want of space.
+        left_out: images of the dataset that the page lists below the scans.
     """
     states = {state.name: state for state in read_states(out) if state.status == "failed" or state.complete(out)}
     states |= {state.name: state for state in failures}
@@ -175,4 +183,5 @@ def write_overview(out: Path, failures: Sequence[ScanState] = ()) -> None:
     rows = write_table(out, known)
     # Of a failure nothing is shown: what it has kept is of other settings than its row.
     reports = {state.name: place for state in known if state.status == "done" for place in state.outputs if place.endswith(f"_{REPORT}")}
+    rows += [{"scan": each.source, "status": "left out", "reason": each.reason} for each in left_out]
     write_index(out, rows, reports, out / HIDDEN / "thumbnails")

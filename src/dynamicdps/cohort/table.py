@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from dynamicdps.cohort.bids import LeftOut
 from dynamicdps.cohort.derivatives import write_text
 from dynamicdps.cohort.state import ScanState
 from dynamicdps.evaluation import TISSUES
@@ -63,6 +64,12 @@ DICTIONARY: dict[str, dict[str, Any]] = {
     "parameters": {"Description": "First digits of the hash of settings, models and version: rows that differ in it were made differently"},
 }
 TIMING = ("scan", "seconds")
+LEFT_OUT: dict[str, dict[str, Any]] = {
+    "participant_id": {"Description": "Subject"},
+    "session_id": {"Description": "Session"},
+    "source": {"Description": "Place in the dataset of what is not enhanced: an image, a session or a subject"},
+    "reason": {"Description": "Why, one sentence"},
+}
 
 
 def make_rows(states: Sequence[ScanState]) -> list[dict[str, Any]]:
@@ -124,6 +131,16 @@ def write_table(out: Path, states: Sequence[ScanState]) -> list[dict[str, Any]]:
     times = [{"scan": state.name, "seconds": state.seconds} for state in sorted(states, key=lambda state: state.name)]
     write_text(out / "timing.tsv", tsv(TIMING, times))
     return rows
+
+
+def write_left_out(out: Path, left_out: Sequence[LeftOut]) -> None:
+    """Write not_enhanced.tsv with its data dictionary not_enhanced.json."""
+    rows = []
+    for each in left_out:
+        labels = [next((part for part in Path(each.source).parts if part.startswith(f"{key}-")), None) for key in ("sub", "ses")]
+        rows.append(dict(zip(LEFT_OUT, (*labels, each.source, each.reason), strict=True)))
+    write_text(out / "not_enhanced.tsv", tsv(list(LEFT_OUT), rows))
+    write_json(out / "not_enhanced.json", LEFT_OUT)
 
 
 def tsv(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:

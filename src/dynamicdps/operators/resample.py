@@ -63,11 +63,11 @@ class AffineResample(LinearOperator):
         return bool((self.matrix[..., 2, :] != own).any() or (self.matrix[..., :2, 2] != 0).any())
 
     def forward(self, x: Tensor) -> Tensor:
-        found = self._interpolation(x.shape, x).gather(x.flatten(2))
+        found = self.interpolation(x.shape, x).gather(x.flatten(2))
         return found.view(*x.shape[:2], *self._measured_tail(x.shape))
 
     def adjoint(self, w: Tensor, shape: Sequence[int]) -> Tensor:
-        return self._interpolation(shape, w).scatter(w.flatten(2)).view(tuple(shape))
+        return self.interpolation(shape, w).scatter(w.flatten(2)).view(tuple(shape))
 
     def grid(self, image: Grid) -> Grid:
         return Grid(self.measured, image.affine @ self._first_matrix(), image.native)
@@ -90,7 +90,8 @@ class AffineResample(LinearOperator):
             raise ValueError(f"the image is a single slice of shape {tuple(shape)}; expected a volume for a measured depth of {tail[0]}")
         return tail if len(shape) == 5 else tail[1:]
 
-    def _interpolation(self, shape: Sequence[int], like: Tensor) -> LinearInterpolation:
+    def interpolation(self, shape: Sequence[int], like: Tensor) -> LinearInterpolation:
+        """The measured voxels' places in images of a shape, and their neighbours' shares."""
         self._measured_tail(shape)
         matrix = (self.matrix if self.matrix.ndim == 3 else self.matrix[None]).to(like)
         axes = [torch.arange(n, dtype=like.dtype, device=like.device) for n in self.measured[::-1]]

@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from dynamicdps import __version__
 from dynamicdps import output_names as names
 from dynamicdps.errors import InputError
 from dynamicdps.evaluation import StageMetrics
@@ -20,7 +21,7 @@ from dynamicdps.report.summary import summary_page
 from dynamicdps.report.trace import Rows, trace_rows, write_rows
 from dynamicdps.solvers import Result
 from dynamicdps.solvers.start_level import StartRule
-from dynamicdps.volumes import Step, Volume
+from dynamicdps.volumes import Step, Volume, write_dicom
 from dynamicdps.volumes.stack import save_stack
 
 
@@ -165,6 +166,31 @@ class Enhanced:
         write_metrics(folder, self.metrics, self.ranges, {self.solver: self.intervals})
         # Last: whoever finds it finds the others too.
         self.image.save(folder / names.ENHANCED)
+
+    def write_dicom(self, folder: str | Path, source: str | Path | None = None, *, stamp: bool = False) -> list[Path]:
+        """Write the enhanced scan as a DICOM series of the patient and study that it came from; no other output names them.
+
+        Args:
+            folder: new or empty, and not in `source`.
+            source: folder of the DICOM files; by default the scan.
+            stamp: whether "DynamicDPS, not for diagnosis" is drawn into the pixels as well.
+
+        Returns:
+            The files, by slice.
+
+        Raises:
+            InputError: as `dynamicdps.volumes.write_dicom`.
+        """
+        hashes = ", ".join(f"{kind} {digest[:16]}" for kind, digest in self.facts["models"].items())
+        return write_dicom(
+            self.image,
+            self.scan if source is None else source,
+            folder,
+            series=self.arguments.get("series"),
+            version=__version__,
+            description=f"solver {self.solver}, seed {self.arguments['seed']}, SHA-256 of models: {hashes}",
+            stamp=stamp,
+        )
 
     def _record(self, folder: Path) -> dict[str, Any]:
         argv = [*self.argv, "--out", str(folder)] if self.argv else []

@@ -17,7 +17,7 @@ from dynamicdps.diffusion.model_names import known_models
 
 PACKAGES = ("torch", "numpy", "nibabel", "monai", "nilearn", "dipy", "safetensors")
 # Arguments whose words are neither files nor models that are read.
-NO_INPUTS = ("out", "data_name", "name")
+NO_INPUTS = ("out", "dicom", "data_name", "name")
 
 
 def run_record(

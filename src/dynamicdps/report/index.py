@@ -84,7 +84,8 @@ def write_index(out: Path, rows: Sequence[Mapping[str, Any]], reports: Mapping[s
 
     Args:
         out: folder of the page.
-        rows: with ``scan``, ``status``, ``flags``, ``warnings``, ``reason`` and the keys of `COLUMNS`, `None` where unknown.
+        rows: with ``scan``, ``status`` (done, failed, left out), and where they are known ``flags``, ``warnings``, ``reason`` and the keys
+            of `COLUMNS`.
         reports: place of each scan's report below `out`, by scan.
         thumbnails: folder of ``SCAN.jpg``.
     """
@@ -97,7 +98,8 @@ def write_index(out: Path, rows: Sequence[Mapping[str, Any]], reports: Mapping[s
         total=len(rows),
         done=sum(row["status"] == "done" for row in rows),
         failed=sum(row["status"] == "failed" for row in rows),
-        flagged=sum(row["status"] == "done" and bool(row["flags"]) for row in rows),
+        left_out=sum(row["status"] == "left out" for row in rows),
+        flagged=sum(row["status"] == "done" and bool(row.get("flags")) for row in rows),
         columns=COLUMNS,
     )
 
@@ -113,9 +115,10 @@ def write_index_page(out: Path, template: str, **contents: Any) -> Path:
     return write_html(out / NAME, page)
 
 
-def _urgency(row: Mapping[str, Any]) -> tuple[bool, bool, float, str]:
-    """Failures first, then flagged scans, each from the most unusual on."""
-    return row["status"] != "failed", not row["flags"], -(row["outlier"] or 0.0), str(row["scan"])
+def _urgency(row: Mapping[str, Any]) -> tuple[int, bool, float, str]:
+    """Failures first, then flagged scans, each from the most unusual on; last what was left out."""
+    place = {"failed": 0, "left out": 2}.get(row["status"], 1)
+    return place, not row.get("flags"), -(row.get("outlier") or 0.0), str(row["scan"])
 
 
 def _row(row: Mapping[str, Any], reports: Mapping[str, str], thumbnails: Path | None) -> IndexRow:
@@ -129,6 +132,6 @@ def _row(row: Mapping[str, Any], reports: Mapping[str, str], thumbnails: Path | 
         picture=base64.b64encode(picture).decode("ascii"),
         status=str(row["status"]),
         cells=[column.cell(row) for column in COLUMNS],
-        flags=str(row["flags"]).split(",") if row["flags"] else [],
-        text=str(row["reason"] or row["warnings"] or ""),
+        flags=str(row["flags"]).split(",") if row.get("flags") else [],
+        text=str(row.get("reason") or row.get("warnings") or ""),
     )

@@ -14,6 +14,7 @@ from dynamicdps.data_term import DataTerm, scan_term
 from dynamicdps.diffusion import Denoiser, Prior, as_prior
 from dynamicdps.errors import InputError
 from dynamicdps.operators import AffineResample, Operator, Scanner, ScanOperator
+from dynamicdps.operators.posed_voxels import posed
 from dynamicdps.solvers.batches import concatenate
 from dynamicdps.solvers.reconstruction import Progress, Reconstruction, with_warnings
 from dynamicdps.solvers.registry import find_solver
@@ -178,12 +179,15 @@ def _on_grid(scan: Volume, operator: ScanOperator, shape: tuple[int, int, int], 
     own_shape, own_affine = operator.grid_for(scan)
     if own_shape == shape and np.allclose(own_affine, affine, atol=1e-4):
         return operator
+    near = posed(operator.operator, own_shape, own_affine, affine)
+    if near is not None:
+        return replace(operator, operator=near, image_shape=shape, image_affine=affine)
     linear = operator.operator.linear
     if linear is None:
         raise InputError(f"{operator.operator} is not linear behind a contrast; expected it to be for a second scan; leave this scan out")
     pose = AffineResample(torch.from_numpy(np.linalg.inv(affine) @ own_affine), own_shape, operator.operator.noise_std)
-    posed = Scanner((linear @ pose).linear or linear, operator.operator.contrast)
-    return replace(operator, operator=posed, image_shape=shape, image_affine=affine)
+    moved = Scanner((linear @ pose).linear or linear, operator.operator.contrast)
+    return replace(operator, operator=moved, image_shape=shape, image_affine=affine)
 
 
 def _residual(scan: Volume, operator: ScanOperator, whitened: Tensor) -> Volume:

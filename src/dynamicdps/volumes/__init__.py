@@ -8,6 +8,7 @@ from dynamicdps.volumes.brain_extraction import BrainMask, extract_brain
 from dynamicdps.volumes.brain_scan import BrainScan, open_brain
 from dynamicdps.volumes.crop import bounding_box, crop, swap_axes
 from dynamicdps.volumes.dicom import load_dicom
+from dynamicdps.volumes.dicom_writer import write_dicom
 from dynamicdps.volumes.grids import Grid, covering, like, native_grid, prior_grid, sample, target_grid
 from dynamicdps.volumes.intensity import IntensityScale, brain_mask
 from dynamicdps.volumes.kspace_file import read_kspace
@@ -54,4 +55,5 @@ __all__ = [
     "swap_axes",
     "target_grid",
     "to_slices",
+    "write_dicom",
 ]

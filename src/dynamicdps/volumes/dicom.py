@@ -1,5 +1,6 @@
 """A volume from a folder of DICOM files (DICOM PS3.3, Image Plane module)."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,23 @@ SAME_PLACE_MM = 0.01
 UNEVEN = 0.02
 
 
+@dataclass(frozen=True)
+class OpenSeries:
+    """A series whose images are one straight stack.
+
+    Attributes:
+        name: what messages call it.
+        number: the scanner's, or `None`.
+        frames: its images in the order of their position.
+        affine: indices (column, row, image) to RAS mm.
+    """
+
+    name: str
+    number: int | None
+    frames: list[Frame]
+    affine: NDArray[np.float64]
+
+
 def load_dicom(folder: str | Path, series: int | None = None) -> Scan:
     """Read one MR series: slices in one file each, or an enhanced multi-frame object.
 
@@ -34,17 +52,23 @@ def load_dicom(folder: str | Path, series: int | None = None) -> Scan:
             spaced or turned to each other, the file does not say where they lie, or the pixels are compressed in a way that needs
             a plug-in.
     """
+    with np.errstate(all="ignore"):
+        return _scan(open_series(folder, series))
+
+
+def open_series(folder: str | Path, series: int | None = None) -> OpenSeries:
+    """Find one MR series and where its images lie; no pixels are read yet. Arguments and errors as `load_dicom`."""
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; expected a folder of DICOM files; check the path")
     chosen = _choose(read_series(folder), series, folder)
-    with np.errstate(all="ignore"):
-        return _scan(chosen, folder)
-
-
-def _scan(chosen: Series, folder: Path) -> Scan:
     name = f"series {chosen.number} of {folder}" if chosen.number is not None else str(folder)
-    frames, affine = _stack(chosen.frames, name)
+    with np.errstate(all="ignore"):
+        return OpenSeries(name, chosen.number, *_stack(chosen.frames, name))
+
+
+def _scan(opened: OpenSeries) -> Scan:
+    name, frames, affine = opened.name, opened.frames, opened.affine
     data = _read_pixels(frames, name)
     check_intensities(data, name)
     volume = to_ras(data, affine, name)

@@ -1,0 +1,102 @@
+"""Scans that lie askew in the image."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.transform import Rotation
+from torch import Tensor
+
+from dynamicdps.operators import AffineResample, BiasField, Composition, LinearOperator, LowField, Operator, Scanner, SwapSliceAxis
+from dynamicdps.operators.posed_voxels import MOST_DEGREES, posed
+from dynamicdps.volumes.grids import Grid
+
+IMAGE, OWN = (26, 30, 28), (22, 24, 20)
+SCANNER = LowField(gamma=0.7, in_plane_factor=1.5, blur=0.6, slice_thickness=4.0, noise_std=0.02)
+
+
+def own_affine(degrees: float, shift: float = 0.3, voxel: float = 1.0) -> np.ndarray:
+    """Place of a scan's own image grid in the middle of an image of 1 mm."""
+    turn, centre, place = np.eye(4), np.eye(4), np.eye(4)
+    turn[:3, :3] = voxel * Rotation.from_euler("xyz", [degrees, -degrees / 2, degrees / 3], degrees=True).as_matrix()
+    centre[:3, 3] = -(np.array(OWN) - 1) / 2
+    place[:3, 3] = (np.array(IMAGE) - 1) / 2 + shift
+    return place @ turn @ centre
+
+
+def lying(operator: Operator, affine: np.ndarray) -> tuple[Operator, LinearOperator]:
+    """The operator for an image of 1 mm, and its linear part."""
+    found = posed(operator, OWN, affine, np.eye(4))
+    assert found is not None
+    assert found.linear is not None
+    return found, found.linear
+
+
+def smooth_images() -> Tensor:
+    x = torch.rand(2, 1, *IMAGE[::-1], generator=torch.Generator().manual_seed(0))
+    return torch.nn.functional.avg_pool3d(x, 5, 1, 2) + 0.2
+
+
+@pytest.mark.parametrize("across", [0, 1, 2])
+@pytest.mark.parametrize("degrees", [0.0, 6.0])
+def test_they_measure_what_a_resampled_image_would_show(across: int, degrees: float) -> None:
+    operator: Operator = SCANNER if across == 2 else SwapSliceAxis(SCANNER, across)
+    affine, x = own_affine(degrees), smooth_images()
+    near, _ = lying(operator, affine)
+    linear = Composition((operator.linear or operator, AffineResample(torch.from_numpy(affine), OWN))).linear
+    assert linear is not None
+    exact = Scanner(linear, operator.contrast)(x)
+    found = near(x)
+    assert found.shape == exact.shape
+    inner = (..., slice(1, -1), slice(1, -1), slice(1, -1))
+    assert float((found - exact)[inner].abs().max()) < 0.15 * float(exact[inner].max() - exact[inner].min())
+    assert near.grid(Grid(IMAGE, np.eye(4))).shape == operator.grid(Grid(OWN, np.eye(4))).shape
+
+
+@pytest.mark.parametrize("across", [0, 2])
+def test_the_adjoint_is_the_transpose(across: int) -> None:
+    operator: Operator = SCANNER if across == 2 else SwapSliceAxis(SCANNER, across)
+    _, linear = lying(operator, own_affine(5.0))
+    x = torch.randn(2, 1, *IMAGE[::-1], dtype=torch.float64)
+    y = linear(x)
+    w = torch.randn_like(y)
+    torch.testing.assert_close((y * w).sum(), (x * linear.adjoint(w, x.shape)).sum())
+
+
+def test_a_constant_stays_where_the_image_is() -> None:
+    _, linear = lying(SCANNER, own_affine(4.0))
+    ones = linear(torch.ones(1, 1, *IMAGE[::-1]))
+    torch.testing.assert_close(ones[..., 1:-1, 1:-1, 1:-1], torch.ones_like(ones)[..., 1:-1, 1:-1, 1:-1])
+
+
+def test_lengths_are_those_of_the_scan_in_an_image_of_other_voxels() -> None:
+    """The same scan in an image of half the voxels' edge is blurred over twice as many of them."""
+    coarse = own_affine(1.0, 0.25)
+    fine = np.diag([2.0, 2.0, 2.0, 1.0]) @ coarse
+    (_, one), (_, two) = lying(SCANNER, coarse), lying(SCANNER, fine)
+    x = torch.zeros(1, 1, *IMAGE[::-1])
+    x[..., 14, 15, 13] = 1.0
+    large = torch.zeros(1, 1, *(2 * n for n in IMAGE[::-1]))
+    large[..., 28, 30, 26] = 1.0
+    first, second = (o.adjoint(o(v), v.shape)[0, 0] for o, v in ((one, x), (two, large)))
+
+    def width(v: Tensor) -> Tensor:
+        """Of the response along the slices' normal."""
+        line, at = v.clamp_min(0).sum((1, 2)), torch.arange(len(v), dtype=v.dtype)
+        middle = (line * at).sum() / line.sum()
+        return ((line * (at - middle).square()).sum() / line.sum()).sqrt()
+
+    torch.testing.assert_close(width(second), 2 * width(first), rtol=0.15, atol=0.0)
+
+
+def test_shading_stays_on_the_scan() -> None:
+    factor = BiasField(torch.zeros(2, 2, 2).index_put((torch.tensor(0), torch.tensor(0), torch.tensor(1)), torch.tensor(0.3)))
+    (shaded, linear), (plain, _) = lying(Composition((factor, SCANNER)), own_affine(3.0)), lying(SCANNER, own_affine(3.0))
+    x = smooth_images()
+    torch.testing.assert_close(shaded(x), factor(plain(x)))
+    assert linear.data_spectrum(x.shape, plain(x)) is not None
+
+
+def test_what_it_does_not_describe_is_left_to_the_exact_way() -> None:
+    assert posed(SCANNER, OWN, own_affine(MOST_DEGREES + 5), np.eye(4)) is None
+    assert posed(AffineResample(torch.eye(4), OWN), OWN, own_affine(3.0), np.eye(4)) is None
+    assert posed(SCANNER, OWN, np.eye(4), np.eye(4)) is None
