@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from dynamicdps.errors import InputError
     from dynamicdps.models import demo_scan
     from dynamicdps.operators import LowField, fit_operator, preset, read_operator, simulate
-    from dynamicdps.pipeline import Enhanced, EnhanceOptions, enhance
+    from dynamicdps.pipeline import Enhanced, EnhanceOptions, Segmented, SegmentOptions, enhance, segment
     from dynamicdps.solvers import DynamicDPSConfig, solve
     from dynamicdps.solvers.initial import initial_from_model, initial_from_volume
     from dynamicdps.volumes import Volume, load
@@ -23,6 +23,9 @@ _HOMES = {
     "enhance": "pipeline",
     "Enhanced": "pipeline",
     "EnhanceOptions": "pipeline",
+    "segment": "pipeline",
+    "Segmented": "pipeline",
+    "SegmentOptions": "pipeline",
     "load": "volumes",
     "Volume": "volumes",
     "InputError": "errors",
@@ -51,6 +54,8 @@ __all__ = [
     "InputError",
     "LowField",
     "Noise",
+    "SegmentOptions",
+    "Segmented",
     "Volume",
     "demo_scan",
     "enhance",
@@ -64,6 +69,7 @@ __all__ = [
     "preset",
     "read_operator",
     "report",
+    "segment",
     "simulate",
     "solve",
     "solvers",

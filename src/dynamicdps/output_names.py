@@ -1,4 +1,4 @@
-"""Names of the files that an enhanced scan leaves in its folder, and of the folder."""
+"""Names of the files that an enhanced scan or a segmentation leaves in its folder, and of the folder."""
 
 from os.path import isdir
 from pathlib import Path
@@ -7,6 +7,8 @@ ENHANCED, ENHANCED_BRAIN, BRAIN_MASK = "enhanced.nii.gz", "enhanced_brain.nii.gz
 INITIAL, MEASUREMENT, RESIDUAL = "initial.nii.gz", "measurement.nii.gz", "residual.nii.gz"
 UNCERTAINTY, HALLUCINATION = "uncertainty.nii.gz", "hallucination.nii.gz"
 TRUTH, SAMPLES = "truth.nii.gz", "samples.nii.gz"
+SEGMENTATION, SEGMENTATION_TABLE = "dseg.nii.gz", "dseg.tsv"
+STRUCTURE_VOLUMES, STRUCTURES = "volumes.tsv", "structures.tsv"
 OPERATOR, START_RULE = "operator.json", "start-level.json"
 TRACE, STARTS = "trace.csv", "starts.csv"
 METRICS, RUN, REPORT = "metrics.json", "run.json", "report.html"
@@ -16,7 +18,11 @@ RESULTS = (
     *(RUN, METRICS, REPORT, TRACE, STARTS, START_RULE),
     *(ENHANCED, ENHANCED_BRAIN, BRAIN_MASK, INITIAL, MEASUREMENT),
     *(RESIDUAL, UNCERTAINTY, HALLUCINATION, TRUTH, SAMPLES),
+    *(SEGMENTATION, SEGMENTATION_TABLE, STRUCTURES),
 )
+
+# What segment writes.
+SEGMENTED = (RUN, BRAIN_MASK, SEGMENTATION, SEGMENTATION_TABLE, STRUCTURE_VOLUMES)
 
 
 def folder_beside(scan: Path) -> Path:

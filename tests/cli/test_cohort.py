@@ -71,6 +71,7 @@ def test_a_study(stub: None, study: Path, tmp_path: Path, capsys: pytest.Capture
     assert main(command) == 0
     assert "3 scans: 3 enhanced, 0 unchanged, 0 failed" in capsys.readouterr().out
     assert no_bids_names(out) == []
+    assert all((out / f"{ENHANCED}_{ending}").is_file() for ending in ("dseg.nii.gz", "dseg.tsv", "structures.tsv"))
     values = json.loads((out / "run.json").read_text())
     assert (values["command"], values["exit"], values["enhanced"], values["failures"]) == ("cohort", 0, 3, {})
     assert main([*command, "--subject", "02", "--session", "2", "--dry-run"]) == 0

@@ -46,6 +46,9 @@ class Stub:
         ]
         noisy[0].save(folder / "enhanced.nii.gz")
         volume.save(folder / "initial.nii.gz")
+        noisy[0].with_data(noisy[0].data > 0).save(folder / "dseg.nii.gz", dtype=np.uint8)
+        (folder / "dseg.tsv").write_text("index\tname\n1\tbrain\n")
+        (folder / "structures.tsv").write_text("structure\tmm3\nbrain\t1\n")
         volumes = tissue_volumes(segment(noisy[0].data, brain_mask(noisy[0])), volume.spacing)
         intervals = {tissue: (0.9 * mm3, 1.1 * mm3) for tissue, mm3 in volumes.items()} if self.samples > 1 else {}
         (folder / "report.html").write_text(f"<!doctype html><title>{source}</title>", encoding="utf-8")

@@ -149,7 +149,7 @@ def test_a_failure_with_other_settings_keeps_what_was_finished(study: Path, tmp_
         assert failure.reason == "too much; expected less; change it; what an earlier run had made of it is kept"
         after = contents(out)
         kept = [name for name in before if name.startswith("sub-01")]
-        assert len(kept) == 4
+        assert len(kept) == 7
         assert all(after[name] == before[name] for name in kept)
         # The table shows no number of the old settings beside those of the new ones, and the page neither report nor picture.
         failed, *others = rows(out)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from dynamicdps.evaluation import TISSUES, dice, segment, tissue_intervals, tissue_volumes
-from dynamicdps.evaluation.tissue_intervals import _intervals, _pair_intervals
+from dynamicdps.evaluation.tissue_intervals import pair_intervals, prediction_intervals
 from dynamicdps.volumes import Volume, brain_mask
 from tests.properties import input_error
 
@@ -34,7 +34,7 @@ def test_the_interval_holds_one_more_sample_as_often_as_it_says(count: int) -> N
     held = 0
     for _ in range(4000):
         volumes = rng.normal(1000, 50, count + 1)
-        low, high = _intervals([dict.fromkeys(TISSUES, float(v)) for v in volumes[1:]], 0.9, -np.inf)["gm"]
+        low, high = prediction_intervals([dict.fromkeys(TISSUES, float(v)) for v in volumes[1:]], 0.9, -np.inf)["gm"]
         held += low <= volumes[0] <= high
     assert held / 4000 == pytest.approx(0.9, abs=0.02)
 
@@ -43,8 +43,8 @@ def test_an_estimates_interval_is_around_it_and_holds_its_distance() -> None:
     """By hand: of 8 and 12 the mean is 10 and the variance 8; an estimate of 13 is 3 off; t of one degree at 0.75 is 1."""
     values = [dict.fromkeys(TISSUES, v) for v in (8.0, 12.0)]
     half = np.sqrt(8 * 1.5 + 9)
-    assert _intervals(values, 0.5, 0.0, dict.fromkeys(TISSUES, 13.0))["wm"] == pytest.approx((13 - half, 13 + half))
-    assert _intervals(values, 0.5, 0.0)["wm"] == pytest.approx((10 - np.sqrt(12), 10 + np.sqrt(12)))
+    assert prediction_intervals(values, 0.5, 0.0, dict.fromkeys(TISSUES, 13.0))["wm"] == pytest.approx((13 - half, 13 + half))
+    assert prediction_intervals(values, 0.5, 0.0)["wm"] == pytest.approx((10 - np.sqrt(12), 10 + np.sqrt(12)))
 
 
 def test_intervals_of_an_estimate_hold_it_with_its_error(phantom: Volume) -> None:
@@ -63,7 +63,7 @@ def test_intervals_of_an_estimate_hold_it_with_its_error(phantom: Volume) -> Non
 
 
 def test_an_interval_ends_at_what_is_possible() -> None:
-    low, high = _intervals([dict.fromkeys(TISSUES, v) for v in (0.0, 10.0)], 0.95, 0.0)["csf"]
+    low, high = prediction_intervals([dict.fromkeys(TISSUES, v) for v in (0.0, 10.0)], 0.95, 0.0)["csf"]
     assert low == 0
     assert high > 50
 
@@ -137,7 +137,7 @@ def test_pairs_hold_one_more_sample_at_least_as_often_as_they_say(count: int, al
         draws = [noise() for _ in range(count)]
         pairs = np.stack([100 + sign * n + even(n) for n in draws for sign in (1, -1)])
         other = noise()
-        low, high = _pair_intervals({"gm": pairs}, 0.9, -np.inf)["gm"]
+        low, high = pair_intervals({"gm": pairs}, 0.9, -np.inf)["gm"]
         held += low <= float((100 + other + even(other)).sum()) <= high
     assert (0.84 if alike else 0.87) <= held / 1500 <= 0.99
 

@@ -132,6 +132,23 @@ class Nothing(nn.Module):
         return 20 * torch.eye(len(CLASSES))[0].view(1, -1, 1, 1, 1).expand(1, -1, *x.shape[2:])
 
 
+class OfMiddleBrightness(Bright):
+    """Takes what is neither dark nor the brightest for white matter."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(((x > 0.25) & (x < 0.95)).float())
+
+
+@pytest.mark.parametrize("scalp", [1.3, 3.0])
+def test_a_bright_scalp_hides_no_brain(scalp: float) -> None:
+    """Scaled by the brightest of the head the outer half of this brain would be too dark to be found."""
+    index = np.stack(np.meshgrid(*(2.0 * np.arange(60) - 59 for _ in range(3)), indexing="ij"))
+    radius = np.sqrt((index**2).sum(0))
+    head = np.select([radius < 36, radius < 44, radius < 48, radius < 56], [1.0, 0.6, 0.0, scalp], 0.0)
+    found = BrainNetwork(OfMiddleBrightness()).find(Volume(head.astype(np.float32), np.diag([2.0, 2.0, 2.0, 1.0])))
+    assert 2 * (found & (radius < 44)).sum() / (found.sum() + (radius < 44).sum()) > 0.97
+
+
 @pytest.mark.parametrize("edges", [(2.0, 2.0, 2.0), (1.3, 1.3, 5.0)])
 def test_the_brain_is_found_on_the_grid_of_the_scan(edges: tuple[float, float, float]) -> None:
     shape = tuple(int(140 / edge) for edge in edges)

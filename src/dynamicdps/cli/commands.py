@@ -8,7 +8,7 @@ import tyro
 from tyro.conf import Positional, arg
 
 from dynamicdps.output_names import folder_beside
-from dynamicdps.pipeline.options import EnhanceOptions, FitOptions, ReadOptions, StudyOptions
+from dynamicdps.pipeline.options import EnhanceOptions, FitOptions, ReadOptions, SegmentOptions, StudyOptions
 
 Scans = Annotated[Positional[tuple[Path, ...]], arg(metavar="SCAN...")]
 Settings = Annotated[tuple[str, ...], arg(name="set", help="More of the solver's settings, as NAME=VALUE; docs/solvers.md lists them.")]
@@ -57,6 +57,19 @@ class Enhance(EnhanceOptions, _Scan):
     def folder(self) -> Path:
         """Where the results go."""
         return self.out or folder_beside(self.scan)
+
+
+@dataclass(frozen=True)
+class _AnyScanToFolder:
+    scan: Annotated[Positional[Path], arg(metavar="SCAN")]
+    """A scan of a head of any contrast: an image file (NIfTI, MGH, Analyze) or a folder of DICOM files; with or without the skull."""
+    out: Path
+    """Folder for the results."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment(SegmentOptions, _AnyScanToFolder):
+    """Find the brain and its structures in a scan of any contrast, and measure their volumes."""
 
 
 @dataclass
@@ -514,6 +527,7 @@ class Rerun:
 Command = (
     Annotated[Demo, tyro.conf.subcommand("demo")]
     | Annotated[Enhance, tyro.conf.subcommand("enhance")]
+    | Annotated[Segment, tyro.conf.subcommand("segment")]
     | Annotated[Simulate, tyro.conf.subcommand("simulate")]
     | Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Sample, tyro.conf.subcommand("sample")]

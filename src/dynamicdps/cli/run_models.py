@@ -1,5 +1,9 @@
 """`dynamicdps models`."""
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 from rich.markup import escape
 from rich.table import Table
 
@@ -11,6 +15,7 @@ from dynamicdps.diffusion.added_models import add_model, check_model
 from dynamicdps.json_file import read_json
 from dynamicdps.models.names import KINDS, bundled_folder, known_models, user_folder
 from dynamicdps.report.facts import CARD, text_of
+from dynamicdps.segmentation import load_brain_network
 
 
 def run_list(_: ListModels) -> None:
@@ -46,6 +51,8 @@ def _rows(model: ModelFile) -> list[tuple[str, str]]:
 def run_add(arguments: AddModel) -> None:
     model = check_model(arguments.file, arguments.sha256)
     # That the weights fit the card's network shows only when it is built.
-    (load_conditional if model.card["kind"] in CONDITIONAL_KINDS else load_prior)(model.path)
+    loaders: dict[str, Callable[[Path], Any]] = {"prior": load_prior, "segmenter": load_brain_network}
+    loaders |= dict.fromkeys(CONDITIONAL_KINDS, load_conditional)
+    loaders[model.card["kind"]](model.path)
     place = add_model(model)
     say(f"{model.name}: {model.card['kind']}, SHA-256 {model.card['sha256']}\n{place}")

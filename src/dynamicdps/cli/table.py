@@ -1,6 +1,7 @@
 """The tables and lines of numbers that commands print."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -10,6 +11,7 @@ from rich.table import Table
 from dynamicdps.evaluation import StageMetrics
 from dynamicdps.evaluation.benchmark.tables import cost
 from dynamicdps.operators.fit import OperatorFit
+from dynamicdps.pipeline.structure_volumes import StructureVolume
 
 UNITS = {"gamma": "", "blur": "image voxels", "slice_thickness": "mm", "noise_std": "of the intensity range"}
 LEGEND = "misfit: rms of (y - A x) / noise, 1 is noise alone. CSF, GM, WM: error of the tissue volume. NFE: denoiser passes."
@@ -82,6 +84,19 @@ def fit_table(fit: OperatorFit) -> Table:
         interval = f"{low:.3g} to {high:.3g}" if low is not None else ""
         source = "the scan" if name in fit.intervals else "given" if name in fit.known else "default"
         table.add_row(name, f"{inner[name]:.3g} {unit}".strip(), interval, source)
+    return table
+
+
+def structures_table(measured: Sequence[StructureVolume]) -> Table:
+    """Volumes of structures with their intervals and confidences, as the command line shows them."""
+    table = Table("structure", "side")
+    for name in ("ml", "95 % interval", "confidence"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for each in measured:
+        low, high = each.interval or (None, None)
+        interval = "" if low is None or high is None else f"{low / 1000:.2f} to {high / 1000:.2f}"
+        sure = f"{each.confidence:.2f}" if math.isfinite(each.confidence) else "-"
+        table.add_row(each.structure.name, each.structure.side, f"{each.mm3 / 1000:.2f}", interval, sure)
     return table
 
 

@@ -11,7 +11,18 @@ from dynamicdps.cohort.bids import SUFFIX, BidsScan
 from dynamicdps.cohort.state import ScanState
 from dynamicdps.errors import InputError
 from dynamicdps.json_file import read_json, write_json
-from dynamicdps.output_names import BRAIN_MASK, ENHANCED, ENHANCED_BRAIN, INITIAL, REPORT, RESIDUAL, UNCERTAINTY
+from dynamicdps.output_names import (
+    BRAIN_MASK,
+    ENHANCED,
+    ENHANCED_BRAIN,
+    INITIAL,
+    REPORT,
+    RESIDUAL,
+    SEGMENTATION,
+    SEGMENTATION_TABLE,
+    STRUCTURES,
+    UNCERTAINTY,
+)
 
 BIDS_VERSION = "1.10.0"
 # What says whose a folder is, and what is in it.
@@ -25,17 +36,21 @@ FILES = {
     RESIDUAL: "desc-residual_T1w.nii.gz",
     UNCERTAINTY: "desc-uncertainty_T1w.nii.gz",
     BRAIN_MASK: "label-brain_probseg.nii.gz",
+    SEGMENTATION: "dseg.nii.gz",
+    SEGMENTATION_TABLE: "dseg.tsv",
+    STRUCTURES: "structures.tsv",
     REPORT: REPORT,
 }
 # What lies in the folder beside BIDS files.
 NOT_BIDS = (
     *("cohort.tsv", "cohort.json", "not_enhanced.tsv", "not_enhanced.json", "timing.tsv", "index.html"),
-    *("run.json", "*.run.json", "*_report.html"),
+    *("run.json", "*.run.json", "*_report.html", "*_structures.tsv"),
 )
 README = """Enhanced scans by DynamicDPS. Research use only, not for diagnosis or treatment.
 
 Each enhanced scan is named *_rec-dynamicdps_T1w.nii.gz (or _T2w, _FLAIR); the JSON file of the same name says how it was made,
 *_report.html shows it.
+*_dseg.nii.gz and *_structures.tsv are its structures and their volumes, where there was a model that finds them.
 cohort.tsv is the table of tissue volumes (cohort.json explains its columns), index.html its page.
 """
 

@@ -1,15 +1,17 @@
 """Tissue volumes of posterior samples: what the measurement leaves open."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dynamicdps.errors import InputError
 from dynamicdps.evaluation.tissue import TISSUES, dice, segment, tissue_volumes, volume_errors
+
+Name = TypeVar("Name", bound=Hashable)
 
 # Neighbouring slices whose volumes may move together.
 LAGS = 4
@@ -88,11 +90,11 @@ def tissue_intervals(
         overlaps = [dice(each, truth_labels) for each in labels]
     if pairs:
         slices = _slice_volumes(labels, spacing)
-        ends = _pair_intervals(slices, coverage, 0.0, estimate)
+        ends = pair_intervals(slices, coverage, 0.0, estimate)
         wrong = {t: (low / known[t] - 1, high / known[t] - 1) for t, (low, high) in ends.items()} if known else {}
     else:
-        ends = _intervals(volumes, coverage, 0.0, estimate)
-        wrong = _intervals(errors, coverage, -1.0, estimate and volume_errors(dict(estimate), known))
+        ends = prediction_intervals(volumes, coverage, 0.0, estimate)
+        wrong = prediction_intervals(errors, coverage, -1.0, estimate and volume_errors(dict(estimate), known))
     return TissueIntervals(
         volume_mm3=_means(volumes),
         interval_mm3=ends,
@@ -108,13 +110,20 @@ def _slice_volumes(labels: Sequence[NDArray[np.uint8]], spacing: tuple[float, fl
     return {t: np.stack([(each == k + 1).sum((0, 1)) * voxel for each in labels]).astype(float) for k, t in enumerate(TISSUES)}
 
 
-def _pair_intervals(
-    slices: Mapping[str, NDArray[np.float64]], coverage: float, least: float, around: Mapping[str, float] | None = None
-) -> dict[str, tuple[float, float]]:
-    """Where one more sample's volume lies with the coverage, from pairs of opposite noise, by tissue; see `tissue_intervals`."""
+def pair_intervals(
+    slices: Mapping[Name, NDArray[np.float64]], coverage: float, least: float, around: Mapping[Name, float] | None = None
+) -> dict[Name, tuple[float, float]]:
+    """Where one more sample's volume lies with the coverage, from pairs of opposite noise; see `tissue_intervals`.
+
+    Args:
+        slices: volumes of each sample's slices by tissue or structure, ``(samples, depth)``; samples 2 k and 2 k + 1 are a pair.
+        coverage: of the intervals, between 0 and 1.
+        least: what no volume is below.
+        around: volumes that the intervals are to be of; by default the means of the samples.
+    """
     from scipy.stats import t
 
-    found = {}
+    found: dict[Name, tuple[float, float]] = {}
     for tissue, volumes in slices.items():
         half, middle = (volumes[0::2] - volumes[1::2]) / 2, (volumes[0::2] + volumes[1::2]) / 2
         count, depth = half.shape
@@ -135,18 +144,25 @@ def _means(values: list[dict[str, float]]) -> dict[str, float]:
     return {tissue: float(np.mean([each[tissue] for each in values])) for tissue in TISSUES} if values else {}
 
 
-def _intervals(
-    values: list[dict[str, float]], coverage: float, least: float, around: Mapping[str, float] | None = None
-) -> dict[str, tuple[float, float]]:
-    """Where one more value lies with the coverage, by tissue, not below what is possible; nothing without values."""
+def prediction_intervals(
+    values: Sequence[Mapping[Name, float]], coverage: float, least: float, around: Mapping[Name, float] | None = None
+) -> dict[Name, tuple[float, float]]:
+    """Where one more value lies with the coverage, by tissue or structure, from independent ones; see `tissue_intervals`.
+
+    Args:
+        values: by name, of each sample; without any there are no intervals.
+        coverage: of the intervals, between 0 and 1.
+        least: what no value is below.
+        around: values that the intervals are to be of; by default the means of the samples.
+    """
     if not values:
         return {}
     from scipy.stats import t
 
     count = len(values)
     factor = float(t.ppf((1 + coverage) / 2, count - 1))
-    found = {}
-    for tissue in TISSUES:
+    found: dict[Name, tuple[float, float]] = {}
+    for tissue in values[0]:
         numbers = np.array([each[tissue] for each in values])
         mean, variance = float(numbers.mean()), float(numbers.var(ddof=1)) * (1 + 1 / count)
         middle = mean if around is None else around[tissue]

@@ -1,20 +1,29 @@
-"""The product: a scan in, an enhanced scan with its maps, numbers and page out."""
+"""The product: a scan in, an enhanced scan with its maps, numbers and page out, or its brain and structures."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from dynamicdps.pipeline.options import EnhanceOptions, StudyOptions
+from dynamicdps.pipeline.options import EnhanceOptions, SegmentOptions, StudyOptions
 
 if TYPE_CHECKING:
     from dynamicdps.pipeline.demonstration import demo
     from dynamicdps.pipeline.enhanced import Enhanced
     from dynamicdps.pipeline.enhancement import enhance
     from dynamicdps.pipeline.progress import Progress
+    from dynamicdps.pipeline.segmentation import segment
+    from dynamicdps.pipeline.segmented import Segmented
 
 # Imported on first use: the command line's help, which shows the options, must not wait for torch.
-_HOMES = {"Enhanced": "enhanced", "Progress": "progress", "demo": "demonstration", "enhance": "enhancement"}
+_HOMES = {
+    "Enhanced": "enhanced",
+    "Progress": "progress",
+    "Segmented": "segmented",
+    "demo": "demonstration",
+    "enhance": "enhancement",
+    "segment": "segmentation",
+}
 
-__all__ = ["EnhanceOptions", "Enhanced", "Progress", "StudyOptions", "demo", "enhance"]
+__all__ = ["EnhanceOptions", "Enhanced", "Progress", "SegmentOptions", "Segmented", "StudyOptions", "demo", "enhance", "segment"]
 
 
 def __getattr__(name: str) -> Any:

@@ -11,6 +11,7 @@ from dynamicdps.pipeline.brain_volumes import keeping_samples, volume_intervals,
 from dynamicdps.pipeline.checks import check_device, solver_config
 from dynamicdps.pipeline.enhanced import Enhanced
 from dynamicdps.pipeline.enhancement import maps_of, open_prior, result_facts, start_rule, with_cost
+from dynamicdps.pipeline.image_structures import image_structures
 from dynamicdps.pipeline.options import StudyOptions
 from dynamicdps.pipeline.progress import Progress, Stages
 from dynamicdps.pipeline.ranges import misfit_range, quality_ranges
@@ -82,6 +83,8 @@ def demo(
         for name in ("conditional", SOLVER):
             ranges[name] |= misfit_range(images[name], measurement, operator, scale)
         intervals = volume_intervals(drawn, mask, metrics[SOLVER].volume_mm3)
+        structures = image_structures(result.volume, drawn, truth.with_data(mask), sided=True, device=device)
+        result.reconstruction.warnings.extend(structures.warnings)
     result.reconstruction.warnings.extend(misfit_warnings(metrics[SOLVER].data_misfit))
     uncertainty, hallucination = maps_of(None, result, operator)
     return Enhanced(
@@ -105,13 +108,14 @@ def demo(
         starts=start_rows(result, measurement, operator),
         start_rule=start_rule(config, result, prior),
         facts={
-            **result_facts(SOLVER, config, result, operator, models),
+            **result_facts(SOLVER, config, result, operator, models, structures),
             "title": "DynamicDPS demo: a slab of Colin 27",
             "initial": initial.source,
             "slab": True,
         },
         durations=stages.seconds,
         truth=truth,
+        structures=structures,
     )
 
 

@@ -13,6 +13,7 @@ from dynamicdps.evaluation import StageMetrics
 from dynamicdps.json_file import read_json, write_json
 from dynamicdps.operators import ScanOperator
 from dynamicdps.operators.fit import OperatorFit
+from dynamicdps.pipeline.image_structures import ImageStructures
 from dynamicdps.pipeline.named_inputs import is_file, named_inputs
 from dynamicdps.pipeline.provenance import input_hashes, run_record
 from dynamicdps.pipeline.ranges import Ranges
@@ -51,6 +52,7 @@ class Enhanced:
         starts: a row an image, as `dynamicdps.report.trace.start_rows` gives them.
         start_rule: the calibration that chose the start levels; `None` where none did.
         truth: a good scan of the same head, where there is one.
+        structures: of the image; nothing in it where there is no model that finds them.
         facts: what run.json says of the result.
         durations: seconds by stage.
         arguments: what was asked for, by name.
@@ -81,6 +83,7 @@ class Enhanced:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     argv: tuple[str, ...] = ()
     truth: Volume | None = None
+    structures: ImageStructures = field(default_factory=ImageStructures)
 
     @property
     def initial(self) -> Volume:
@@ -154,6 +157,7 @@ class Enhanced:
             save_stack(self.result.samples, folder / names.SAMPLES)
         else:
             (folder / names.SAMPLES).unlink(missing_ok=True)
+        self.structures.write(folder)
         write_rows(folder / names.TRACE, trace_rows(self.result))
         write_rows(folder / names.STARTS, self.starts)
         if self.start_rule is None:

@@ -20,6 +20,7 @@ from dynamicdps.pipeline.brain_volumes import brain_on, keeping_samples, measure
 from dynamicdps.pipeline.checks import check_device, check_options, check_shading
 from dynamicdps.pipeline.enhanced import Enhanced
 from dynamicdps.pipeline.fit import FittedScan, fit_scan, header_values
+from dynamicdps.pipeline.image_structures import ImageStructures, image_structures
 from dynamicdps.pipeline.inputs import as_volume, find_operator, name_of, one_scan
 from dynamicdps.pipeline.measurements import open_measurement
 from dynamicdps.pipeline.model_fit import card_warnings, check_contrast
@@ -27,6 +28,7 @@ from dynamicdps.pipeline.options import EnhanceOptions, as_words, checked_values
 from dynamicdps.pipeline.plan import Plan, make_plan
 from dynamicdps.pipeline.progress import Progress, Stages
 from dynamicdps.pipeline.scan_contrast import KNOWN, ScanContrast, find_contrast
+from dynamicdps.pipeline.segmentation import says_sides
 from dynamicdps.report.run_folder import misfit_warnings
 from dynamicdps.solvers import DynamicDPSConfig, Result, start_rule_of
 from dynamicdps.solvers.initial import Initial, initial_from_model, initial_from_volume
@@ -113,9 +115,18 @@ def enhance(
     images = {"conditional": result.initial, options.solver: result.volume}
     with stages.stage("volumes"):
         volumes = measure_volumes(images, result.samples, brain_on(head, result.volume), contrast.name)
+        image, brain_mask = in_head(head, result.volume, options.grid)
+        drawn = (in_head(head, each, options.grid)[0] for each in result.samples)
+        brain = None if head.mask.method == "network" else head.whole.with_data(head.mask.inside)
+        structures = image_structures(image, drawn, brain, sided=says_sides(scan), device=device)
     if not getattr(config, "keep_samples", False):
         result = without_samples(result)
-    warnings += [*measurement.doubts(), *slice_doubts(result.residual, head.acquisition.slice_axis), *volumes.warnings]
+    warnings += [
+        *measurement.doubts(),
+        *slice_doubts(result.residual, head.acquisition.slice_axis),
+        *volumes.warnings,
+        *structures.warnings,
+    ]
     for model in models.values():
         warnings += card_warnings(model, result.volume.spacing, measurement.shown, result.scale)
     result.reconstruction.warnings[:0] = dict.fromkeys(warnings)
@@ -124,7 +135,6 @@ def enhance(
     metrics = {name: StageMetrics(data_misfit=misfit) for name, (misfit, _) in misfits.items()}
     metrics[options.solver] = with_cost(metrics[options.solver], result)
     result.reconstruction.warnings.extend(misfit_warnings(metrics[options.solver].data_misfit))
-    image, brain_mask = in_head(head, result.volume, options.grid)
     uncertainty, hallucination = maps_of(head, result, scanner)
     return Enhanced(
         scan=name_of(given),
@@ -144,11 +154,12 @@ def enhance(
         slab=volumes.slab,
         misfit_space=measurement.space,
         steps=tuple(steps),
+        structures=structures,
         starts=measurement.starts(scanner, result),
         start_rule=start_rule(config, result, prior),
         facts={
             "preparation": [step.to_json() for step in steps],
-            **result_facts(options.solver, config, result, scanner, models),
+            **result_facts(options.solver, config, result, scanner, models, structures),
             "title": f"Enhanced scan: {Path(name_of(given)).name}",
             "initial": found.source,
             "contrast": contrast.name,
@@ -270,10 +281,12 @@ def start_rule(config: Any, result: Result, prior: Prior) -> StartRule | None:
     return config.start_rule or start_rule_of(prior, result.volume.shape[2])
 
 
-def result_facts(solver: str, config: Any, result: Result, operator: ScanOperator, models: Mapping[str, ModelFile]) -> dict[str, Any]:
+def result_facts(
+    solver: str, config: Any, result: Result, operator: ScanOperator, models: Mapping[str, ModelFile], structures: ImageStructures
+) -> dict[str, Any]:
     """What run.json says of a reconstruction."""
     return {
-        "models": {kind: model.card["sha256"] for kind, model in models.items()},
+        "models": {kind: model.card["sha256"] for kind, model in models.items()} | dict(structures.models),
         "cards": {kind: {"name": model.name, **model.card} for kind, model in models.items()},
         "operator": operator.to_json(),
         "solver": solver,

@@ -95,6 +95,24 @@ class EnhanceOptions(StudyOptions, ReadOptions):
     """Bound on the memory of the whole process in GB: as many slices pass the network at once as fit; without it 8."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class SegmentOptions:
+    """How a scan is segmented."""
+
+    series: int | None = None
+    """Number of the series, where a DICOM folder holds several."""
+    mask: str = "network"
+    """Where the brain is: network, deepbet, classical, none (skull-stripped) or a mask file."""
+    segmenter: str = "brain-mask"
+    """Bundled or added model, or a .safetensors file, that finds the structures."""
+    repeats: int = 8
+    """Slightly different images of the scan that the intervals of the volumes come from; 0 for no intervals."""
+    seed: int = 0
+    """Seed of these images."""
+    device: str = "cpu"
+    """cpu, cuda or mps."""
+
+
 def values_of(options: Any, kind: type[Any]) -> dict[str, Any]:
     """The values of options by name, as far as another kind of options has them too."""
     return {known.name: getattr(options, known.name) for known in fields(kind)}

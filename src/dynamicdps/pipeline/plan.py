@@ -12,8 +12,8 @@ from dynamicdps.operators import ScanOperator
 from dynamicdps.pipeline.cost import image_shape, measure_pace, quicker, stage_seconds, work_of
 from dynamicdps.pipeline.inputs import name_of
 from dynamicdps.pipeline.kspace_scan import is_kspace
-from dynamicdps.pipeline.scan_contrast import contrast_of
 from dynamicdps.pipeline.options import EnhanceOptions
+from dynamicdps.pipeline.scan_contrast import contrast_of
 from dynamicdps.volumes import BrainScan, Volume
 
 PLANES = ("sagittal", "coronal", "axial")

@@ -1,7 +1,7 @@
 """How the values of a map become colours over an image: the same in the viewer, its colour bar and the pre-rendered slices."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,7 @@ class MapColours:
     high: float
     positive: Stops
     negative: Stops = ()
+    names: ClassVar[tuple[str, ...]] = ()
 
     def rgba(self, values: NDArray[Any]) -> NDArray[np.float64]:
         """Colours of values, ``(..., 4)``, red, green, blue and opacity in [0, 1]."""
@@ -59,6 +60,15 @@ class MapColours:
         shares = np.linspace(0, 100, count)
         return [(f"{share:.1f}%", "#{:02x}{:02x}{:02x}".format(*colour)) for share, colour in zip(shares, colours, strict=True)]
 
+    def entry(self) -> dict[str, Any]:
+        """What the viewer needs to draw the map."""
+        return {
+            "low": self.low,
+            "high": self.high,
+            "positive": self.table(self.positive),
+            "negative": self.table(self.negative) if self.negative else None,
+        }
+
     def table(self, stops: Stops) -> dict[str, list[int]]:
         """Stops as a colour map of NiiVue: R, G, B, A and the places I, 0 to 255.
 
@@ -68,6 +78,64 @@ class MapColours:
         places = [0, 1, *np.rint(np.linspace(0, 255, len(stops))).astype(int).tolist()[1:]]
         red, green, blue = (list(channel) for channel in zip(*colours, strict=True))
         return {"R": red, "G": green, "B": blue, "A": [0] + [255] * len(stops), "I": places}
+
+
+@dataclass(frozen=True)
+class LabelColours:
+    """Colours of labels that are drawn over an image: label k, from 1 on, has the value `k * STEP`; 0 is nothing.
+
+    The viewer's table has 256 colours between which it interpolates: values that far apart have one each, whatever it rounds.
+
+    Attributes:
+        names: of the labels.
+        colours: as ``#rrggbb``.
+
+    Raises:
+        ValueError: there are more than 31 labels.
+    """
+
+    STEP: ClassVar[int] = 8
+    names: tuple[str, ...]
+    colours: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.names) != len(self.colours) or len(self.names) * self.STEP > 252:
+            raise ValueError(f"{len(self.names)} labels have {len(self.colours)} colours; expected as many, at most 31")
+
+    def value(self, k: int) -> int:
+        """The value of label k."""
+        return k * self.STEP
+
+    def on_black(self, values: NDArray[Any]) -> NDArray[np.uint8]:
+        """Colours over a black ground, ``(..., 3)``, 0 to 255."""
+        table = np.array([(0, 0, 0), *map(_rgb, self.colours)], np.uint8)
+        index = np.rint(np.nan_to_num(np.asarray(values, dtype=np.float64)) / self.STEP).astype(int)
+        return np.asarray(table[np.clip(index, 0, len(self.colours))])
+
+    def entry(self) -> dict[str, Any]:
+        """What the viewer needs to draw the labels and to say their names."""
+        half = self.STEP // 2
+        places, colours = [0], [(0, 0, 0)]
+        for k, colour in enumerate(self.colours, start=1):
+            places += [self.value(k) - half + 1, self.value(k) + half]
+            colours += [_rgb(colour)] * 2
+        places, colours = [*places, 255], [*colours, colours[-1]]
+        red, green, blue = (list(channel) for channel in zip(*colours, strict=True))
+        table = {"R": red, "G": green, "B": blue, "A": [0] + [255] * (len(places) - 1), "I": places}
+        names = {str(self.value(k)): name for k, name in enumerate(self.names, start=1)}
+        return {"low": half, "high": 255, "positive": table, "negative": None, "names": names}
+
+    def key(self) -> list[tuple[str, str]]:
+        """Each colour with its name, that of a pair without its side."""
+        found: dict[str, str] = {}
+        for name, colour in zip(self.names, self.colours, strict=True):
+            found.setdefault(colour, name.removeprefix("left ").removeprefix("right "))
+        return [(name, colour) for colour, name in found.items()]
+
+
+def _rgb(colour: str) -> tuple[int, int, int]:
+    red, green, blue = bytes.fromhex(colour.removeprefix("#"))
+    return red, green, blue
 
 
 def diverging(low: float, high: float) -> MapColours:

@@ -51,6 +51,10 @@ class Report:
         residual: ``(y - A(x)) / noise_std``, scanner's grid.
         uncertainty: standard deviation over samples, scanner units.
         hallucination: what the measurement could not have shown (null space), scanner units.
+        labels: number of the structure of each voxel of the last stage, 0 where there is none.
+        label_names: name and colour, as ``#rrggbb``, by number.
+        brain_mask: share of each voxel of the scan that is brain, scan's grid.
+        structures: rows of structures.tsv.
         trace: a row a step, as `trace_rows` gives them.
         starts: a row an image, as `start_rows` gives them.
         start_rule: the calibration that chose the starts.
@@ -69,6 +73,10 @@ class Report:
     residual: Volume | None = None
     uncertainty: Volume | None = None
     hallucination: Volume | None = None
+    labels: Volume | None = None
+    label_names: Mapping[int, tuple[str, str]] = field(default_factory=dict)
+    brain_mask: Volume | None = None
+    structures: Sequence[Mapping[str, str]] = ()
     trace: Rows = field(default_factory=list)
     starts: Rows = field(default_factory=list)
     start_rule: StartLevelRule | None = None

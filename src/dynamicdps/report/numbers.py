@@ -1,7 +1,7 @@
 """The numbers of the stages as tables, and the tissue volumes as bars."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dynamicdps.evaluation import TISSUES, StageMetrics
@@ -92,6 +92,21 @@ def volumes_table(stages: Sequence[Stage]) -> Table | None:
         ]
         rows.append((measure, cells))
     return Table(list(measured), rows)
+
+
+def structures_table(rows: Sequence[Mapping[str, str]]) -> Table | None:
+    """Volumes of structures in cm3 by side, from the rows of structures.tsv; `None` without any."""
+    sides = {"left": "left", "right": "right", "n/a": "whole"}
+    images = [name for side, name in sides.items() if any(row["side"] == side for row in rows)]
+    cells: dict[str, dict[str, tuple[str, str]]] = {}
+    for row in rows:
+        measure = Measure("", row["structure"], "cm³", 2)
+        low, high = (None if row[end] == "n/a" else float(row[end]) for end in ("low", "high"))
+        interval = measure.interval(_in_cm3((low, high))) if low is not None and high is not None else ""
+        cells.setdefault(row["structure"], {})[sides[row["side"]]] = measure.text(float(row["mm3"]) / MM3_IN_CM3), interval
+    if not cells:
+        return None
+    return Table(images, [(Measure("", name, "cm³", 2), [of.get(image, ("", "")) for image in images]) for name, of in cells.items()])
 
 
 def volumes_chart(stages: Sequence[Stage], slab: bool = False) -> Chart | None:

@@ -16,7 +16,7 @@ from dynamicdps.atomic_file import atomic_write
 from dynamicdps.output_names import REPORT
 from dynamicdps.report.contents import Report
 from dynamicdps.report.curves import residual_charts, run_charts
-from dynamicdps.report.numbers import metrics_table, volumes_chart, volumes_table
+from dynamicdps.report.numbers import metrics_table, structures_table, volumes_chart, volumes_table
 from dynamicdps.report.viewer import make_viewer
 
 STATIC = files("dynamicdps.report") / "static"
@@ -80,6 +80,7 @@ def render(report: Report) -> str:
             numbers=metrics_table(report.stages),
             volumes=volumes_table(report.stages),
             volumes_chart=volumes_chart(report.stages, report.slab),
+            structures=structures_table(report.structures),
             run_charts=run_charts(report),
             residual_charts=residual_charts(report.residual),
             style=style,

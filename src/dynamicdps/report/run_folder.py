@@ -10,6 +10,7 @@ from dynamicdps.errors import InputError
 from dynamicdps.evaluation import StageMetrics
 from dynamicdps.json_file import read_json
 from dynamicdps.output_names import (
+    BRAIN_MASK,
     ENHANCED,
     HALLUCINATION,
     INITIAL,
@@ -17,15 +18,20 @@ from dynamicdps.output_names import (
     METRICS,
     RESIDUAL,
     RUN,
+    SEGMENTATION,
+    SEGMENTATION_TABLE,
     START_RULE,
     STARTS,
+    STRUCTURES,
     TRACE,
     TRUTH,
     UNCERTAINTY,
 )
+from dynamicdps.report.colours import LabelColours
 from dynamicdps.report.contents import Interval, Report, Stage
 from dynamicdps.report.facts import facts_of, scan_name, steps_of
-from dynamicdps.report.trace import read_rows
+from dynamicdps.report.numbers import structures_table
+from dynamicdps.report.trace import read_rows, read_table
 from dynamicdps.solvers import StartLevelRule, read_start_level
 from dynamicdps.volumes import IntensityScale, Volume, load
 
@@ -54,15 +60,15 @@ def read_report(folder: Path) -> Report:
         raise
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise InputError(
-            f"{RUN} or {METRICS} in {folder} holds something of another kind ({type(error).__name__}); expected what enhance writes; run "
-            "enhance again"
+            f"{RUN}, {METRICS} or a table in {folder} holds something of another kind ({type(error).__name__}); expected what enhance "
+            "writes; run enhance again"
         ) from error
 
 
 def _report(folder: Path, run: Mapping[str, Any], metrics: Mapping[str, Any]) -> Report:
     warnings = [str(warning) for warning in run.get("warnings") or ()]
     volumes: dict[str, Volume] = {}
-    for name in (MEASUREMENT, INITIAL, TRUTH, RESIDUAL, UNCERTAINTY, HALLUCINATION):
+    for name in (MEASUREMENT, INITIAL, TRUTH, RESIDUAL, UNCERTAINTY, HALLUCINATION, BRAIN_MASK, SEGMENTATION):
         if not (folder / name).is_file():
             continue
         try:
@@ -88,6 +94,10 @@ def _report(folder: Path, run: Mapping[str, Any], metrics: Mapping[str, Any]) ->
         residual=volumes.get(RESIDUAL),
         uncertainty=volumes.get(UNCERTAINTY),
         hallucination=volumes.get(HALLUCINATION),
+        labels=volumes.get(SEGMENTATION),
+        label_names=_label_names(folder / SEGMENTATION_TABLE),
+        brain_mask=volumes.get(BRAIN_MASK),
+        structures=_structures(folder / STRUCTURES),
         trace=read_rows(folder / TRACE),
         starts=starts,
         start_rule=_read_rule(folder / START_RULE),
@@ -156,6 +166,20 @@ def _intervals(values: Any) -> dict[str, Interval]:
         for name, ends in pairs
         if isinstance(ends, list) and len(ends) == 2 and all(isinstance(end, int | float) and math.isfinite(end) for end in ends)
     }
+
+
+def _label_names(path: Path) -> dict[int, tuple[str, str]]:
+    """Names and colours by number; that the viewer can draw them shows here, before the page is made."""
+    found = {int(row["index"]): (row["name"], row["color"]) for row in read_table(path)}
+    LabelColours(tuple(name for name, _ in found.values()), tuple(colour for _, colour in found.values())).entry()
+    return found
+
+
+def _structures(path: Path) -> list[dict[str, str]]:
+    """The rows of structures.tsv; that they can be shown likewise."""
+    rows = read_table(path)
+    structures_table(rows)
+    return rows
 
 
 def _read_json(path: Path) -> dict[str, Any]:

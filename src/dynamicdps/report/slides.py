@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dynamicdps.report.colours import MapColours
+from dynamicdps.report.colours import LabelColours, MapColours
 from dynamicdps.report.cut import Cut
 from dynamicdps.volumes import Volume
 
@@ -50,7 +50,7 @@ class Layer:
     name: str
     volume: Volume
     window: tuple[float, float]
-    colours: MapColours | None = None
+    colours: MapColours | LabelColours | None = None
 
 
 def render_slides(layers: Sequence[Layer], grid: Volume, scale: float) -> list[Slide]:

@@ -57,12 +57,12 @@ def start_rows(result: Result, scan: Volume, operator: ScanOperator) -> Rows:
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, float | str]]) -> None:
-    """Write rows of the same keys, numbers or words, as a CSV file; without rows remove it."""
+    """Write rows of the same keys, numbers or words, as a CSV file, or with tabs where its name ends in .tsv; without rows remove it."""
     if not rows:
         path.unlink(missing_ok=True)
         return
     with atomic_write(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]), delimiter="\t" if path.suffix == ".tsv" else ",", lineterminator="\n")
         writer.writeheader()
         writer.writerows({name: value if isinstance(value, str) else f"{value:.6g}" for name, value in row.items()} for row in rows)
 
@@ -73,13 +73,27 @@ def read_rows(path: Path) -> Rows:
     Raises:
         InputError: the file is not a table of numbers.
     """
+    try:
+        return [{name: float(value) for name, value in line.items()} for line in read_table(path)]
+    except (ValueError, TypeError) as error:
+        raise _unreadable(path, "numbers", error) from error
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """Rows of words, of a file that `write_rows` wrote; no rows where there is no file.
+
+    Raises:
+        InputError: the file is no table.
+    """
     if not path.is_file():
         return []
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            return [{name: float(value) for name, value in line.items()} for line in csv.DictReader(file)]
-    except (OSError, ValueError, TypeError, csv.Error) as error:
-        reason = " ".join(str(error).split())[:100]
-        raise InputError(
-            f"{path} cannot be read ({reason}); expected a table of numbers as enhance writes it; run enhance again"
-        ) from error
+            return list(csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ","))
+    except (OSError, ValueError, csv.Error) as error:
+        raise _unreadable(path, "words", error) from error
+
+
+def _unreadable(path: Path, kind: str, error: Exception) -> InputError:
+    reason = " ".join(str(error).split())[:100]
+    return InputError(f"{path} cannot be read ({reason}); expected a table of {kind} as enhance writes it; run enhance again")

@@ -1,19 +1,19 @@
 """What the viewer shows: images under one window, maps with their colours, and the same as pre-rendered slices."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from dynamicdps.errors import InputError
-from dynamicdps.report.colours import MapColours, diverging, rising
+from dynamicdps.report.colours import LabelColours, MapColours, diverging, rising
 from dynamicdps.report.contents import Report
 from dynamicdps.report.cut import BRAIN_THRESHOLD
 from dynamicdps.report.embed import Box, Embedded, embed_all
 from dynamicdps.report.slides import Layer, Slide, render_slides
-from dynamicdps.volumes import IntensityScale, Volume
+from dynamicdps.volumes import IntensityScale, Volume, native_grid, sample
 
 # Grey levels in the window of the images, and from 0 to the last colour of a map, whose colours the eye tells less well apart.
 LEVELS = 200
@@ -42,7 +42,7 @@ class Shown:
     volume: Volume
     level: float
     caption: str = ""
-    colours: MapColours | None = None
+    colours: MapColours | LabelColours | None = None
     unit: str = ""
 
     @property
@@ -94,7 +94,10 @@ def make_viewer(report: Report) -> Viewer:
     reference = next(i for i in (first, *range(len(images))) if same_grid(images[i].volume, grid))
     settings = {
         "images": [_entry(shown, index) for index, shown in enumerate(images)],
-        "maps": [_entry(shown, len(images) + index) | _colour_entry(shown) for index, shown in enumerate(maps)],
+        "maps": [
+            _entry(shown, len(images) + index) | ({} if shown.colours is None else shown.colours.entry())
+            for index, shown in enumerate(maps)
+        ],
         "window": [0.0, scale],
         "reference": reference,
         "first": first,
@@ -136,6 +139,31 @@ def _maps(report: Report, scale: float) -> Iterator[Shown]:
     if report.truth is not None and same_grid(last, report.truth):
         error = last.with_data(last.data - report.truth.data)
         yield _scaled_map("error", error, "Enhanced image minus the truth: too bright is red, too dark blue.", scale)
+    if report.labels is not None:
+        yield _structures(report.labels, report.label_names)
+    if report.brain_mask is not None:
+        yield _outline(report.brain_mask, last)
+
+
+def _structures(labels: Volume, known: Mapping[int, tuple[str, str]]) -> Shown:
+    """The labels that there are, recoded for the viewer."""
+    there = [number for number in known if (labels.data == number).any()]
+    colours = LabelColours(*(tuple(known[number][i] for number in there) for i in (0, 1)))
+    coded = np.zeros(labels.shape, np.float32)
+    for k, number in enumerate(there, start=1):
+        coded[labels.data == number] = colours.value(k)
+    caption = "The likeliest structure of each voxel of the enhanced image, by a network trained on label maps."
+    return Shown("structures", labels.with_data(coded), 1.0, caption, colours)
+
+
+def _outline(mask: Volume, grid: Volume) -> Shown:
+    """The rim of a brain mask, one voxel wide, on the grid of an image."""
+    from scipy import ndimage
+
+    inside = sample(mask.with_data(mask.data > 0.99), native_grid(grid)).data > 0.5
+    colours = LabelColours(("brain mask",), ("#ffd926",))
+    rim = colours.value(1) * (inside & ~ndimage.binary_erosion(inside))
+    return Shown("brain outline", grid.with_data(rim), 1.0, "The rim of the brain mask: what is enhanced lies inside it.", colours)
 
 
 def _scaled_map(name: str, volume: Volume, caption: str, scale: float) -> Shown:
@@ -191,12 +219,6 @@ def _unique(name: str, taken: set[str]) -> str:
 
 def _entry(shown: Shown, index: int) -> dict[str, Any]:
     return {"id": f"volume-{index}", "name": shown.name, "decimals": shown.decimals}
-
-
-def _colour_entry(shown: Shown) -> dict[str, Any]:
-    assert shown.colours is not None
-    c = shown.colours
-    return {"low": c.low, "high": c.high, "positive": c.table(c.positive), "negative": c.table(c.negative) if c.negative else None}
 
 
 def _ordinal(n: int) -> str:

@@ -1,7 +1,23 @@
 """Networks that find the brain and its parts in heads of any contrast, trained on images made of label maps."""
 
-from dynamicdps.segmentation.brain_network import BrainNetwork, brain_finder, load_brain_network
+from dynamicdps.segmentation.brain_network import BRAIN_MODEL, BrainNetwork, View, brain_finder, load_brain_network
+from dynamicdps.segmentation.class_chances import ClassChances
+from dynamicdps.segmentation.midplane import Midplane, fit_midplane
+from dynamicdps.segmentation.repeats import repeated_volumes
 from dynamicdps.segmentation.synthetic_heads import LabelMap, SyntheticHeads
 from dynamicdps.segmentation.training import train_segmenter
 
-__all__ = ["BrainNetwork", "LabelMap", "SyntheticHeads", "brain_finder", "load_brain_network", "train_segmenter"]
+__all__ = [
+    "BRAIN_MODEL",
+    "BrainNetwork",
+    "ClassChances",
+    "LabelMap",
+    "Midplane",
+    "SyntheticHeads",
+    "View",
+    "brain_finder",
+    "fit_midplane",
+    "load_brain_network",
+    "repeated_volumes",
+    "train_segmenter",
+]

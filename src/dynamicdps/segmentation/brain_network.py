@@ -1,6 +1,7 @@
-"""Where the brain is, by a network that has seen heads of every contrast."""
+"""Where the brain is, and its parts, by a network that has seen heads of every contrast."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,20 +13,36 @@ from dynamicdps.diffusion import read_model
 from dynamicdps.diffusion.held_models import held
 from dynamicdps.errors import InputError
 from dynamicdps.models.names import known_models
-from dynamicdps.segmentation.classes import BRAIN
+from dynamicdps.segmentation.class_chances import ClassChances
 from dynamicdps.volumes import Volume
 from dynamicdps.volumes.grids import native_grid, prior_grid, sample
-from dynamicdps.volumes.morphology import Mask, close, largest
+from dynamicdps.volumes.morphology import Mask
 
+BRAIN_MODEL = "brain-mask"
 WORKING_MM = 2.0
-# Sulci are closed over this width; fluid between gyri counts as brain, that around them does not.
-CLOSING_MM = 4.0
+# Share of the scale of intensities that the brain's brightest tissue reaches at least, and where it is put when it does not.
+DIM, BRIGHT = 0.6, 0.9
 # Voxels of nothing around the head, so that one that fills its field of view has an edge.
 PADDING = 4
 
 
+@dataclass(frozen=True)
+class View:
+    """How the network looks at a head.
+
+    Attributes:
+        mirrored: left and right swapped before, and back after.
+        shift_mm: of the voxels on which it works, along x, y, z.
+        gamma: exponent of the intensities.
+    """
+
+    mirrored: bool = False
+    shift_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    gamma: float = 1.0
+
+
 class BrainNetwork:
-    """Finds the brain in a head of any contrast.
+    """Finds the brain and its parts in a head of any contrast.
 
     Args:
         network: classes of a head's voxels of 2 mm, ``(batch, classes, x, y, z)``, from ``(batch, 1, x, y, z)``.
@@ -34,19 +51,46 @@ class BrainNetwork:
     def __init__(self, network: torch.nn.Module) -> None:
         self.network = network
 
-    @torch.inference_mode()
-    def chances(self, volume: Volume) -> tuple[Volume, NDArray[np.float32]]:
-        """The head on voxels of 2 mm along the world's axes, and the chance of each class there, ``(classes, x, y, z)``."""
-        grid = prior_grid(volume, WORKING_MM)
-        coarse = sample(_smoothed(volume), grid)
+    def chances(self, volume: Volume, views: tuple[View, ...] = (View(), View(mirrored=True))) -> ClassChances:
+        """The chance of each class on voxels of 2 mm along the world's axes: the mean over views.
+
+        The default, the head and its mirror image, gives a mirrored head the mirrored chances.
+
+        Args:
+            volume: a head, in any position.
+            views: of one shift.
+
+        Raises:
+            InputError: the scan is empty.
+        """
+        coarse = on_working_grid(volume, views[0].shift_mm)
         data = coarse.data.clip(0)
         bright = data[data > 0.02 * np.percentile(data, 99.5)]
         if not bright.size:
             raise InputError("the scan is empty; expected a magnitude image of a head; check the file")
-        x = np.pad(np.clip(data / np.percentile(bright, 99), 0, 2), PADDING).astype(np.float32)
-        found = self.network(torch.from_numpy(x)[None, None]).softmax(1)[0].numpy()
-        inner = (slice(None), *(slice(PADDING, n - PADDING) for n in x.shape))
-        return coarse, found[inner]
+        top = float(np.percentile(bright, 99))
+        chances = ClassChances.of(self._mean(data, top, views), coarse.affine)
+        if not chances.inside.any():
+            return chances
+        brightest = float(np.percentile(data[chances.inside], 95))
+        if 0 < brightest < DIM * top:
+            # A scalp beside the coil, or fat, is so bright that the brain is darker than any that the network has seen.
+            return ClassChances.of(self._mean(data, brightest / BRIGHT, views), coarse.affine)
+        return chances
+
+    def _mean(self, data: NDArray[np.float32], scale: float, views: tuple[View, ...]) -> NDArray[np.float32]:
+        scaled = np.clip(data / np.float32(scale), 0, 2)
+        seen = [self._seen(scaled, view) for view in views]
+        return sum(seen[1:], start=seen[0]) / np.float32(len(seen))
+
+    @torch.inference_mode()
+    def _seen(self, scaled: NDArray[np.float32], view: View) -> NDArray[np.float32]:
+        x = np.pad(scaled**view.gamma, PADDING).astype(np.float32)
+        x = x[::-1] if view.mirrored else x
+        device = next((p.device for p in self.network.parameters()), torch.device("cpu"))
+        found: NDArray[np.float32] = self.network(torch.from_numpy(x.copy()).to(device)[None, None]).softmax(1)[0].cpu().numpy()
+        found = found[:, ::-1] if view.mirrored else found
+        return found[(slice(None), *(slice(PADDING, n - PADDING) for n in x.shape))]
 
     def find(self, volume: Volume) -> Mask:
         """The brain on the grid of a scan: its largest piece with closed sulci.
@@ -54,29 +98,31 @@ class BrainNetwork:
         Raises:
             InputError: nothing looks like a brain.
         """
-        coarse, chances = self.chances(volume)
-        brain = chances[list(BRAIN)].sum(0)
-        inside = largest(brain > 0.5)
-        if not inside.any():
+        chances = self.chances(volume)
+        if not chances.inside.any():
             raise InputError("no brain is found in the scan; expected a head or a brain; check the image, or give a mask")
-        from scipy import ndimage
-
-        inside = ndimage.binary_fill_holes(close(inside, CLOSING_MM, coarse.spacing))
-        # Between its coarse voxels the chance is interpolated: no steps along the outline.
-        smooth = np.where(inside, np.maximum(brain, 0.55), np.minimum(brain, 0.45)).astype(np.float32)
-        return sample(coarse.with_data(smooth), native_grid(volume)).data > 0.5
+        return chances.brain_on(native_grid(volume))
 
 
-def _smoothed(volume: Volume) -> Volume:
-    """The volume without what voxels of 2 mm cannot hold."""
+def on_working_grid(volume: Volume, shift_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> Volume:
+    """The volume on voxels of 2 mm along the world's axes, without what they cannot hold.
+
+    Args:
+        volume: in any position.
+        shift_mm: of the voxels along x, y, z; without it they lie evenly about the volume's middle.
+    """
     from scipy import ndimage
 
+    grid = prior_grid(volume, WORKING_MM)
+    affine = grid.affine.copy()
+    affine[:3, 3] += shift_mm
     widths = [np.sqrt(max(0.0, (WORKING_MM / edge) ** 2 - 1)) / 2.355 for edge in volume.spacing]
-    return volume.with_data(ndimage.gaussian_filter(volume.data, widths)) if max(widths) > 0 else volume
+    smooth = volume.with_data(ndimage.gaussian_filter(volume.data, widths)) if max(widths) > 0 else volume
+    return sample(smooth, replace(grid, affine=affine))
 
 
 @held
-def load_brain_network(name: str | Path = "brain-mask", device: str = "cpu") -> BrainNetwork:
+def load_brain_network(name: str | Path = BRAIN_MODEL, device: str = "cpu") -> BrainNetwork:
     """The network that finds brains, by its bundled name or file.
 
     Raises:
@@ -86,7 +132,7 @@ def load_brain_network(name: str | Path = "brain-mask", device: str = "cpu") -> 
     return BrainNetwork(model.build(lambda values: VolumeUNet(VolumeConfig.from_json(values))).to(device))
 
 
-def brain_finder(name: str = "brain-mask") -> Callable[[Volume], Mask] | None:
+def brain_finder(name: str = BRAIN_MODEL) -> Callable[[Volume], Mask] | None:
     """What finds brains, by the model of that name, bundled or added; `None` where there is none."""
     if name not in known_models(("segmenter",)):
         return None

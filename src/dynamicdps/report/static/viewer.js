@@ -376,6 +376,7 @@
       const [nx, ny, nz] = volume.dims;
       if (x < 0 || y < 0 || z < 0 || x >= nx || y >= ny || z >= nz) return "outside";
       const number = volume.intercept + volume.slope * volume.levels[x + nx * (y + ny * z)];
+      if (volume.entry.names) return volume.entry.names[Math.round(number)] ?? "none";
       return number.toFixed(volume.entry.decimals).replace(/^-(?=0*\.?0*$)/, "").replace("-", "\u2212");
     }
 

@@ -1,0 +1,79 @@
+"""Structures of an enhanced image, with what its posterior samples leave open."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dynamicdps.diffusion import read_model
+from dynamicdps.errors import InputError
+from dynamicdps.evaluation.tissue_intervals import pair_intervals
+from dynamicdps.models.names import known_models
+from dynamicdps.output_names import STRUCTURES
+from dynamicdps.pipeline.segmentation import COVERAGE, halves_of
+from dynamicdps.pipeline.structure_volumes import StructureVolume, structure_volumes, write_labels, write_volumes
+from dynamicdps.segmentation import BRAIN_MODEL, load_brain_network
+from dynamicdps.segmentation.classes import Structure
+from dynamicdps.segmentation.head_check import check_brain
+from dynamicdps.volumes import Volume, native_grid
+
+
+@dataclass(frozen=True)
+class ImageStructures:
+    """What a segmentation finds in an enhanced image.
+
+    Attributes:
+        labels: number in FreeSurfer's table of each voxel of the image; `None` where there is no model or it finds no brain.
+        volumes: of the structures, with 95 % intervals over posterior samples where there are at least two.
+        sided: whether left and right are told apart.
+        models: SHA-256 of the model that was used, by kind.
+        warnings: why there is nothing.
+    """
+
+    labels: Volume | None = None
+    volumes: tuple[StructureVolume, ...] = ()
+    sided: bool = False
+    models: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    def write(self, folder: Path) -> None:
+        """Write dseg.nii.gz, dseg.tsv and structures.tsv into a folder; where there is nothing, remove what an earlier run left."""
+        write_labels(folder, self.labels, sided=self.sided)
+        write_volumes(folder / STRUCTURES, self.volumes)
+
+
+def image_structures(image: Volume, samples: Iterable[Volume], brain: Volume | None, *, sided: bool, device: str) -> ImageStructures:
+    """Segment an enhanced image and its posterior samples by the model of brains; nothing where there is none.
+
+    Args:
+        image: the estimate, in its head where it has one.
+        samples: in the same way, in pairs of opposite noise; they are not asked for where there is no model.
+        brain: above one half in the brain; `None` where the network itself is to find it.
+        sided: whether the scan says which side is left.
+        device: cpu, cuda or mps.
+    """
+    if BRAIN_MODEL not in known_models(("segmenter",)):
+        return ImageStructures()
+    digest = str(read_model(BRAIN_MODEL, "segmenter").card["sha256"])
+    network = load_brain_network(BRAIN_MODEL, device)
+    try:
+        found = [network.chances(each) for each in chain([image], samples)]
+        if brain is not None:
+            found = [each.within(brain) for each in found]
+        check_brain(found[0], image)
+    except InputError as error:
+        return ImageStructures(models={"segmenter": digest}, warnings=(f"the structures are unknown: {error}",))
+    estimate, drawn = found[0], found[1 : 1 + (len(found) - 1) // 2 * 2]
+    plane = halves_of(estimate) if sided else None
+    intervals: dict[Structure, tuple[float, float]] = {}
+    if drawn:
+        each = [chances.volumes(plane) for chances in drawn]
+        slices: dict[Structure, NDArray[np.float64]] = {s: np.stack([volumes[s] for volumes in each]) for s in each[0]}
+        around = {structure: float(whole.sum()) for structure, whole in estimate.volumes(plane).items()}
+        intervals = pair_intervals(slices, COVERAGE, 0.0, around)
+    grid = native_grid(image)
+    labels = image.with_data(estimate.labels_on(grid, estimate.brain_on(grid), plane))
+    return ImageStructures(labels, structure_volumes(estimate, plane, intervals), plane is not None, {"segmenter": digest})

@@ -1,0 +1,185 @@
+"""Segment a scan of any contrast: its brain, its structures, and their volumes."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+from nibabel.spatialimages import SpatialImage
+
+from dynamicdps.diffusion import read_model
+from dynamicdps.errors import InputError
+from dynamicdps.evaluation.tissue import is_cut_off
+from dynamicdps.evaluation.tissue_intervals import prediction_intervals
+from dynamicdps.models.names import known_models
+from dynamicdps.operators.noise_estimate import estimate_noise
+from dynamicdps.pipeline.checks import check_device
+from dynamicdps.pipeline.inputs import as_scan, name_of, one_scan
+from dynamicdps.pipeline.options import SegmentOptions, checked_values, values_of
+from dynamicdps.pipeline.progress import Progress, Stages
+from dynamicdps.pipeline.segmented import Segmented
+from dynamicdps.pipeline.structure_volumes import structure_volumes
+from dynamicdps.segmentation import BRAIN_MODEL, BrainNetwork, ClassChances, Midplane, load_brain_network, repeated_volumes
+from dynamicdps.segmentation.head_check import check_brain, check_scan
+from dynamicdps.volumes import Volume, extract_brain, native_grid, read_scan, to_slices
+from dynamicdps.volumes.brain_extraction import BRAIN_ML, covers_head
+from dynamicdps.volumes.morphology import Mask
+
+COVERAGE = 0.95
+# Agreement of a brain with its mirror image below which only a part of a half is there.
+HALVES = 0.4
+
+
+def segment(scan: Any, options: SegmentOptions | None = None, *, progress: Progress | None = None, **values: Any) -> Segmented:
+    """Find the brain, its structures and their volumes in a scan of any contrast and resolution.
+
+    Args:
+        scan: path of an image file or of a folder of DICOM files, an image of nibabel, a `Volume`, or a list of one of them; with or
+            without the skull.
+        options: how.
+        progress: is told how far the work is.
+        values: options by name in the place of `options`, such as ``repeats=4``; `SegmentOptions` has them all.
+
+    Raises:
+        InputError: there is no model, an option is wrong, the scan cannot be read, or it shows no head.
+        TypeError: the scan is no image, or there is no option of a name.
+    """
+    options = replace(options or SegmentOptions(), **checked_values(SegmentOptions, values))
+    check_device(options.device)
+    if not (options.repeats == 0 or 2 <= options.repeats <= 1000):
+        raise InputError(f"--repeats is {options.repeats}; expected 2 to 1000, or 0 for no intervals; change it")
+    stages = Stages(progress)
+    network, digest = open_network(options.segmenter, options.device)
+    with stages.stage("open"):
+        given = one_scan(scan)
+        if isinstance(given, Volume) and options.series is not None:
+            raise InputError(f"series {options.series} was asked for, but the scan is a volume; expected a folder; leave the series out")
+        opened = as_scan(given) if isinstance(given, Volume) else read_scan(given, options.series)
+        volume = opened.volume
+        check_scan(volume)
+    with stages.stage("segment"):
+        chances = network.chances(volume)
+        warnings: list[str] = []
+        if options.mask == "network":
+            check_brain(chances, volume)
+            inside, brain = chances.brain_on(native_grid(volume)), None
+        else:
+            found = extract_brain(volume, options.mask)
+            inside, warnings = found.inside, [*found.warnings]
+            brain = volume.with_data(inside)
+            chances = chances.within(brain)
+            try:
+                check_brain(chances, volume)
+            except InputError as error:
+                # Whoever gives a mask says that there is a brain.
+                warnings.append(str(error))
+        slab = is_cut_off(inside)
+        warnings += size_warnings(volume, inside, slab)
+        plane = halves_of(chances)
+        if not says_sides(scan):
+            plane = None
+            warnings.append("the file does not say which side is left: structures are not told apart by side; give it an orientation")
+        elif plane is None:
+            warnings.append("the scan does not show both halves of the brain: structures are not told apart by side")
+        labels = chances.labels_on(native_grid(volume), inside, plane)
+    noise_std, remarks = noise_of(volume) if options.repeats else (0.0, [])
+    again = repeated_volumes(
+        network,
+        volume,
+        plane,
+        count=options.repeats,
+        noise_std=noise_std,
+        brain=brain,
+        seed=options.seed,
+        progress=lambda done, planned: stages.tell("solve", done, planned),
+    )
+    around = {structure: float(slices.sum()) for structure, slices in chances.volumes(plane).items()}
+    intervals = prediction_intervals(again, COVERAGE, 0.0, around)
+    warnings += remarks
+    return Segmented(
+        scan=name_of(given),
+        labels=volume.with_data(labels),
+        brain_mask=volume.with_data(inside),
+        structures=structure_volumes(chances, plane, intervals),
+        sided=plane is not None,
+        slab=slab,
+        warnings=tuple(warnings),
+        facts={
+            "models": {"segmenter": digest},
+            "brain": {"method": options.mask, "millilitres": round(millilitres(inside, volume), 1)},
+            "midplane": None
+            if plane is None
+            else {"normal": plane.normal.tolist(), "offset_mm": plane.offset, "agreement": round(plane.agreement, 3)},
+            "noise_std": noise_std,
+            "acquisition": opened.acquisition.to_json(),
+            "slab": slab,
+            "warnings": warnings,
+        },
+        durations=stages.seconds,
+        arguments={"scan": name_of(given), **values_of(options, SegmentOptions)},
+    )
+
+
+def open_network(name: str, device: str = "cpu") -> tuple[BrainNetwork, str]:
+    """The network of a name or file, and the SHA-256 of its weights.
+
+    Raises:
+        InputError: as `read_model`; or no model comes with the package or was added.
+    """
+    if name == BRAIN_MODEL and not known_models(("segmenter",)):
+        raise InputError(
+            f"there is no model that finds structures; expected one named {BRAIN_MODEL}; train one by `dynamicdps train segmenter` and add "
+            "it by `dynamicdps models add`, or name its file by --segmenter"
+        )
+    return load_brain_network(name, device), str(read_model(name, "segmenter").card["sha256"])
+
+
+def halves_of(chances: ClassChances) -> Midplane | None:
+    """The plane between the halves of a brain; `None` where it has not two of them."""
+    if not chances.inside.any():
+        return None
+    plane = chances.midplane()
+    return plane if plane.agreement >= HALVES else None
+
+
+def says_sides(scan: Any) -> bool:
+    """Whether a file or an image of nibabel knows which side is left: NIfTI with a qform or sform does, Analyze does not."""
+    if isinstance(scan, list | tuple) and len(scan) == 1:
+        return says_sides(scan[0])
+    if isinstance(scan, Volume):
+        return scan.path is None or says_sides(scan.path)
+    if isinstance(scan, str | Path):
+        try:
+            scan = nibabel.load(scan)
+        except (OSError, nibabel.filebasedimages.ImageFileError):
+            # Folders of DICOM files know; of raw k-space the options say it.
+            return True
+    header = scan.header if isinstance(scan, SpatialImage) else None
+    if isinstance(header, nibabel.Nifti1Header):
+        return int(header["qform_code"]) > 0 or int(header["sform_code"]) > 0
+    return not isinstance(header, nibabel.AnalyzeHeader)
+
+
+def noise_of(volume: Volume) -> tuple[float, list[str]]:
+    """Standard deviation of a scan's noise in its units, with what limits it; 0 where nothing tells it."""
+    try:
+        found = estimate_noise(to_slices(volume.data).movedim(0, 1)[None])
+    except InputError as error:
+        return 0.0, [f"no noise was added for the intervals: {error}"]
+    return float(found.std[0]), []
+
+
+def millilitres(inside: Mask, volume: Volume) -> float:
+    """Volume of a mask on a scan's grid."""
+    return float(inside.sum() * np.prod(volume.spacing)) / 1000
+
+
+def size_warnings(volume: Volume, inside: Mask, slab: bool) -> list[str]:
+    """What the size of a brain says: of a part of it, or of none that a person has."""
+    if slab:
+        return ["the scan is a slab: the field of view cuts the brain off, and volumes are of the part that it shows"]
+    size = millilitres(inside, volume)
+    if covers_head(volume) and not BRAIN_ML[0] <= size <= BRAIN_ML[1]:
+        return [f"{size:.0f} ml of brain are found; expected {BRAIN_ML[0]:.0f} to {BRAIN_ML[1]:.0f} ml of a whole one; look at the mask"]
+    return []

@@ -1,0 +1,90 @@
+"""What comes of a segmentation: labels, brain and volumes, with what limits them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dynamicdps import output_names as names
+from dynamicdps.errors import InputError
+from dynamicdps.json_file import write_json
+from dynamicdps.pipeline.named_inputs import is_file, named_inputs
+from dynamicdps.pipeline.provenance import input_hashes, run_record
+from dynamicdps.pipeline.structure_volumes import StructureVolume, write_labels, write_volumes
+from dynamicdps.volumes import Volume
+
+
+@dataclass(frozen=True, repr=False)
+class Segmented:
+    """The brain and its structures in a scan.
+
+    Attributes:
+        scan: path of the scan, or ``array``.
+        labels: number in FreeSurfer's table of each voxel of the scan, 0 where nothing is reported.
+        brain_mask: 1 in the brain and 0 outside, on the scan's grid.
+        structures: with their volumes, intervals and confidences.
+        sided: whether left and right are told apart.
+        slab: whether the field of view cuts the brain off, and so its volumes.
+        warnings: what the user should know, one sentence each.
+        facts: what run.json says of the result.
+        durations: seconds by stage.
+        arguments: what was asked for, by name.
+    """
+
+    scan: str
+    labels: Volume
+    brain_mask: Volume
+    structures: tuple[StructureVolume, ...]
+    sided: bool
+    slab: bool
+    warnings: tuple[str, ...]
+    facts: Mapping[str, Any]
+    durations: Mapping[str, float]
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def volumes(self) -> dict[str, float]:
+        """Volumes in mm3 by side and name, such as ``left thalamus``."""
+        return {each.structure.full_name: each.mm3 for each in self.structures}
+
+    def write(self, folder: str | Path) -> Path:
+        """Write brain_mask.nii.gz, dseg.nii.gz, dseg.tsv, volumes.tsv and run.json into a folder.
+
+        Args:
+            folder: made if it is missing; what an earlier segmentation left there is replaced.
+
+        Returns:
+            The labels, ``dseg.nii.gz``.
+
+        Raises:
+            InputError: a file that was read, such as the scan, would be written over.
+            OSError: the folder cannot be written.
+        """
+        folder = Path(folder)
+        written = {(folder / name).resolve() for name in names.SEGMENTED}
+        for _, given in named_inputs(self.arguments):
+            if is_file(Path(given)) and Path(given).resolve() in written:
+                raise InputError(f"{given} was read and would be written over; expected results in another place; choose another folder")
+        self.write_results(folder)
+        arguments = {**self.arguments, "out": folder}
+        record = run_record("segment", arguments, [], self.facts, self.durations, inputs=input_hashes(self.arguments))
+        write_json(folder / names.RUN, record)
+        return folder / names.SEGMENTATION
+
+    def write_results(self, folder: Path) -> None:
+        """Write all files but run.json.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        self.brain_mask.save(folder / names.BRAIN_MASK, dtype=np.uint8)
+        write_volumes(folder / names.STRUCTURE_VOLUMES, self.structures)
+        write_labels(folder, self.labels, sided=self.sided)
+
+    def __repr__(self) -> str:
+        brain = float(self.brain_mask.data.sum() * np.prod(self.brain_mask.spacing)) / 1000
+        kind = "a slab with " if self.slab else ""
+        return f"Segmented({self.scan}: {kind}{brain:.0f} ml of brain, {len(self.structures)} structures)"

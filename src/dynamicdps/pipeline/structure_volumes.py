@@ -1,0 +1,75 @@
+"""Structures of a head with their volumes, and the files that hold them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dynamicdps.output_names import SEGMENTATION, SEGMENTATION_TABLE
+from dynamicdps.report.trace import write_rows
+from dynamicdps.segmentation import ClassChances, Midplane
+from dynamicdps.segmentation.classes import Structure, structures
+from dynamicdps.volumes import Volume
+
+MISSING = "n/a"
+
+
+@dataclass(frozen=True)
+class StructureVolume:
+    """A structure that was measured.
+
+    Attributes:
+        structure: which one.
+        mm3: its volume: the sum of the chances of its class over voxels, times the volume of one.
+        interval: 95 %, mm3; `None` where nothing tells it.
+        confidence: mean chance of its class inside it, 0 to 1; NaN where it is nowhere the likeliest.
+    """
+
+    structure: Structure
+    mm3: float
+    interval: tuple[float, float] | None
+    confidence: float
+
+
+def structure_volumes(
+    chances: ClassChances, plane: Midplane | None, intervals: Mapping[Structure, tuple[float, float]]
+) -> tuple[StructureVolume, ...]:
+    """All structures with their volumes, in the order of the classes."""
+    sure = chances.confidences(plane)
+    volumes = chances.volumes(plane).items()
+    return tuple(StructureVolume(s, float(slices.sum()), intervals.get(s), sure[s]) for s, slices in volumes)
+
+
+def write_volumes(path: Path, measured: Sequence[StructureVolume]) -> None:
+    """A TSV file with the columns structure, side, mm3, low, high and confidence; without structures it is removed."""
+    rows = [
+        {
+            "structure": each.structure.name,
+            "side": each.structure.side or MISSING,
+            "mm3": f"{each.mm3:.1f}",
+            "low": MISSING if each.interval is None else f"{each.interval[0]:.1f}",
+            "high": MISSING if each.interval is None else f"{each.interval[1]:.1f}",
+            "confidence": f"{each.confidence:.3f}" if np.isfinite(each.confidence) else MISSING,
+        }
+        for each in measured
+    ]
+    write_rows(path, rows)
+
+
+def write_labels(folder: Path, labels: Volume | None, *, sided: bool) -> None:
+    """dseg.nii.gz and dseg.tsv, which says what its numbers mean, as BIDS has them; without labels both are removed.
+
+    Args:
+        folder: their place.
+        labels: numbers of FreeSurfer's table.
+        sided: whether left and right are told apart.
+    """
+    rows = [
+        {"index": str(s.label), "name": s.full_name, "abbreviation": s.abbreviation, "color": s.colour} for s in structures(sided=sided)
+    ]
+    write_rows(folder / SEGMENTATION_TABLE, [] if labels is None else rows)
+    if labels is None:
+        (folder / SEGMENTATION).unlink(missing_ok=True)
+    else:
+        labels.save(folder / SEGMENTATION, dtype=np.uint8)

@@ -1,0 +1,154 @@
+"""What a network says of a head: the chance of each class, and the brain, its structures and their volumes that follow."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from nibabel.affines import apply_affine
+from numpy.typing import NDArray
+
+from dynamicdps.segmentation.classes import BRAIN, CLASSES, Structure, structures
+from dynamicdps.segmentation.midplane import Midplane, fit_midplane
+from dynamicdps.volumes import Volume
+from dynamicdps.volumes.grids import Grid, sample
+from dynamicdps.volumes.morphology import Mask, close, dilate, erode, largest
+
+FLUID = CLASSES.index("outer fluid")
+# Sulci are closed over this width; fluid between gyri counts as brain, that around them does not.
+CLOSING_MM = 4.0
+# What hangs on the brain by a bridge of less than twice this width, as an eye does by its nerve, is no brain.
+BRIDGE_MM = 4.0
+# How far around the brain and its fluid chances count: their tails lie there, and nothing else that is of the head.
+AROUND_MM = 4.0
+# Classes that are compared together between left and right.
+_SURFACES = (("ventricles",), ("cortex", "cerebellar cortex"), ("white matter", "cerebellar white matter"))
+_ALIKE = tuple([CLASSES.index(name) for name in names] for names in _SURFACES)
+# Voxels whose classes are found at once.
+_CHUNK = 500_000
+
+
+@dataclass(frozen=True)
+class ClassChances:
+    """Chances on cubes along the axes of the world.
+
+    Attributes:
+        values: chance of each of `CLASSES`, ``(classes, x, y, z)``.
+        affine: voxel indices to RAS mm.
+        inside: the brain, ``(x, y, z)``; may be empty.
+    """
+
+    values: NDArray[np.float32]
+    affine: NDArray[np.float64]
+    inside: Mask
+
+    @classmethod
+    def of(cls, values: NDArray[np.float32], affine: NDArray[np.float64]) -> "ClassChances":
+        """Chances with the brain that they show: the largest piece, sulci closed, without what hangs on it by a thin bridge."""
+        from scipy import ndimage
+
+        spacing = _spacing(affine)
+        inside = largest(values[list(BRAIN)].sum(0) > 0.5)
+        if inside.any():
+            inside = ndimage.binary_fill_holes(close(inside, CLOSING_MM, spacing))
+            core = largest(erode(inside, BRIDGE_MM, spacing))
+            # Twice as far out as it was eroded: tips of gyri stay.
+            inside = inside & dilate(core, 2 * BRIDGE_MM, spacing) if core.any() else inside
+        return cls(values, affine, inside)
+
+    def within(self, brain: Volume) -> "ClassChances":
+        """The same chances with another brain: where a volume is above one half."""
+        x, y, z = self.inside.shape
+        return ClassChances(self.values, self.affine, sample(brain, Grid((x, y, z), self.affine)).data > 0.5)
+
+    @property
+    def support(self) -> Mask:
+        """Where chances count: in the brain, in the fluid that touches it, and a little around both."""
+        return dilate(largest(self.inside | (self.values[FLUID] > 0.5)) | self.inside, AROUND_MM, _spacing(self.affine))
+
+    def midplane(self) -> Midplane:
+        """The plane between the halves of the brain, which must not be empty."""
+        return fit_midplane(np.stack([self.values[list(group)].sum(0) for group in _ALIKE]) * self.support, self.affine)
+
+    def brain_on(self, grid: Grid) -> Mask:
+        """The brain on a grid: between voxels the chance is interpolated, so that there are no steps along the outline."""
+        brain = self.values[list(BRAIN)].sum(0)
+        smooth = np.where(self.inside, np.maximum(brain, 0.55), np.minimum(brain, 0.45)).astype(np.float32)
+        return sample(Volume(smooth, self.affine), grid).data > 0.5
+
+    def labels_on(self, grid: Grid, brain: Mask, plane: Midplane | None) -> NDArray[np.uint8]:
+        """Numbers of FreeSurfer's table on a grid, 0 where nothing is reported.
+
+        A voxel of the brain has its likeliest class but `CLASSES[0]`; around it only fluid is told, where it is the likeliest.
+
+        Args:
+            grid: where to.
+            brain: on that grid.
+            plane: between left and right; `None` where sides are not known.
+        """
+        numbers = np.zeros((len(CLASSES), 2), np.uint8)
+        for structure in structures(sided=plane is not None):
+            for side in (0, 1) if not structure.side else (0,) if structure.side == "left" else (1,):
+                numbers[CLASSES.index(structure.name), side] = structure.label
+        labels = np.zeros(grid.shape, np.uint8)
+        near = sample(Volume(self.support.astype(np.float32), self.affine), grid, order=0).data > 0.5
+        index = np.argwhere(near | brain)
+        to_voxels = np.linalg.inv(self.affine)
+        # grid_sample wants places from -1 to 1, the last axis first.
+        size = np.maximum(np.array(self.inside.shape) - 1, 1)
+        chances = torch.from_numpy(self.values)[None]
+        for start in range(0, len(index), _CHUNK):
+            part = index[start : start + _CHUNK]
+            points = apply_affine(grid.affine, part)
+            places = (2 * apply_affine(to_voxels, points) / size - 1)[:, ::-1].astype(np.float32)
+            found = torch.nn.functional.grid_sample(
+                chances, torch.from_numpy(places.copy())[None, :, None, None], padding_mode="border", align_corners=True
+            )[0, :, :, 0, 0]
+            inside = brain[tuple(part.T)]
+            classes = np.where(inside, found[1:].argmax(0).numpy() + 1, np.where(found.argmax(0).numpy() == FLUID, FLUID, 0))
+            right = np.zeros(len(part), int) if plane is None else (plane.distance(points) >= 0).astype(int)
+            labels[tuple(part.T)] = numbers[classes, right]
+        return labels
+
+    def volumes(self, plane: Midplane | None) -> dict[Structure, NDArray[np.float64]]:
+        """Volumes by structure in the slices along z, ``(z,)``, mm3: sums of chances, so that half-filled voxels count by half.
+
+        Args:
+            plane: as in `labels_on`.
+        """
+        voxel = float(np.prod(_spacing(self.affine)))
+        return {s: (share * chance).sum((0, 1), dtype=np.float64) * voxel for s, chance, share in self._parts(plane)}
+
+    def confidences(self, plane: Midplane | None) -> dict[Structure, float]:
+        """Mean chance of each structure where it is the likeliest, 0 to 1; NaN where it is nowhere.
+
+        Args:
+            plane: as in `labels_on`.
+        """
+        likeliest = self.values.argmax(0)
+        found = {}
+        for structure, chance, share in self._parts(plane):
+            there = (likeliest == CLASSES.index(structure.name)) & (share * chance > 0)
+            weight = float(np.broadcast_to(share, there.shape)[there].sum())
+            found[structure] = float((share * chance)[there].sum()) / weight if weight > 0 else float("nan")
+        return found
+
+    def _parts(self, plane: Midplane | None) -> Iterator[tuple[Structure, NDArray[np.float32], NDArray[np.float32]]]:
+        """Each structure with the chances of its class where they count, and the share of each voxel on its side."""
+        support = self.support
+        whole = np.ones((1, 1, 1), np.float32)
+        if plane is None:
+            left = right = whole
+        else:
+            index = np.stack(np.meshgrid(*(np.arange(n) for n in self.inside.shape), indexing="ij"), -1)
+            distance = plane.distance(apply_affine(self.affine, index)) / _spacing(self.affine)[0]
+            right = np.clip(0.5 + distance, 0, 1).astype(np.float32)
+            left = np.clip(0.5 - distance, 0, 1).astype(np.float32)
+        for structure in structures(sided=plane is not None):
+            share = {"left": left, "right": right}.get(structure.side, whole)
+            yield structure, self.values[CLASSES.index(structure.name)] * support, share
+
+
+def _spacing(affine: NDArray[np.float64]) -> tuple[float, float, float]:
+    x, y, z = np.linalg.norm(affine[:3, :3], axis=0)
+    return float(x), float(y), float(z)

@@ -1,0 +1,96 @@
+"""Structures of enhanced images: where there is a model, and what posterior samples say of them."""
+
+import csv
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+
+import dynamicdps as dd
+from dynamicdps.cli import main
+from dynamicdps.pipeline.image_structures import image_structures
+from dynamicdps.segmentation import BrainNetwork
+from dynamicdps.volumes import Volume
+from tests.segmentation.coded_heads import PAIRS, Shells, code, coded_head, coded_network
+
+FILES = {"dseg.nii.gz", "dseg.tsv", "structures.tsv"}
+
+
+def use(network: BrainNetwork | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make it the only model of brains; `None` for none."""
+    home = "dynamicdps.pipeline.image_structures"
+    monkeypatch.setattr(f"{home}.known_models", lambda kinds: {} if network is None else {"brain-mask": Path("brain-mask.safetensors")})
+    monkeypatch.setattr(f"{home}.load_brain_network", lambda name, device: network)
+    monkeypatch.setattr(f"{home}.read_model", lambda name, kind: SimpleNamespace(card={"sha256": "of a test"}))
+
+
+def resized(head: Volume, name: str, by: float) -> Volume:
+    """The head with the left one of a pair larger or smaller by millimetres."""
+    (px, py, pz), size = PAIRS[name]
+    index = np.stack(np.meshgrid(*(np.arange(n) for n in head.shape), indexing="ij"), -1)
+    x, y, z = np.moveaxis(index * 2.0 + head.affine[:3, 3], -1, 0)
+    distance = np.sqrt((x + px) ** 2 + (y - py) ** 2 + (z - pz) ** 2)
+    data = np.where(distance < size, code("white matter"), head.data)
+    return head.with_data(np.where(distance < size + by, code(name), data))
+
+
+def test_samples_that_differ_in_one_structure_have_its_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    use(coded_network(), monkeypatch)
+    head = coded_head()
+    samples = [resized(head, "thalamus", by) for by in (-1.0, 1.0)]
+    found = image_structures(head, iter([*samples, head]), None, sided=True, device="cpu")
+    ends = {each.structure.full_name: (each.interval, each.mm3) for each in found.volumes}
+    (low, high), mm3 = ends["left thalamus"]  # type: ignore[misc]
+    assert low < mm3 < high
+    assert high - low > 0.3 * mm3
+    (low, high), mm3 = ends["left hippocampus"]  # type: ignore[misc]
+    assert high - low < 0.01 * mm3
+    assert found.models == {"segmenter": "of a test"}
+
+
+def test_without_samples_there_are_no_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
+    use(coded_network(), monkeypatch)
+    found = image_structures(coded_head(), [], None, sided=False, device="cpu")
+    assert {each.interval for each in found.volumes} == {None}
+    assert not found.sided
+
+
+def test_an_enhanced_scan_has_structures_where_there_is_a_model(
+    poor: Path, quick: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    use(BrainNetwork(Shells()), monkeypatch)
+    with_model = dd.enhance(poor, **quick)
+    page = with_model.write(out).read_text(encoding="utf-8")
+    assert {p.name for p in out.iterdir()} >= FILES
+    labels = nibabel.load(out / "dseg.nii.gz")
+    np.testing.assert_allclose(labels.affine, nibabel.load(out / "enhanced.nii.gz").affine)
+    assert labels.shape == with_model.image.shape
+    with (out / "structures.tsv").open(newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    assert sum(float(row["mm3"]) for row in rows) > 0
+    # Every sample is given the same chances, so that nothing is left open.
+    assert all(float(row["low"]) == pytest.approx(float(row["mm3"]), abs=0.2) for row in rows)
+    assert json.loads((out / "run.json").read_text())["models"]["segmenter"] == "of a test"
+    assert "Volumes of structures" in page
+    use(None, monkeypatch)
+    without = dd.enhance(poor, **quick)
+    np.testing.assert_array_equal(without.image.data, with_model.image.data)
+    assert without.volumes == with_model.volumes
+    page = without.write(out).read_text(encoding="utf-8")
+    assert not FILES & {p.name for p in out.iterdir()}
+    assert "Volumes of structures" not in page
+    assert "segmenter" not in json.loads((out / "run.json").read_text())["models"]
+
+
+def test_what_is_no_brain_is_a_warning(poor: Path, quick: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use(coded_network(), monkeypatch)
+    result = dd.enhance(poor, **quick)
+    assert any(warning.startswith("the structures are unknown: ") for warning in result.warnings)
+    words = ["enhance", str(poor), "--out", str(tmp_path / "out"), "--samples", "1", "--steps", "1", "--mask", "none"]
+    assert main([*words, "--prior", quick["prior"], "--conditional", quick["conditional"]]) == 0
+    assert not FILES & {p.name for p in (tmp_path / "out").iterdir()}
