@@ -13,12 +13,23 @@ OPERATOR, START_RULE = "operator.json", "start-level.json"
 TRACE, STARTS = "trace.csv", "starts.csv"
 METRICS, RUN, REPORT = "metrics.json", "run.json", "report.html"
 
+# What the second scan and further ones of a head have too.
+NUMBERED = (MEASUREMENT, RESIDUAL, OPERATOR)
+
+
+def numbered(name: str, number: int | str) -> str:
+    """The name of a file of one of several scans: ``measurement-2.nii.gz`` of the second."""
+    stem, dot, ending = name.partition(".")
+    return f"{stem}-{number}{dot}{ending}"
+
+
 # What enhance and demo write or delete in their folder; `OPERATOR` only where the operator is fitted.
 RESULTS = (
     *(RUN, METRICS, REPORT, TRACE, STARTS, START_RULE),
     *(ENHANCED, ENHANCED_BRAIN, BRAIN_MASK, INITIAL, MEASUREMENT),
     *(RESIDUAL, UNCERTAINTY, HALLUCINATION, TRUTH, SAMPLES),
     *(SEGMENTATION, SEGMENTATION_TABLE, STRUCTURES),
+    *(numbered(name, "*") for name in NUMBERED),
 )
 
 # What segment writes.

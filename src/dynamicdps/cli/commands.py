@@ -39,9 +39,16 @@ class _Scan:
     ISMRMRD); with or without the skull."""
 
 
+@dataclass(frozen=True)
+class _ScansOfHead:
+    scan: Scans
+    """The measurement, T1w, T2w or FLAIR: an image file (NIfTI, MGH, Analyze), a folder of DICOM files, or raw k-space (.npz, .h5,
+    ISMRMRD); with or without the skull. Several scans of one head in one contrast, such as three orthogonal stacks, make one image."""
+
+
 @dataclass(frozen=True, kw_only=True)
-class Enhance(EnhanceOptions, _Scan):
-    """Enhance a scan: initial image, then DynamicDPS (or a peer) with the scanner's forward model."""
+class Enhance(EnhanceOptions, _ScansOfHead):
+    """Enhance a scan, or several of one head: initial image, then DynamicDPS (or a peer) with the scanner's forward model."""
 
     out: Path | None = None
     """Folder for the results; without it a folder beside the scan, such as scan_enhanced for scan.nii.gz."""
@@ -56,7 +63,7 @@ class Enhance(EnhanceOptions, _Scan):
     @property
     def folder(self) -> Path:
         """Where the results go."""
-        return self.out or folder_beside(self.scan)
+        return self.out or folder_beside(self.scan[0])
 
 
 @dataclass(frozen=True)

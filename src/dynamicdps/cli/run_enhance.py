@@ -20,8 +20,9 @@ from dynamicdps.volumes.preparation import in_words
 def run(arguments: Enhance) -> None:
     check_device(arguments.device)
     check_options(arguments)
-    if not is_kspace(arguments.scan):
-        refuse_raw_options(arguments.scan, arguments)
+    for scan in arguments.scan:
+        if not is_kspace(scan):
+            refuse_raw_options(scan, arguments)
     check_dicom(arguments)
     folder = arguments.folder
     with recorded(folder, "enhance", replace(arguments, out=folder)) as record:
@@ -71,4 +72,4 @@ def check_dicom(arguments: Enhance) -> None:
         return
     if arguments.dicom.resolve() == arguments.folder.resolve():
         raise InputError(f"{arguments.dicom} is that of the other results, which name no patient; expected another; change --dicom")
-    check_dicom_out(arguments.scan, arguments.dicom, arguments.series)
+    check_dicom_out(arguments.scan[0], arguments.dicom, arguments.series)

@@ -1,6 +1,6 @@
 """An error's parts: what the measurement could have shown, and what it could not."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,8 @@ from dynamicdps.volumes import IntensityScale, Volume, from_slices, to_slices
 
 SIGNAL = 0.1
 ITERATIONS, TOLERANCE = 200, 1e-4
+# Of several scans of a whole head: a map to look at, in seconds.
+JOINT_ITERATIONS, JOINT_TOLERANCE = 15, 1e-2
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,39 @@ def unsupported_map(image: Volume, operator: ScanOperator, scale: IntensityScale
         return None
     null = null_space_split(linear, x, to_image_grid(linear(x), linear, x.shape), signal=signal).null
     return image.with_data(from_slices(null[0].movedim(1, 0) if null.ndim == 5 else null).astype(np.float32) * scale.scale)
+
+
+@torch.inference_mode()
+def unsupported_by_all(image: Volume, operators: Sequence[ScanOperator], scale: IntensityScale, *, signal: float = SIGNAL) -> Volume:
+    """What of a reconstruction no one of several scans could have shown: ``(I - F) x`` with Tikhonov's filter of all together.
+
+    ``F = (N + 1)^-1 N`` with ``N = sum of J^T J / c^2`` over the scans, c each one's noise over the signal, by conjugate gradients. Scans
+    whose slices leave no gaps between all of them show every constant, so that no interpolation has to be taken off first.
+
+    Args:
+        image: reconstruction on the image grid.
+        operators: of the scans, on that grid.
+        scale: to image intensities.
+        signal: as for `null_space_split`.
+
+    Returns:
+        In the units of `image`.
+
+    Raises:
+        InputError: an operator is not linear behind a contrast.
+    """
+    parts = []
+    for each in operators:
+        if each.operator.linear is None:
+            raise InputError(f"{each.operator} is not linear behind a contrast; expected it to be for the map of several scans")
+        parts.append((each.operator.linear, signal / each.operator.noise_std))
+    x = to_slices(scale.apply(image).data).movedim(0, 1)[None]
+
+    def normal(v: Tensor) -> Tensor:
+        return torch.stack([gain**2 * linear.adjoint(linear(v), v.shape) for linear, gain in parts]).sum(0)
+
+    shown = conjugate_gradients(lambda v: normal(v) + v, normal(x), JOINT_ITERATIONS, JOINT_TOLERANCE)
+    return image.with_data(from_slices((x - shown)[0].movedim(1, 0)).astype(np.float32) * scale.scale)
 
 
 def _projection(model: LinearModel, cutoff: float) -> Callable[[Tensor], Tensor]:

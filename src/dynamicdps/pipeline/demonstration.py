@@ -4,7 +4,7 @@ from typing import Literal
 
 from dynamicdps.conditional import load_unet
 from dynamicdps.diffusion import read_model
-from dynamicdps.evaluation import evaluate_volume, segment
+from dynamicdps.evaluation import evaluate_volume, segment, unsupported_map
 from dynamicdps.models import demo_scan
 from dynamicdps.operators import preset, simulate
 from dynamicdps.pipeline.brain_volumes import keeping_samples, volume_intervals, without_samples
@@ -86,7 +86,7 @@ def demo(
         structures = image_structures(result.volume, drawn, truth.with_data(mask), sided=True, device=device)
         result.reconstruction.warnings.extend(structures.warnings)
     result.reconstruction.warnings.extend(misfit_warnings(metrics[SOLVER].data_misfit))
-    uncertainty, hallucination = maps_of(None, result, operator)
+    uncertainty, hallucination = maps_of(None, result, unsupported_map(result.volume, operator, result.scale))
     return Enhanced(
         scan="a slab of Colin 27",
         image=result.volume,
@@ -105,7 +105,7 @@ def demo(
         slab=True,
         misfit_space="",
         steps=(),
-        starts=start_rows(result, measurement, operator),
+        starts=start_rows(result, [(measurement, operator)]),
         start_rule=start_rule(config, result, prior),
         facts={
             **result_facts(SOLVER, config, result, operator, models, structures),

@@ -26,6 +26,21 @@ from dynamicdps.volumes import Step, Volume, write_dicom
 from dynamicdps.volumes.stack import save_stack
 
 
+@dataclass(frozen=True)
+class OtherScan:
+    """A scan beside the first one that the image was made from.
+
+    Attributes:
+        measurement: as `Enhanced.measurement`, in its place in the image's space.
+        residual: as `Enhanced.residual`.
+        fit: as `Enhanced.fit`.
+    """
+
+    measurement: Volume
+    residual: Volume
+    fit: OperatorFit | None
+
+
 @dataclass(frozen=True, repr=False)
 class Enhanced:
     """An enhanced scan.
@@ -51,6 +66,7 @@ class Enhanced:
         steps: of the preparation.
         starts: a row an image, as `dynamicdps.report.trace.start_rows` gives them.
         start_rule: the calibration that chose the start levels; `None` where none did.
+        others: scans beside the first, in the order in which they were given.
         truth: a good scan of the same head, where there is one.
         structures: of the image; nothing in it where there is no model that finds them.
         facts: what run.json says of the result.
@@ -82,6 +98,7 @@ class Enhanced:
     durations: Mapping[str, float]
     arguments: Mapping[str, Any] = field(default_factory=dict)
     argv: tuple[str, ...] = ()
+    others: tuple[OtherScan, ...] = ()
     truth: Volume | None = None
     structures: ImageStructures = field(default_factory=ImageStructures)
 
@@ -153,6 +170,13 @@ class Enhanced:
                 (folder / name).unlink(missing_ok=True)
             else:
                 volume.save(folder / name)
+        for stale in (path for name in names.NUMBERED for path in folder.glob(names.numbered(name, "*"))):
+            stale.unlink()
+        for number, other in enumerate(self.others, 2):
+            other.measurement.save(folder / names.numbered(names.MEASUREMENT, number))
+            other.residual.save(folder / names.numbered(names.RESIDUAL, number))
+            if other.fit is not None:
+                write_json(folder / names.numbered(names.OPERATOR, number), other.fit.to_json())
         if self.result.samples:
             save_stack(self.result.samples, folder / names.SAMPLES)
         else:

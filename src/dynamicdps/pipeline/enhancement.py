@@ -1,7 +1,7 @@
 """Enhance a scan: find its brain, its forward model and an initial image, solve, and measure what came out."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,34 +11,36 @@ from dynamicdps.conditional import CONDITIONAL_KINDS, load_conditional
 from dynamicdps.diffusion import ModelFile, Prior, load_prior, read_model
 from dynamicdps.diffusion.model_file import known_contrasts
 from dynamicdps.errors import InputError
-from dynamicdps.evaluation import StageMetrics, unsupported_map
+from dynamicdps.evaluation import StageMetrics
 from dynamicdps.evaluation.slice_doubts import slice_doubts
 from dynamicdps.operators import Operator, ScanOperator
-from dynamicdps.operators.fit import FITTED
+from dynamicdps.operators.fit import FITTED, OperatorFit
 from dynamicdps.operators.shading import without_shading
 from dynamicdps.pipeline.brain_volumes import brain_on, keeping_samples, measure_volumes, without_samples
 from dynamicdps.pipeline.checks import check_device, check_options, check_shading
-from dynamicdps.pipeline.enhanced import Enhanced
+from dynamicdps.pipeline.enhanced import Enhanced, OtherScan
 from dynamicdps.pipeline.fit import FittedScan, fit_scan, header_values
 from dynamicdps.pipeline.image_structures import ImageStructures, image_structures
-from dynamicdps.pipeline.inputs import as_volume, find_operator, name_of, one_scan
-from dynamicdps.pipeline.measurements import open_measurement
+from dynamicdps.pipeline.inputs import as_volume, find_operator, name_of, scans_of
+from dynamicdps.pipeline.kspace_scan import is_kspace
+from dynamicdps.pipeline.measurements import Measurement, open_measurement
 from dynamicdps.pipeline.model_fit import card_warnings, check_contrast
 from dynamicdps.pipeline.options import EnhanceOptions, as_words, checked_values, values_of
 from dynamicdps.pipeline.plan import Plan, make_plan
 from dynamicdps.pipeline.progress import Progress, Stages
 from dynamicdps.pipeline.scan_contrast import KNOWN, ScanContrast, find_contrast
+from dynamicdps.pipeline.scans_of_head import OneScan, ScansOfHead, align, alike_contrasts, in_order, without_repeats
 from dynamicdps.pipeline.segmentation import says_sides
 from dynamicdps.report.run_folder import misfit_warnings
 from dynamicdps.solvers import DynamicDPSConfig, Result, start_rule_of
 from dynamicdps.solvers.initial import Initial, initial_from_model, initial_from_volume
 from dynamicdps.solvers.memory import chunk_within
 from dynamicdps.solvers.sampler import SamplerConfig
-from dynamicdps.solvers.solve import is_solved_whole
+from dynamicdps.solvers.solve import is_solved_whole, measurement_scale
 from dynamicdps.solvers.start_level import StartRule
 from dynamicdps.volumes import BrainScan, Volume
 from dynamicdps.volumes.brain_scan import EDGE_MM
-from dynamicdps.volumes.preparation import brain_step, intensity_step, orientation_step
+from dynamicdps.volumes.preparation import Step, brain_step, intensity_step, orientation_step
 
 
 def enhance(
@@ -51,16 +53,17 @@ def enhance(
     announce: Callable[[Plan], None] | None = None,
     **values: Any,
 ) -> Enhanced:
-    """Enhance a scan.
+    """Enhance a scan, or several scans of one head to one image.
 
     Args:
-        scan: path of an image file, of a folder of DICOM files or of raw k-space; an image of nibabel; a `Volume`; or a list of one of
-            them. T1-weighted, T2-weighted or FLAIR, with or without the skull.
+        scan: path of an image file, of a folder of DICOM files or of raw k-space; an image of nibabel; a `Volume`; or a list of scans of
+            one head in one contrast, in any order, each with its own orientation, voxels and noise. T1-weighted, T2-weighted or FLAIR,
+            with or without the skull.
         options: how; by default with the bundled models, and with the scan's own ``.operator.json`` where there is one beside it. Where
             there is none, the forward model of the scanner is fitted.
         initial: any model's enhanced image of the scan to start from, as a path, an image of nibabel or a `Volume`; without it the
-            conditional model makes one.
-        operator: forward model of the scanner, as an object or as the option of that name.
+            conditional model makes one. Not with several scans.
+        operator: forward model of the scanner, as an object or as the option of that name; of several scans that of each.
         progress: is told how far the work is.
         announce: is told what will be done, and how long it will take, when the scan has been opened; finding that out takes seconds.
         values: options by name in the place of `options`, such as ``quality="fast"``; `EnhanceOptions` has them all.
@@ -73,39 +76,21 @@ def enhance(
         values |= {} if operator is None else {"operator": operator}
     options = replace(options or EnhanceOptions(), **checked_values(EnhanceOptions, values))
     stages = Stages(progress)
-    given, start = one_scan(scan), None if initial is None else as_volume(initial, "the initial image")
+    given, start = scans_of(scan), None if initial is None else as_volume(initial, "the initial image")
     device, config = check_device(options.device), check_options(options)
-    scanner = find_operator(given, operator if isinstance(operator, Operator | ScanOperator) else options.operator)
-    check_shading(options.shading, fitted=scanner is None)
+    scanners = [find_operator(each, operator if isinstance(operator, Operator | ScanOperator) else options.operator) for each in given]
+    check_shading(options.shading, fitted=None in scanners)
     models = models_for(options, with_conditional=start is None)
-    with stages.stage("open"):
-        measurement = open_measurement(given, options, options.mask, cropped=scanner is None or scanner.image_shape is None)
-        head = measurement.head
-        contrast = contrast_for(options.contrast, given, head, models)
-        prior = open_prior(options.prior, device, options.precision, contrast.name)
-        # After the scan, which may be none: a network takes seconds.
-        warnings = [*head.acquisition.warnings, *head.mask.warnings, *contrast.warnings, *prior_warnings(prior)]
-        steps = [orientation_step(head.whole), brain_step(head, options.mask), contrast.step()]
-    if announce is not None:
-        announce(make_plan(given, head, scanner, prior, config, options, None if start is None else name_of(start)))
-    with stages.stage("prepare"):
-        measurement.prepare(options.seed)
-    fitted: FittedScan | None = None
-    with stages.stage("initial"):
-        if scanner is None:
-            known = header_values(head.acquisition)
-            fitted = fit_scan(head, start, options.conditional, FITTED, known, measurement.noise, options.shading, contrast.name)
-            scanner, found = fitted.fit.scan_operator, fitted.initial
-            steps.append(fitted.shading.step())
-            warnings += [*steps[-1].warnings, *fitted.fit.warnings]
-        else:
-            found = find_initial(head, scanner, start, options.conditional)
+    asked = _Asked(options, config, models, device, stages, announce)
+    case = _one_scan(given[0], scanners[0], start, asked) if len(given) == 1 else _several_scans(given, scanners, start, asked)
+    measurement, scanner, prior, contrast, steps = case.measurement, case.scanner, case.prior, case.contrast, case.steps
+    head, warnings = measurement.head, case.warnings
     config = within_memory(options, config, head.brain, scanner, prior, models["prior"].card)
     result = measurement.solve(
         options.solver,
         scanner,
         prior,
-        initial=found.volume,
+        initial=case.initial.volume,
         seed=options.seed,
         config=keeping_samples(config),
         progress=lambda done, planned: stages.tell("solve", done, planned),
@@ -118,12 +103,13 @@ def enhance(
         image, brain_mask = in_head(head, result.volume, options.grid)
         drawn = (in_head(head, each, options.grid)[0] for each in result.samples)
         brain = None if head.mask.method == "network" else head.whole.with_data(head.mask.inside)
-        structures = image_structures(image, drawn, brain, sided=says_sides(scan), device=device)
+        structures = image_structures(image, drawn, brain, sided=says_sides(given[0]), device=device)
     if not getattr(config, "keep_samples", False):
         result = without_samples(result)
+    residuals = [result.residual, *result.other_residuals]
     warnings += [
         *measurement.doubts(),
-        *slice_doubts(result.residual, head.acquisition.slice_axis),
+        *(doubt for residual, axis in zip(residuals, case.slice_axes, strict=True) for doubt in slice_doubts(residual, axis)),
         *volumes.warnings,
         *structures.warnings,
     ]
@@ -135,9 +121,10 @@ def enhance(
     metrics = {name: StageMetrics(data_misfit=misfit) for name, (misfit, _) in misfits.items()}
     metrics[options.solver] = with_cost(metrics[options.solver], result)
     result.reconstruction.warnings.extend(misfit_warnings(metrics[options.solver].data_misfit))
-    uncertainty, hallucination = maps_of(head, result, scanner)
+    names = [name_of(each) for each in given]
+    uncertainty, hallucination = maps_of(head, result, measurement.unsupported(result, scanner))
     return Enhanced(
-        scan=name_of(given),
+        scan=", ".join(names),
         image=image,
         estimate=result.volume if brain_mask is None else estimate_alone(head, result.volume),
         brain_mask=brain_mask,
@@ -147,7 +134,8 @@ def enhance(
         result=result,
         solver=options.solver,
         operator=scanner,
-        fit=None if fitted is None else fitted.fit,
+        fit=case.fits[0],
+        others=case.others(residuals[1:]),
         metrics=volumes.added_to(metrics),
         ranges={name: ranges for name, (_, ranges) in misfits.items()},
         intervals=volumes.intervals,
@@ -160,8 +148,8 @@ def enhance(
         facts={
             "preparation": [step.to_json() for step in steps],
             **result_facts(options.solver, config, result, scanner, models, structures),
-            "title": f"Enhanced scan: {Path(name_of(given)).name}",
-            "initial": found.source,
+            "title": f"Enhanced scan{'s' * (len(names) > 1)}: {', '.join(Path(name).name for name in names)}",
+            "initial": case.initial.source,
             "contrast": contrast.name,
             "brain": {"method": head.mask.method, "millilitres": round(head.mask.millilitres(head.whole), 1)},
             "acquisition": head.acquisition.to_json(),
@@ -169,9 +157,133 @@ def enhance(
             **measurement.facts(),
         },
         durations=stages.seconds | {"solve": round(result.seconds, 3)},
-        arguments={"scan": name_of(given), "initial": None if start is None else name_of(start), **values_of(options, EnhanceOptions)},
+        arguments={
+            "scan": names[0] if len(names) == 1 else names,
+            "initial": None if start is None else name_of(start),
+            **values_of(options, EnhanceOptions),
+        },
         argv=() if isinstance(operator, Operator | ScanOperator) else words_of(given, start, options),
     )
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What is asked for, and who is told of the work."""
+
+    options: EnhanceOptions
+    config: Any
+    models: Mapping[str, ModelFile]
+    device: str
+    stages: Stages
+    announce: Callable[[Plan], None] | None
+
+
+@dataclass(frozen=True)
+class _Case:
+    """What the solver is given, and what was found on the way there."""
+
+    measurement: Measurement
+    scanner: ScanOperator
+    initial: Initial
+    prior: Prior
+    contrast: ScanContrast
+    steps: list[Step]
+    warnings: list[str]
+    fits: Sequence[OperatorFit | None]
+    slice_axes: Sequence[int | None]
+
+    def others(self, residuals: Sequence[Volume]) -> tuple[OtherScan, ...]:
+        """The scans that were given after the first, with their residuals."""
+        if not isinstance(self.measurement, ScansOfHead):
+            return ()
+        return tuple(map(OtherScan, self.measurement.others_shown, residuals, self.fits[1:]))
+
+
+def _one_scan(given: Path | Volume, scanner: ScanOperator | None, start: Volume | None, asked: _Asked) -> _Case:
+    options, stages = asked.options, asked.stages
+    with stages.stage("open"):
+        measurement = open_measurement(given, options, options.mask, cropped=scanner is None or scanner.image_shape is None)
+        head = measurement.head
+        contrast = contrast_for(options.contrast, given, head, asked.models)
+        prior = open_prior(options.prior, asked.device, options.precision, contrast.name)
+        # After the scan, which may be none: a network takes seconds.
+        warnings = [*head.acquisition.warnings, *head.mask.warnings, *contrast.warnings, *prior_warnings(prior)]
+        steps = [orientation_step(head.whole), brain_step(head, options.mask), contrast.step()]
+    if asked.announce is not None:
+        asked.announce(make_plan(given, head, scanner, prior, asked.config, options, None if start is None else name_of(start)))
+    with stages.stage("prepare"):
+        measurement.prepare(options.seed)
+    fitted: FittedScan | None = None
+    with stages.stage("initial"):
+        if scanner is None:
+            known = header_values(head.acquisition)
+            fitted = fit_scan(head, start, options.conditional, FITTED, known, measurement.noise, options.shading, contrast.name)
+            scanner, found = fitted.fit.scan_operator, fitted.initial
+            steps.append(fitted.shading.step())
+            warnings += [*steps[-1].warnings, *fitted.fit.warnings]
+        else:
+            found = find_initial(head, scanner, start, options.conditional)
+    fits, axes = [None if fitted is None else fitted.fit], [head.acquisition.slice_axis]
+    return _Case(measurement, scanner, found, prior, contrast, steps, warnings, fits, axes)
+
+
+def _several_scans(given: Sequence[Path | Volume], scanners: Sequence[ScanOperator | None], start: Volume | None, asked: _Asked) -> _Case:
+    """Scans of one head: each is opened and fitted alone, then all are brought to their places.
+
+    Raises:
+        InputError: one is raw k-space, their contrasts differ, an initial image is given, or they do not show one head.
+    """
+    options, stages = asked.options, asked.stages
+    if start is not None:
+        raise InputError("an initial image is given for several scans; expected none: it is made of each scan; leave --initial out")
+    if any(scanner is not None and scanner.image_shape is not None for scanner in scanners):
+        raise InputError("an operator that is tied to one image grid is given for several scans; expected one without; leave it out")
+    with stages.stage("open"):
+        opened = []
+        for each in given:
+            if isinstance(each, Path) and is_kspace(each):
+                raise InputError(f"{each} is raw k-space; expected images where several scans are given; enhance it alone")
+            measurement = open_measurement(each, options, options.mask, cropped=True)
+            opened.append((each, measurement.head, contrast_for(options.contrast, each, measurement.head, asked.models)))
+        contrasts = {contrast.name for _, _, contrast in opened}
+        if len(contrasts) > 1:
+            raise InputError(
+                f"the scans have different contrasts ({', '.join(sorted(contrasts))}); expected one; enhance each contrast alone, or give "
+                "--contrast where one was not recognised"
+            )
+        contrast = opened[0][2]
+        prior = open_prior(options.prior, asked.device, options.precision, contrast.name)
+        warnings = [w for _, head, own in opened for w in (*head.acquisition.warnings, *head.mask.warnings, *own.warnings)]
+        warnings += prior_warnings(prior)
+        steps = [step for _, head, own in opened for step in (orientation_step(head.whole), brain_step(head, options.mask))]
+        steps.append(contrast.step())
+    if asked.announce is not None:
+        asked.announce(make_plan(given[0], opened[0][1], scanners[0], prior, asked.config, options, None, others=opened[1:]))
+    scans = []
+    with stages.stage("initial"):
+        for done, ((each, head, _), scanner) in enumerate(zip(opened, scanners, strict=True)):
+            stages.tell("initial", done, len(opened) + 1)
+            if scanner is None:
+                known = header_values(head.acquisition)
+                fitted = fit_scan(head, None, options.conditional, FITTED, known, None, options.shading, contrast.name)
+                steps.append(fitted.shading.step())
+                warnings += [*steps[-1].warnings, *fitted.fit.warnings]
+                scans.append(OneScan(name_of(each), head, fitted.fit.scan_operator, fitted.initial, fitted.fit))
+            else:
+                known_scale = replace(scanner, intensity_scale=measurement_scale(head.brain, scanner).scale)
+                scans.append(OneScan(name_of(each), head, known_scale, find_initial(head, scanner, None, options.conditional), None))
+        kept, repeated = without_repeats(scans)
+        if len(kept) == 1:
+            raise InputError(f"{repeated[0]}; expected scans that differ; give it once")
+        order = in_order(kept)
+        stages.tell("initial", len(opened), len(opened) + 1)
+        placed, doubts = align(alike_contrasts([kept[k] for k in order]), keep_all=options.keep_all)
+        joint = ScansOfHead(placed, first=order.index(0))
+    others = [k for k in range(len(placed)) if k != joint.first]
+    by_given = [placed[k] for k in (joint.first, *others)]
+    axes = [each.head.acquisition.slice_axis for each in by_given]
+    fits = [each.fit for each in by_given]
+    return _Case(joint, joint.operator, joint.initial, prior, contrast, steps, [*warnings, *repeated, *doubts], fits, axes)
 
 
 def open_prior(name: str, device: str, precision: str, contrast: str | None = None) -> Prior:
@@ -264,9 +376,9 @@ def estimate_alone(head: BrainScan, estimate: Volume) -> Volume:
     return estimate if head.weights is None else estimate.with_data(estimate.data * head.inside_on(estimate))
 
 
-def maps_of(head: BrainScan | None, result: Result, operator: ScanOperator) -> tuple[Volume | None, Volume | None]:
+def maps_of(head: BrainScan | None, result: Result, unsupported: Volume | None) -> tuple[Volume | None, Volume | None]:
     """Uncertainty and null-space part of a result, ended at the brain of a head: outside nothing was measured."""
-    uncertainty, unsupported = result.uncertainty, unsupported_map(result.volume, operator, result.scale)
+    uncertainty = result.uncertainty
     if head is None or head.weights is None:
         return uncertainty, unsupported
     inside = head.inside_on(result.volume)
@@ -303,10 +415,10 @@ def settings_of(config: Any) -> dict[str, Any]:
     return {name: getattr(value, "source", value) for name, value in values.items() if value is not None}
 
 
-def words_of(scan: Path | Volume, start: Volume | None, options: EnhanceOptions) -> tuple[str, ...]:
+def words_of(scans: Sequence[Path | Volume], start: Volume | None, options: EnhanceOptions) -> tuple[str, ...]:
     """The words of the command line that enhance the same, without the folder; none where an image has no file."""
-    if (isinstance(scan, Volume) and scan.path is None) or (start is not None and start.path is None):
+    if any(isinstance(scan, Volume) and scan.path is None for scan in scans) or (start is not None and start.path is None):
         return ()
     initial = [] if start is None else ["--initial", name_of(start)]
     plain = EnhanceOptions(**values_of(options, EnhanceOptions))
-    return ("enhance", name_of(scan), *initial, *as_words(plain))
+    return ("enhance", *map(name_of, scans), *initial, *as_words(plain))

@@ -13,20 +13,30 @@ from dynamicdps.volumes import Acquisition, Scan, Volume, from_nibabel, load, re
 ACCEPTED = "a path, a nibabel image or a Volume"
 
 
+def scans_of(scan: Any) -> list[Path | Volume]:
+    """What is given as a scan, or as a list of scans of one head, as paths and volumes.
+
+    Raises:
+        TypeError: one is something else.
+        InputError: there is none, or an image cannot be used.
+    """
+    given = list(scan) if isinstance(scan, Sequence) and not isinstance(scan, str) else [scan]
+    if not given:
+        raise InputError("no scan is given; expected one or more of one head; name it")
+    return [Path(each) if isinstance(each, str | Path) else as_volume(each, "the scan") for each in given]
+
+
 def one_scan(scan: Any) -> Path | Volume:
-    """What is given as a scan, as a path or a volume.
+    """What is given as a scan, or as a list of one.
 
     Raises:
         TypeError: it is something else.
         InputError: there are several scans, or none, or the image cannot be used.
     """
-    if isinstance(scan, Sequence) and not isinstance(scan, str):
-        if len(scan) != 1:
-            raise InputError(f"{len(scan)} scans are given; expected one; enhance them one by one")
-        return one_scan(scan[0])
-    if isinstance(scan, str | Path):
-        return Path(scan)
-    return as_volume(scan, "the scan")
+    found = scans_of(scan)
+    if len(found) > 1:
+        raise InputError(f"{len(found)} scans are given; expected one; give them one by one")
+    return found[0]
 
 
 def as_volume(image: Any, what: str) -> Volume:

@@ -10,7 +10,7 @@ import torch
 from dynamicdps.data_term import scan_term
 from dynamicdps.diffusion import Denoiser
 from dynamicdps.errors import InputError
-from dynamicdps.evaluation import data_misfit
+from dynamicdps.evaluation import data_misfit, unsupported_map
 from dynamicdps.operators import ScanOperator
 from dynamicdps.operators.kspace_measurement import SMOOTH_MM, KSpaceMeasurement, measure_kspace
 from dynamicdps.operators.noise_estimate import NoiseEstimate
@@ -58,6 +58,9 @@ class Measurement(Protocol):
 
     def starts(self, operator: ScanOperator, result: Result) -> Rows:
         """The rows of starts.csv."""
+
+    def unsupported(self, result: Result, operator: ScanOperator) -> Volume | None:
+        """What of a result the measurement could not have shown; `None` where that is not known."""
 
     def doubts(self) -> list[str]:
         """Warnings about the measurement itself."""
@@ -114,7 +117,10 @@ class ImageOfScan:
         return whole, misfit_range(image, self.head.brain, counted, result.scale)
 
     def starts(self, operator: ScanOperator, result: Result) -> Rows:
-        return start_rows(result, self.head.brain, self._weighted(operator))
+        return start_rows(result, [(self.head.brain, self._weighted(operator))])
+
+    def unsupported(self, result: Result, operator: ScanOperator) -> Volume | None:
+        return unsupported_map(result.volume, operator, result.scale)
 
     def doubts(self) -> list[str]:
         return []
@@ -165,7 +171,10 @@ class KSpaceOfScan:
         return data_misfit(image, self.head.brain, tied, result.scale), {"data_misfit": (low, high)}
 
     def starts(self, operator: ScanOperator, result: Result) -> Rows:
-        return start_rows(result, self.head.brain, replace(operator, kspace=self.measured))
+        return start_rows(result, [(self.head.brain, replace(operator, kspace=self.measured))])
+
+    def unsupported(self, result: Result, operator: ScanOperator) -> Volume | None:
+        return unsupported_map(result.volume, operator, result.scale)
 
     def doubts(self) -> list[str]:
         if self.measured.unexplained <= _UNEXPLAINED:

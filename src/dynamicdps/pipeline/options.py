@@ -91,6 +91,8 @@ class EnhanceOptions(StudyOptions, ReadOptions):
     """Start level for every slice, in image intensities; without it each slice's misfit decides."""
     start_step: int | None = None
     """The same as a step number of the paper's 1000-step process."""
+    keep_all: bool = False
+    """Of several scans: use all of them, also one that does not show what the others show."""
     memory: float | None = None
     """Bound on the memory of the whole process in GB: as many slices pass the network at once as fit; without it 8."""
 

@@ -1,7 +1,7 @@
 """What an enhancement is about to do, in words, and how long it will take: said before it starts."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from dynamicdps.volumes import BrainScan, Volume
 
 PLANES = ("sagittal", "coronal", "axial")
 PASSES_AT_ONCE = 8
+# What another scan of the head adds to the solver's time.
+SOLVE_SHARE = 0.3
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ def make_plan(
     config: Any,
     options: EnhanceOptions,
     start: str | None,
+    others: Sequence[tuple[Path | Volume, BrainScan, object]] = (),
 ) -> Plan:
     """The plan for a scan that has been opened; a small part of the work is done to see how long all of it takes.
 
@@ -52,12 +55,14 @@ def make_plan(
         config: of the solver.
         options: how.
         start: name of the initial image that is given; `None` where the conditional model makes one.
+        others: scans of the same head, with their brains.
     """
     shape = image_shape(head.brain, scanner)
     conditional, fitted = start is None, scanner is None
     work = work_of(shape, config, conditional=conditional, fitted=fitted)
+    pairs = [(each, brain) for each, brain, _ in others]
     rows = [
-        ("scan", f"{name_of(scan)}, {_by(head.whole.shape)} voxels of {_by(head.whole.spacing)} mm"),
+        *(("scan", f"{name_of(s)}, {_by(h.whole.shape)} voxels of {_by(h.whole.spacing)} mm") for s, h in [(scan, head), *pairs]),
         ("recognised", ", ".join(recognised(scan, head))),
         (
             "brain",
@@ -71,17 +76,24 @@ def make_plan(
     if work is None:
         return Plan((*rows, ("time", f"not known beforehand for {options.solver}")))
     pace = measure_pace(prior, head.brain, shape, getattr(config, "chunk", PASSES_AT_ONCE))
-    seconds = stage_seconds(work, pace)
+    seconds = _of_several(stage_seconds(work, pace), len(others))
     rows.append(("time", f"about {in_minutes(sum(seconds.values()))} on this machine"))
     faster = []
     fast = work_of(shape, quicker(config), conditional=conditional, fitted=fitted)
     if fast is not None and fast.passes < work.passes:
-        faster.append(f"--quality fast (about {in_minutes(sum(stage_seconds(fast, pace).values()))}, without an uncertainty)")
+        needed = sum(_of_several(stage_seconds(fast, pace), len(others)).values())
+        faster.append(f"--quality fast (about {in_minutes(needed)}, without an uncertainty)")
     if options.precision == "float32" and has_bfloat16(options.device):
         faster.append("--precision bfloat16 (the network two to four times as fast)")
     if faster:
         rows.append(("faster", " or ".join(faster)))
     return Plan(tuple(rows), seconds)
+
+
+def _of_several(seconds: Mapping[str, float], others: int) -> dict[str, float]:
+    """The seconds of one scan as those of several: each is fitted, and explained in every data step; the network's passes stay."""
+    factors = {"initial": 1 + others, "solve": 1 + SOLVE_SHARE * others}
+    return {stage: value * factors.get(stage, 1) for stage, value in seconds.items()}
 
 
 def recognised(scan: Path | Volume, head: BrainScan) -> list[str]:

@@ -42,7 +42,7 @@ def run_record(
     """
     return {
         "command": command,
-        "arguments": {name: _plain(value) for name, value in arguments.items()},
+        "arguments": {name: _plain(value[0] if name == "scan" and _is_one(value) else value) for name, value in arguments.items()},
         "argv": argv,
         "version": __version__,
         "versions": versions(),
@@ -98,6 +98,11 @@ def _scan_hashes(scan: Path) -> dict[str, str]:
         return {str(path): file_hash(path) for path in beside if path.is_file()}
     except OSError:  # whoever reads it says so
         return {}
+
+
+def _is_one(value: Any) -> bool:
+    """Whether a value is a list of one: of the scans of a head, the only one is named as it is."""
+    return isinstance(value, list | tuple) and len(value) == 1
 
 
 def _plain(value: Any) -> Any:

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from dynamicdps.atomic_file import atomic_write
-from dynamicdps.data_term import scan_term
+from dynamicdps.data_term import excess_misfit, pooled_residual, scan_term
 from dynamicdps.errors import InputError
 from dynamicdps.operators import ScanOperator
 from dynamicdps.solvers import Result, TraceStep
+from dynamicdps.solvers.solve import measurement_scale
 from dynamicdps.volumes import Volume, to_slices
 
 # Ends of the band around a mean over images.
@@ -38,19 +39,20 @@ def _row(step: TraceStep) -> dict[str, float]:
     return row
 
 
-def start_rows(result: Result, scan: Volume, operator: ScanOperator) -> Rows:
+def start_rows(result: Result, pairs: Sequence[tuple[Volume, ScanOperator]]) -> Rows:
     """One row an image (a slice; a volume where slices were solved together): ``image``, ``excess_misfit`` of the initial image in image
     intensities, ``start_sigma``, and ``misfit`` and ``nfe`` of the estimate.
 
     Args:
         result: of a solver.
-        scan: its measurement.
-        operator: its forward model.
+        pairs: its measurements with their forward models.
     """
     found = result.reconstruction
     whole = len(found.start_sigma) == 1
     x = to_slices(result.initial.data / result.scale.scale)
-    excess = scan_term(scan, operator, result.scale.scale, whole=whole).excess(x.movedim(0, 1)[None] if whole else x)
+    scales = [result.scale.scale if len(pairs) == 1 else measurement_scale(*pair).scale for pair in pairs]
+    terms = [scan_term(*pair, scale, whole=whole) for pair, scale in zip(pairs, scales, strict=True)]
+    excess = excess_misfit(*pooled_residual(terms, x.movedim(0, 1)[None] if whole else x))
     columns: dict[str, Tensor] = {"excess_misfit": excess, "start_sigma": found.start_sigma, "misfit": found.misfit, "nfe": found.nfe}
     values = torch.stack([column.detach().double().cpu() for column in columns.values()], dim=1).tolist()
     return [{"image": float(index)} | dict(zip(columns, row, strict=True)) for index, row in enumerate(values)]

@@ -120,7 +120,7 @@ def solve(
     shape, affine = tied.grid_for(first)
     scales = [measurement_scale(each, of_scan) for each, of_scan in pairs]
     scale = scales[0].scale
-    pairs = [pairs[0], *((each, _on_grid(each, of_scan, shape, affine)) for each, of_scan in pairs[1:])]
+    pairs = [pairs[0], *((each, on_grid(each, of_scan, shape, affine)) for each, of_scan in pairs[1:])]
     start = resample_to(initial, shape, affine)
     known = as_prior(prior)
     whole = len(pairs) > 1 or tied.couples_slices or known.neighbours > 0
@@ -171,7 +171,7 @@ def _tied(
     return [(each, own if isinstance(own, ScanOperator) else ScanOperator(own)) for each, own in given]  # type: ignore[arg-type]
 
 
-def _on_grid(scan: Volume, operator: ScanOperator, shape: tuple[int, int, int], affine: NDArray[np.float64]) -> ScanOperator:
+def on_grid(scan: Volume, operator: ScanOperator, shape: tuple[int, int, int], affine: NDArray[np.float64]) -> ScanOperator:
     """The operator of a scan for images on another grid than its own: it looks at them on its own grid, wherever that lies.
 
     The contrast acts on intensities as they are, before they are interpolated.

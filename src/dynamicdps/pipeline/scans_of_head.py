@@ -1,0 +1,302 @@
+"""Several scans of one head: where they lie to each other, and what they measure of one image together."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dynamicdps.diffusion import Denoiser
+from dynamicdps.errors import InputError
+from dynamicdps.evaluation import data_misfit
+from dynamicdps.evaluation.null_space import unsupported_by_all
+from dynamicdps.operators import Composition, LowField, Operator, ScanOperator, SwapSliceAxis
+from dynamicdps.operators.fit import OperatorFit
+from dynamicdps.operators.noise_estimate import NoiseEstimate
+from dynamicdps.operators.shading import without_shading
+from dynamicdps.pipeline.poses import SAME_HEAD, Pose, ScanToAlign, find_poses, moved
+from dynamicdps.pipeline.ranges import Ranges, misfit_range
+from dynamicdps.report.trace import Rows, start_rows
+from dynamicdps.solvers import Result, solve
+from dynamicdps.solvers.initial import Initial
+from dynamicdps.solvers.solve import on_grid
+from dynamicdps.volumes import BrainMask, BrainScan, Volume, from_slices, to_slices
+from dynamicdps.volumes.crop import bounding_box, crop
+from dynamicdps.volumes.grids import Grid, native_grid, prior_grid, sample
+
+# Around the brain, in mm: as far as a thick slice there reaches into it.
+MARGIN_MM = 8
+
+
+@dataclass(frozen=True)
+class OneScan:
+    """One of several scans of a head.
+
+    Attributes:
+        name: its path, or ``array``.
+        head: the scan and its brain.
+        operator: its forward model on its own image grid, with its intensity scale.
+        initial: an enhanced image of it alone, in its units.
+        fit: how the operator was fitted; `None` where it was given.
+        pose: its place in the image's space; `None` until it is found.
+    """
+
+    name: str
+    head: BrainScan
+    operator: ScanOperator
+    initial: Initial
+    fit: OperatorFit | None
+    pose: Pose | None = None
+
+    @property
+    def scale(self) -> float:
+        """Units of the scan of one image-intensity unit."""
+        assert self.operator.intensity_scale is not None
+        return self.operator.intensity_scale
+
+    @property
+    def counted(self) -> NDArray[np.bool_]:
+        """Where its brain was measured."""
+        measured = self.head.measured
+        return self.head.mask.inside if measured is None else measured > 0
+
+    def to_align(self) -> ScanToAlign:
+        image = self.initial.volume
+        whole = self.operator.operator
+        bare = whole.operators[-1] if isinstance(whole, Composition) else whole
+        return ScanToAlign(without_shading(self.head.brain, whole), self.counted, bare, image.with_data(image.data / self.scale))
+
+    def placed(self, pose: Pose) -> "OneScan":
+        """The scan at its pose: its affines change, no voxel does."""
+        head = replace(self.head, whole=moved(self.head.whole, pose.movement), brain=moved(self.head.brain, pose.movement))
+        return replace(self, pose=pose, head=head, initial=replace(self.initial, volume=moved(self.initial.volume, pose.movement)))
+
+    def to_json(self) -> dict[str, Any]:
+        """What run.json says of it."""
+        sizes = [round(s, 4) for s in self.head.whole.spacing]
+        pose = {} if self.pose is None else {"pose": self.pose.to_json()}
+        return {"scan": self.name, "spacing_mm": sizes, "operator": self.operator.to_json(), **pose}
+
+
+def align(scans: Sequence[OneScan], *, keep_all: bool = False) -> tuple[list[OneScan], list[str]]:
+    """The scans at their poses, and warnings.
+
+    Raises:
+        InputError: a scan does not show what the others do, and not all are to be kept.
+    """
+    poses = find_poses([each.to_align() for each in scans])
+    warnings = []
+    worst = min(range(len(scans)), key=lambda k: poses[k].correlation)
+    if poses[worst].correlation < SAME_HEAD:
+        found = (
+            f"{scans[worst].name} does not show what the other scans show (correlation {poses[worst].correlation:.2f}, at least "
+            f"{SAME_HEAD:g} in scans of one head)"
+        )
+        if not keep_all:
+            raise InputError(f"{found}; expected scans of one head; leave it out, or give --keep-all if it is the same head")
+        warnings.append(f"{found}; it was kept because --keep-all was given")
+    return [scan.placed(pose) for scan, pose in zip(scans, poses, strict=True)], warnings
+
+
+def alike_contrasts(scans: Sequence[OneScan]) -> list[OneScan]:
+    """The scans with one exponent of their contrast, where the intervals of the fitted ones do not tell them apart.
+
+    The data step then goes along one curve for all of them, and errors of single fits average out.
+    """
+    intervals = [None if each.fit is None else each.fit.intervals.get("gamma") for each in scans]
+    known = [interval for interval in intervals if interval is not None]
+    if len(known) < len(scans) or max(low for low, _ in known) > min(high for _, high in known):
+        return list(scans)
+    gammas = [float(each.fit.scanner.gamma) for each in scans if each.fit is not None]
+    common = float(np.exp(np.mean(np.log(gammas))))
+    return [replace(each, operator=replace(each.operator, operator=_with_gamma(each.operator.operator, common))) for each in scans]
+
+
+def _with_gamma(operator: Operator, gamma: float) -> Operator:
+    if isinstance(operator, Composition):
+        return Composition((*operator.operators[:-1], _with_gamma(operator.operators[-1], gamma)))
+    if isinstance(operator, SwapSliceAxis):
+        return SwapSliceAxis(_with_gamma(operator.inner, gamma), operator.axis)
+    return replace(operator, gamma=gamma) if isinstance(operator, LowField) else operator
+
+
+def in_order(scans: Sequence[OneScan]) -> list[int]:
+    """Indices of the scans in an order that does not depend on the one in which they were given."""
+    keys = [
+        (-int(np.argmax(each.head.whole.spacing)), each.head.whole.shape, float(each.head.whole.data.sum(dtype=np.float64)), each.name)
+        for each in scans
+    ]
+    return sorted(range(len(scans)), key=lambda k: keys[k])
+
+
+def without_repeats(scans: Sequence[OneScan]) -> tuple[list[OneScan], list[str]]:
+    """The scans without those that are another one's copy: a measurement counts once."""
+    kept: list[OneScan] = []
+    warnings = []
+    for scan in scans:
+        twin = next((k for k in kept if np.array_equal(k.head.whole.data, scan.head.whole.data)), None)
+        if twin is None:
+            kept.append(scan)
+        else:
+            warnings.append(f"{scan.name} holds the same values as {twin.name} and counts once")
+    return kept, warnings
+
+
+@dataclass
+class ScansOfHead:
+    """Several scans of one head as one measurement; a `dynamicdps.pipeline.measurements.Measurement`.
+
+    Attributes:
+        scans: at their poses, in the order of `in_order`.
+        first: index of the scan that was given first: it is shown.
+        head: their mean on voxels of 1 mm, in the units of `scans[0]`, with the brain that most of them hold.
+    """
+
+    scans: Sequence[OneScan]
+    first: int = 0
+    noise: NoiseEstimate | None = None
+    space: str = ""
+    head: BrainScan = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.head = _together(self.scans)
+        grid = native_grid(self.head.brain)
+        self._pairs = [(each.head.brain, _weighted(each, grid)) for each in self.scans]
+        self._pairs = self._of_one_scale(grid)
+
+    @property
+    def operator(self) -> ScanOperator:
+        """Of the first scan of the list, on the image grid."""
+        return self._pairs[0][1]
+
+    @property
+    def initial(self) -> Initial:
+        """The mean of the scans' own enhanced images, in the units of `scans[0]`."""
+        grid = native_grid(self.head.brain)
+        scale = float(self._pairs[0][1].intensity_scale or 1.0)
+        images = [replace(each.initial.volume, data=each.initial.volume.data * np.float32(scale / each.scale)) for each in self.scans]
+        return Initial(_mean(images, grid, order=3), f"mean of {len(self.scans)} images, each by {self.scans[0].initial.source}")
+
+    def prepare(self, seed: int) -> None:
+        del seed
+
+    @property
+    def shown(self) -> Volume:
+        return self.scans[self.first].head.brain
+
+    @property
+    def others_shown(self) -> list[Volume]:
+        """The measurements of the scans that were given after the first, in that order."""
+        return [each.head.brain for k, each in enumerate(self.scans) if k != self.first]
+
+    def solve(self, name: str, operator: ScanOperator, prior: Denoiser, **options: Any) -> Result:
+        del operator
+        found = solve(name, self._pairs, None, prior, **options)
+        residuals = [found.residual, *found.other_residuals]
+        shown = residuals.pop(self.first)
+        return replace(found, residual=shown, other_residuals=tuple(residuals))
+
+    def misfit(self, image: Volume, operator: ScanOperator, result: Result) -> tuple[float, Ranges]:
+        """Pooled over the scans; the range over slices reaches from the least of a scan to the most of one."""
+        del operator
+        squares, counts, ranges = [], [], []
+        for brain, own in self._pairs:
+            own_scale = float(own.intensity_scale or 1.0)
+            seen = image.with_data(image.data * np.float32(own_scale / result.scale.scale))
+            squares.append(data_misfit(seen, brain, own, result.scale) ** 2)
+            counts.append(brain.data.size if own.weights is None else float(own.weights.sum()))
+            ranges.append(misfit_range(seen, brain, own, replace(result.scale, scale=own_scale))["data_misfit"])
+        whole = float(np.sqrt(np.average(squares, weights=counts)))
+        return whole, {"data_misfit": (min(low for low, _ in ranges), max(high for _, high in ranges))}
+
+    def starts(self, operator: ScanOperator, result: Result) -> Rows:
+        del operator
+        return start_rows(result, self._pairs)
+
+    def unsupported(self, result: Result, operator: ScanOperator) -> Volume | None:
+        del operator
+        return unsupported_by_all(result.volume, [own for _, own in self._pairs], result.scale)
+
+    def doubts(self) -> list[str]:
+        return []
+
+    def facts(self) -> dict[str, Any]:
+        shares = np.array([_information(own) for _, own in self._pairs])
+        shares /= shares.sum()
+        order = [self.first, *(k for k in range(len(self.scans)) if k != self.first)]
+        return {"scans": [self.scans[k].to_json() | {"share_of_information": round(float(shares[k]), 3)} for k in order]}
+
+    def _of_one_scale(self, grid: Grid) -> list[tuple[Volume, ScanOperator]]:
+        """The pairs with intensity scales that agree about the mean image; their geometric mean stays."""
+        scales = [float(own.intensity_scale or 1.0) for _, own in self._pairs]
+        images = [replace(s.initial.volume, data=s.initial.volume.data / np.float32(s.scale)) for s in self.scans]
+        mean = _mean(images, grid)
+        gains = []
+        for (brain, own), scale in zip(self._pairs, scales, strict=True):
+            foretold = from_slices(own.operator(_as_tensor(mean))[0].movedim(1, 0))
+            inside = (foretold > 0) & (brain.data > 0 if own.weights is None else own.weights > 0)
+            seen = brain.data / scale
+            gains.append(float((foretold * seen)[inside].sum() / (foretold**2)[inside].sum()) if inside.any() else 1.0)
+        middle = float(np.exp(np.mean(np.log(gains))))
+        return [
+            (brain, replace(own, intensity_scale=scale * gain / middle))
+            for (brain, own), scale, gain in zip(self._pairs, scales, gains, strict=True)
+        ]
+
+
+def _as_tensor(volume: Volume) -> Tensor:
+    return to_slices(volume.data).movedim(0, 1)[None].clamp_min(0)
+
+
+def _information(operator: ScanOperator) -> float:
+    """Measured voxels for the variance of their noise: what a scan says of a constant."""
+    count = 1.0 if operator.weights is None else float(operator.weights.sum())
+    return count / operator.operator.noise_std**2
+
+
+def _weighted(scan: OneScan, grid: Grid) -> ScanOperator:
+    measured = scan.head.measured
+    own = scan.operator if measured is None else scan.operator.weighted(measured)
+    return on_grid(scan.head.brain, own, grid.shape, grid.affine)
+
+
+def _mean(images: Sequence[Volume], grid: Grid, order: int = 1) -> Volume:
+    """The mean on a grid of those images that cover each voxel."""
+    total, covered = np.zeros(grid.shape, np.float32), np.zeros(grid.shape, np.float32)
+    for image in images:
+        here = sample(image.with_data(np.ones(image.shape, np.float32)), grid, order=0).data
+        total += here * sample(image, grid, order).data
+        covered += here
+    return Volume(np.asarray(total / np.maximum(covered, 1), dtype=np.float32), grid.affine, grid.native)
+
+
+def _together(scans: Sequence[OneScan]) -> BrainScan:
+    """The scans as one: their mean on voxels of 1 mm over all of them, with the brain that most of them hold."""
+    wholes = [replace(s.head.whole, data=s.head.whole.data * np.float32(scans[0].scale / s.scale)) for s in scans]
+    grid = _union(wholes)
+    whole = _mean(wholes, grid)
+    masks = [Volume(s.head.mask.inside.astype(np.float32), s.head.whole.affine) for s in scans]
+    inside = _mean(masks, grid).data > 0.5
+    if not inside.any():
+        raise InputError("the brains of the scans do not overlap; expected scans of one head in one space; check their affines")
+    box = bounding_box(inside, MARGIN_MM)
+    methods = list(dict.fromkeys(s.head.mask.method for s in scans))
+    stripped = all(s.head.weights is None for s in scans)
+    mask = BrainMask(inside, "none" if stripped else " and ".join(methods), [])
+    part = crop(whole, box)
+    weights = None if stripped else inside[box].astype(np.float32)
+    brain = part if weights is None else part.with_data(part.data * weights)
+    return BrainScan(whole, scans[0].head.acquisition, mask, brain, weights)
+
+
+def _union(volumes: Sequence[Volume]) -> Grid:
+    """Voxels of 1 mm along the world's axes over the volumes to the outer faces of their voxels."""
+    grids = [prior_grid(each) for each in volumes]
+    low = np.floor(np.min([g.affine[:3, 3] for g in grids], axis=0))
+    high = np.max([g.affine[:3, 3] + np.array(g.shape) - 1 for g in grids], axis=0)
+    affine = np.eye(4)
+    affine[:3, 3] = low
+    x, y, z = (np.ceil(high - low) + 1).astype(int).tolist()
+    return Grid((x, y, z), affine)
