@@ -7,6 +7,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from dynamicdps.evaluation import null_space_split, unsupported_map
+from dynamicdps.evaluation.null_space import unsupported_by_all
 from dynamicdps.operators import (
     AnisotropicBlur,
     BiasField,
@@ -152,6 +153,23 @@ def test_painted_detail_is_null_and_painted_shade_is_not() -> None:
     rms = [float(null_space_split(operator, image, truth).null_rms) for image in (truth, fine, more)]
     assert rms[0] == 0
     assert rms[2] == pytest.approx(2 * rms[1], rel=1e-5)
+
+
+def test_of_several_scans_only_what_none_could_show_is_unsupported() -> None:
+    """Thick slices across z hide detail along z, unless a second scan has its slices across another axis."""
+    thick = LowField(slice_thickness=5.0, noise_std=0.01)
+    axial, sagittal = ScanOperator(thick), ScanOperator(SwapSliceAxis(thick, 0))
+    image = make_phantom((20, 22, 20))
+    scale = IntensityScale(1.0)
+    z = np.cos(np.pi * np.arange(20))[None, None, :]
+    detail = image.with_data((np.where(image.data > 0, 0.1 * z, 0) * np.ones(image.shape)).astype(np.float32))
+    one = unsupported_by_all(detail, [axial], scale).data
+    both = unsupported_by_all(detail, [axial, sagittal], scale).data
+    energy = float(np.square(detail.data).sum())
+    assert float(np.square(one).sum()) > 0.8 * energy
+    assert float(np.square(both).sum()) < 0.2 * energy
+    constant = unsupported_by_all(image.with_data(np.ones_like(image.data)), [axial, sagittal], scale).data
+    assert float(np.abs(constant).max()) < 0.05
 
 
 def test_more_noise_hides_more(generator: torch.Generator) -> None:

@@ -12,6 +12,7 @@ from scipy.spatial.transform import Rotation
 import dynamicdps as dd
 from dynamicdps.operators import ScanOperator
 from dynamicdps.output_names import MEASUREMENT, RESIDUAL, numbered
+from dynamicdps.pipeline.plan import Plan
 from dynamicdps.pipeline.poses import ScanToAlign, find_poses
 from dynamicdps.volumes import Volume
 from dynamicdps.volumes.grids import Grid, native_grid, sample
@@ -111,6 +112,22 @@ def test_three_stacks_make_one_image_that_explains_them(stacks: list[Path], sett
     # What one scan leaves in the same place has no second one.
     one.write(folder)
     assert not list(folder.glob("measurement-*"))
+
+
+def test_all_scans_are_announced_with_their_time(stacks: list[Path], settings: dict[str, Any]) -> None:
+    known = settings | {"solver": "dynamicdps", "samples": 2, "steps": 1, "start_sigma": 0.05}
+    plans: list[Plan] = []
+    for scans in (stacks[:2], stacks[0]):
+        dd.enhance(scans, announce=plans.append, **known)
+    two, one = plans
+    assert [words.split(",")[0] for name, words in two.rows if name == "scan"] == [str(path) for path in stacks[:2]]
+    assert two.seconds["initial"] > one.seconds["initial"]
+
+
+def test_the_page_says_where_each_scan_lies(stacks: list[Path], settings: dict[str, Any], tmp_path: Path) -> None:
+    page = dd.enhance(stacks[:2], **settings).write(tmp_path / "out").read_text()
+    for words in ("stack-0_T1w.nii.gz", "stack-1_T1w.nii.gz", "turned by, degrees", "share of the information"):
+        assert words in page
 
 
 def test_the_order_of_scans_does_not_matter(stacks: list[Path], settings: dict[str, Any]) -> None:
