@@ -45,8 +45,8 @@ def test_an_operator_beside_the_file_is_used_and_another_is_fitted(poor: Path, q
     [
         (np.zeros((4, 4, 4)), TypeError, "the scan is a ndarray; expected a path, a nibabel image or a Volume"),
         (None, TypeError, "the scan is a NoneType"),
-        (["a.nii", "b.nii"], dd.InputError, "2 scans are given; expected one"),
-        ([], dd.InputError, "0 scans are given; expected one"),
+        ([], dd.InputError, "no scan is given; expected one or more"),
+        (["missing.nii.gz", "other.nii.gz"], dd.InputError, "missing.nii.gz does not exist"),
         ("missing.nii.gz", dd.InputError, "does not exist"),
         (nib.Nifti1Image(np.ones((4, 4, 4), np.float32), np.eye(4)), dd.InputError, "constant"),
         (nib.Nifti1Image(np.ones((4, 4, 4, 2), np.float32), np.eye(4)), dd.InputError, "pick one volume"),
