@@ -46,7 +46,7 @@ class Enhanced:
     """An enhanced scan.
 
     Attributes:
-        scan: path of the scan, or ``array``.
+        scan: path of the scan, or ``array``; of several scans all of them, with commas.
         image: the enhanced scan in its own units and orientation; of a head with the skull, the brain in it.
         estimate: the solver's estimate, on the image grid; the same volume where there is no head around it.
         brain_mask: share of each voxel of the scan that is brain, 0 to 1; `None` where `image` is the estimate itself.
@@ -197,7 +197,7 @@ class Enhanced:
 
         Args:
             folder: new or empty, and not in `source`.
-            source: folder of the DICOM files; by default the scan.
+            source: folder of the DICOM files; by default the scan, of several the first.
             stamp: whether "DynamicDPS, not for diagnosis" is drawn into the pixels as well.
 
         Returns:
@@ -207,9 +207,10 @@ class Enhanced:
             InputError: as `dynamicdps.volumes.write_dicom`.
         """
         hashes = ", ".join(f"{kind} {digest[:16]}" for kind, digest in self.facts["models"].items())
+        given = self.arguments["scan"]
         return write_dicom(
             self.image,
-            self.scan if source is None else source,
+            (given if isinstance(given, str) else given[0]) if source is None else source,
             folder,
             series=self.arguments.get("series"),
             version=__version__,
