@@ -118,8 +118,10 @@ def test_the_same_folder_is_refused(first: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_words_come_back_with_another_folder() -> None:
-    enhance = {"command": "enhance", "argv": ["enhance", "a.nii", "--out", "o", "--set", "a=1", "--start-sigma", "1"]}
-    assert restore(enhance, Path("new")) == Enhance(scan=Path("a.nii"), out=Path("new"), settings=("a=1",), start_sigma=1.0)
+    enhance = {"command": "enhance", "argv": ["enhance", "a.nii", "b.nii", "--out", "o", "--set", "a=1", "--start-sigma", "1"]}
+    assert restore(enhance, Path("new")) == Enhance(
+        scan=(Path("a.nii"), Path("b.nii")), out=Path("new"), settings=("a=1",), start_sigma=1.0
+    )
     train = {"command": "train prior", "argv": ["train", "prior", "a", "b", "--out", "o", "--channels", "16", "32", "--no-bfloat16"]}
     expected = TrainPrior(scans=(Path("a"), Path("b")), out=Path("new"), channels=(16, 32), bfloat16=False)
     assert restore(train, Path("new")) == Train(expected)
