@@ -10,8 +10,11 @@ import torch
 
 from dynamicdps.cli import main
 from dynamicdps.cli.commands import Enhance, Simulate, Train, TrainPrior
+from dynamicdps.cli.parse import read_command
 from dynamicdps.cli.run_rerun import restore
 from dynamicdps.diffusion.model_file import file_hash
+from dynamicdps.pipeline import EnhanceOptions
+from dynamicdps.pipeline.options import as_words
 
 
 @pytest.fixture
@@ -115,6 +118,12 @@ def test_what_is_no_record(text: str, tmp_path: Path, capsys: pytest.CaptureFixt
 def test_the_same_folder_is_refused(first: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["rerun", str(first / "run.json"), "--out", str(first)]) == 2
     assert "another folder" in capsys.readouterr().err
+
+
+def test_options_come_back_from_their_words() -> None:
+    options = EnhanceOptions(keep_all=True, settings=("a=1", "b=2"), start_sigma=0.5, operator="fit", samples=4)
+    command = read_command(["enhance", "a.nii", *as_words(options)])
+    assert command == Enhance(scan=(Path("a.nii"),), **vars(options))
 
 
 def test_words_come_back_with_another_folder() -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -137,9 +138,9 @@ class Enhanced:
             OSError: the folder cannot be written.
         """
         folder = Path(folder)
-        written = {(folder / name).resolve() for name in (*names.RESULTS, *((names.OPERATOR,) if self.fit else ()))}
+        replaced = {path.resolve() for name in (*names.RESULTS, *((names.OPERATOR,) if self.fit else ())) for path in folder.glob(name)}
         for _, given in named_inputs(self.arguments):
-            if is_file(Path(given)) and Path(given).resolve() in written:
+            if is_file(Path(given)) and Path(given).resolve() in replaced:
                 raise InputError(f"{given} was read and would be written over; expected results in another place; choose another folder")
         self.write_results(folder)
         write_json(folder / names.RUN, self._record(folder) if record is None else record)
@@ -170,8 +171,12 @@ class Enhanced:
                 (folder / name).unlink(missing_ok=True)
             else:
                 volume.save(folder / name)
-        for stale in (path for name in names.NUMBERED for path in folder.glob(names.numbered(name, "*"))):
-            stale.unlink()
+        for number in count(2):
+            stale = [path for name in names.NUMBERED if (path := folder / names.numbered(name, number)).exists()]
+            for path in stale:
+                path.unlink()
+            if not stale:
+                break
         for number, other in enumerate(self.others, 2):
             other.measurement.save(folder / names.numbered(names.MEASUREMENT, number))
             other.residual.save(folder / names.numbered(names.RESIDUAL, number))

@@ -148,7 +148,10 @@ def as_words(options: Any) -> list[str]:
         if value == known.default and known.name != "seed":
             continue
         if known.name == "settings":
-            words += [word for setting in value for word in ("--set", str(setting))]
+            # Once: where it comes twice, the last one counts alone.
+            words += ["--set", *map(str, value)]
+        elif isinstance(value, bool):
+            words.append(f"--{'' if value else 'no-'}{known.name.replace('_', '-')}")
         else:
             words += [f"--{known.name.replace('_', '-')}", str(value)]
     return words
