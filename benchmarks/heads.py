@@ -1,11 +1,14 @@
 """Whole heads from a scanner that the package does not describe: what `dynamicdps enhance` makes of them, with nothing told.
 
     python benchmarks/heads.py OUT --head HEAD TRUTH [--head HEAD TRUTH ...] --simulator PROGRAM [--seeds 5] [-- ENHANCE OPTIONS]
+    python benchmarks/heads.py OUT --head HEAD TRUTH --simulator PROGRAM --planes axial coronal sagittal [-- ENHANCE OPTIONS]
     python benchmarks/heads.py OUT --scan SCAN [--scan SCAN ...] [-- ENHANCE OPTIONS]
 
 HEAD is a good scan of a head at 1 mm with its skull, TRUTH its brain alone on the same grid. PROGRAM makes a poor scan of it:
-`python PROGRAM HEAD SCAN --seed N`. A scan without a truth (`--scan`) has only its pictures and what needs no truth. Written into OUT:
-`heads.csv` (a row an image), `heads.json` (means, and the paired differences from the scan), and a montage in three planes of each scan.
+`python PROGRAM HEAD SCAN --seed N`. With `--planes` it makes a scan across each of them (`--plane PLANE`, seeds 100 apart, so that each
+has its own pose, shading and noise), which are enhanced together; what they are compared with is their plain mean, each interpolated. A
+scan without a truth (`--scan`) has only its pictures and what needs no truth. Written into OUT: `heads.csv` (a row an image), `heads.json`
+(means, and the paired differences from the scan, or from the mean of several), and a montage in three planes of each scan.
 
 Images are put on the truth's grid by cubic interpolation and compared inside the brain after the best increasing intensity curve, because
 neither the scan's contrast nor its units are the truth's. Three more numbers say what users see:
@@ -178,15 +181,24 @@ def montage(path: Path, images: dict[str, Volume], scan: Volume) -> None:
     plt.close(figure)
 
 
-def evaluate(name: str, seed: int, scan_path: Path, truth: Truth | None, out: Path, options: list[str]) -> list[dict[str, Any]]:
-    """Enhance a scan and judge what comes out."""
-    folder = out / scan_path.name.split(".nii")[0]
+def plain_mean(paths: list[Path], truth: Truth | None) -> Volume:
+    """The mean of scans, each interpolated, on the truth's grid or that of the first scan in steps of 1 mm."""
+    scans = [load(path) for path in paths]
+    grid = scan_grid(scans[0], (1.0, 1.0, 1.0)) if truth is None else native_grid(truth.volume)
+    return Volume(np.mean([sample(each, grid, order=3).data for each in scans], axis=0).astype(np.float32), grid.affine)
+
+
+def evaluate(name: str, seed: int, paths: list[Path], truth: Truth | None, out: Path, options: list[str]) -> list[dict[str, Any]]:
+    """Enhance a scan, or several of one head, and judge what comes out."""
+    scan_path = paths[0]
+    folder = out / (scan_path.name.split(".nii")[0] + ("-together" if len(paths) > 1 else ""))
     started = time.monotonic()
     if not (folder / "run.json").exists():
-        subprocess.run([sys.executable, "-m", "dynamicdps.cli", "enhance", str(scan_path), "--out", str(folder), *options], check=True)  # noqa: S603 (the package itself)
+        subprocess.run([sys.executable, "-m", "dynamicdps.cli", "enhance", *map(str, paths), "--out", str(folder), *options], check=True)  # noqa: S603 (the package itself)
     seconds = time.monotonic() - started
     scan = load(scan_path)
-    images = {"scan": scan} | {
+    first = {"scan": scan} if len(paths) == 1 else {"scan": scan, "mean of scans": plain_mean(paths, truth)}
+    images = first | {
         label: load(folder / f"{file}.nii.gz")
         for label, file in (("initial", "initial"), ("enhanced brain", "enhanced_brain"), ("enhanced", "enhanced"))
         if (folder / f"{file}.nii.gz").exists()
@@ -205,10 +217,11 @@ def evaluate(name: str, seed: int, scan_path: Path, truth: Truth | None, out: Pa
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Means of each image's numbers and of their differences from the scan's own."""
+    """Means of each image's numbers and of their differences from the scan's own, or from the mean of several."""
     found: dict[str, Any] = {}
     measures = [c for c in COLUMNS[3:] if c in rows[0]]
-    scans = {(r["head"], r["seed"]): r for r in rows if r["image"] == "scan"}
+    base = "mean of scans" if any(r["image"] == "mean of scans" for r in rows) else "scan"
+    scans = {(r["head"], r["seed"]): r for r in rows if r["image"] == base}
     for label in dict.fromkeys(r["image"] for r in rows):
         mine = [r for r in rows if r["image"] == label]
         found[label] = {m: round(float(np.nanmean([r[m] for r in mine])), 4) for m in measures}
@@ -216,6 +229,16 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
             gains = [r["psnr"] - scans[r["head"], r["seed"]]["psnr"] for r in mine]
             found[label] |= {"psnr_gain": round(float(np.mean(gains)), 3), "smallest_psnr_gain": round(float(min(gains)), 3)}
     return found
+
+
+def made_scan(arguments: argparse.Namespace, head: str, name: str, seed: int, number: int, plane: str) -> Path:
+    """A poor scan of a head by the simulator, across a plane where one is named."""
+    path: Path = arguments.out / (f"{name}-{plane}-{seed}.nii.gz" if plane else f"{name}-{seed}.nii.gz")
+    if not path.exists():
+        program = [sys.executable, str(arguments.simulator), head, str(path), "--seed", str(seed + 100 * number)]
+        across = ["--plane", plane] if plane else []
+        subprocess.run([*program, *across, *arguments.simulator_options.split()], check=True)  # noqa: S603 (the user's program)
+    return path
 
 
 def main() -> None:
@@ -226,19 +249,18 @@ def main() -> None:
     parser.add_argument("--scan", type=Path, action="append", default=[])
     parser.add_argument("--simulator", type=Path)
     parser.add_argument("--simulator-options", default="")
+    parser.add_argument("--planes", nargs="+", default=[])
     parser.add_argument("--seeds", type=int, default=5)
     arguments = parser.parse_args(sys.argv[1:at])
     out: Path = arguments.out
     out.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
-    jobs: list[tuple[str, int, Path, Path | None]] = [(path.name.split(".nii")[0], 0, path, None) for path in arguments.scan]
+    jobs: list[tuple[str, int, list[Path], Path | None]] = [(path.name.split(".nii")[0], 0, [path], None) for path in arguments.scan]
     for head, truth in arguments.head:
         name = Path(head).name.split("_")[0].removeprefix("sub-")
-        jobs += [(name, seed, out / f"{name}-{seed}.nii.gz", Path(truth)) for seed in range(arguments.seeds)]
         for seed in range(arguments.seeds):
-            if not (out / f"{name}-{seed}.nii.gz").exists():
-                made = [sys.executable, str(arguments.simulator), head, str(out / f"{name}-{seed}.nii.gz"), "--seed", str(seed)]
-                subprocess.run([*made, *arguments.simulator_options.split()], check=True)  # noqa: S603 (the user's program)
+            made = [made_scan(arguments, head, name, seed, number, plane) for number, plane in enumerate(arguments.planes or [""])]
+            jobs.append((name, seed, made, Path(truth)))
     truths = {path: Truth(path) for path in {job[3] for job in jobs} if path is not None}
     for name, seed, scan, path in jobs:
         rows += evaluate(name, seed, scan, truths[path] if path else None, out, sys.argv[at + 1 :])

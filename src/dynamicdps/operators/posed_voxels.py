@@ -22,8 +22,11 @@ from dynamicdps.volumes.grids import Grid
 
 # Beyond this angle to the image's axes the profile of a slice is not along one of them any more.
 MOST_DEGREES = 15.0
-# Reading between voxels blurs by a variance of 1/6 of a voxel on average: what that is in the square of a profile's width.
-INTERPOLATED = {"box": 12 / 6, "gaussian": 8 * math.log(2) / 6, "sinc": 8 * math.log(2) / 6}
+# Reading between voxels blurs by this variance in voxels on average; what a variance is in the square of a profile's width.
+INTERPOLATED = 1 / 6
+SQUARE_OF_WIDTH = {"box": 12.0, "gaussian": 8 * math.log(2), "sinc": 8 * math.log(2)}
+# A variance in voxels that is no blur.
+NEGLIGIBLE = 0.02
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,14 +121,15 @@ class PosedVoxels(LinearOperator):
         for measured_axis, image_axis in enumerate(nearest.tolist()):
             size = shape[-1 - image_axis]
             if measured_axis != self.slice_axis:
-                width, blur, profile = scanner.in_plane_factor * plane, float(scanner.blur) * plane, "box"
+                # A voxel's mean and a Gaussian add their variances; an image voxel is a mean already.
+                width, blur = scanner.in_plane_factor * plane, float(scanner.blur) * plane
+                variance = blur**2 + max(width**2 - 1, 0.0) / 12 - INTERPOLATED
+                if variance > NEGLIGIBLE:
+                    found.append((-1 - image_axis, constant_matrix(size, 1.0, math.sqrt(variance), "box", 1.0).to(like)))
             elif scanner.slice_thickness is not None:
-                width, blur, profile = scanner.slice_thickness / scanner.image_spacing * through, 0.0, scanner.slice_profile
-            else:
-                width, blur, profile = through, 0.0, "box"
-            width = math.sqrt(max(width**2 - INTERPOLATED[profile], 1.0))
-            if width > 1.0 or blur > 0:
-                found.append((-1 - image_axis, constant_matrix(size, 1.0, blur, profile, width).to(like)))
+                width = scanner.slice_thickness / scanner.image_spacing * through
+                width = math.sqrt(max(width**2 - INTERPOLATED * SQUARE_OF_WIDTH[scanner.slice_profile], 1.0))
+                found.append((-1 - image_axis, constant_matrix(size, 1.0, 0.0, scanner.slice_profile, width).to(like)))
         return found
 
 

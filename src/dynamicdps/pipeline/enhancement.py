@@ -278,9 +278,8 @@ def _several_scans(given: Sequence[Path | Volume], scanners: Sequence[ScanOperat
         order = in_order(kept)
         stages.tell("initial", len(opened), len(opened) + 1)
         placed, doubts = align(alike_contrasts([kept[k] for k in order]), keep_all=options.keep_all)
-        joint = ScansOfHead(placed, first=order.index(0))
-    others = [k for k in range(len(placed)) if k != joint.first]
-    by_given = [placed[k] for k in (joint.first, *others)]
+        joint = ScansOfHead(placed, [order.index(k) for k in range(len(kept))])
+    by_given = [placed[k] for k in joint.given]
     axes = [each.head.acquisition.slice_axis for each in by_given]
     fits = [each.fit for each in by_given]
     return _Case(joint, joint.operator, joint.initial, prior, contrast, steps, [*warnings, *repeated, *doubts], fits, axes)

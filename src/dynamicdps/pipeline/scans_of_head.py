@@ -16,7 +16,7 @@ from dynamicdps.operators import Composition, LowField, Operator, ScanOperator, 
 from dynamicdps.operators.fit import OperatorFit
 from dynamicdps.operators.noise_estimate import NoiseEstimate
 from dynamicdps.operators.shading import without_shading
-from dynamicdps.pipeline.poses import SAME_HEAD, Pose, ScanToAlign, find_poses, moved
+from dynamicdps.pipeline.poses import SAME_HEAD, Pose, ScanToAlign, find_poses, image_grid, moved
 from dynamicdps.pipeline.ranges import Ranges, misfit_range
 from dynamicdps.report.trace import Rows, start_rows
 from dynamicdps.solvers import Result, solve
@@ -150,12 +150,12 @@ class ScansOfHead:
 
     Attributes:
         scans: at their poses, in the order of `in_order`.
-        first: index of the scan that was given first: it is shown.
+        given: their indices in the order in which they were given; the first is shown.
         head: their mean on voxels of 1 mm, in the units of `scans[0]`, with the brain that most of them hold.
     """
 
     scans: Sequence[OneScan]
-    first: int = 0
+    given: Sequence[int]
     noise: NoiseEstimate | None = None
     space: str = ""
     head: BrainScan = field(init=False)
@@ -184,19 +184,19 @@ class ScansOfHead:
 
     @property
     def shown(self) -> Volume:
-        return self.scans[self.first].head.brain
+        return self.scans[self.given[0]].head.brain
 
     @property
     def others_shown(self) -> list[Volume]:
-        """The measurements of the scans that were given after the first, in that order."""
-        return [each.head.brain for k, each in enumerate(self.scans) if k != self.first]
+        """The measurements of the scans that were given after the first."""
+        return [self.scans[k].head.brain for k in self.given[1:]]
 
     def solve(self, name: str, operator: ScanOperator, prior: Denoiser, **options: Any) -> Result:
         del operator
         found = solve(name, self._pairs, None, prior, **options)
         residuals = [found.residual, *found.other_residuals]
-        shown = residuals.pop(self.first)
-        return replace(found, residual=shown, other_residuals=tuple(residuals))
+        shown, *others = (residuals[k] for k in self.given)
+        return replace(found, residual=shown, other_residuals=tuple(others))
 
     def misfit(self, image: Volume, operator: ScanOperator, result: Result) -> tuple[float, Ranges]:
         """Pooled over the scans; the range over slices reaches from the least of a scan to the most of one."""
@@ -225,8 +225,7 @@ class ScansOfHead:
     def facts(self) -> dict[str, Any]:
         shares = np.array([_information(own) for _, own in self._pairs])
         shares /= shares.sum()
-        order = [self.first, *(k for k in range(len(self.scans)) if k != self.first)]
-        return {"scans": [self.scans[k].to_json() | {"share_of_information": round(float(shares[k]), 3)} for k in order]}
+        return {"scans": [self.scans[k].to_json() | {"share_of_information": round(float(shares[k]), 3)} for k in self.given]}
 
     def _of_one_scale(self, grid: Grid) -> list[tuple[Volume, ScanOperator]]:
         """The pairs with intensity scales that agree about the mean image; their geometric mean stays."""
@@ -266,8 +265,11 @@ def _mean(images: Sequence[Volume], grid: Grid, order: int = 1) -> Volume:
     """The mean on a grid of those images that cover each voxel."""
     total, covered = np.zeros(grid.shape, np.float32), np.zeros(grid.shape, np.float32)
     for image in images:
-        here = sample(image.with_data(np.ones(image.shape, np.float32)), grid, order=0).data
-        total += here * sample(image, grid, order).data
+        # Raised above 0, so that what is 0 afterwards lies outside of the image.
+        lift = np.float32(2 * np.abs(image.data).max() + 1e-6)
+        found = sample(image.with_data(image.data + lift), grid, order).data
+        here = found > 0
+        total += np.where(here, found - lift, 0)
         covered += here
     return Volume(np.asarray(total / np.maximum(covered, 1), dtype=np.float32), grid.affine, grid.native)
 
@@ -278,16 +280,22 @@ def _together(scans: Sequence[OneScan]) -> BrainScan:
     grid = _union(wholes)
     whole = _mean(wholes, grid)
     masks = [Volume(s.head.mask.inside.astype(np.float32), s.head.whole.affine) for s in scans]
-    inside = _mean(masks, grid).data > 0.5
+    # Masks are read where one of them may be true only.
+    around = image_grid([(m, m.data > 0) for m in masks], MARGIN_MM)
+    corner = np.rint(around.affine[:3, 3] - grid.affine[:3, 3]).astype(int)
+    low, high = np.maximum(corner, 0), np.minimum(corner + np.array(around.shape), np.array(grid.shape))
+    part = (slice(low[0], high[0]), slice(low[1], high[1]), slice(low[2], high[2]))
+    inside = np.zeros(grid.shape, bool)
+    inside[part] = _mean(masks, native_grid(crop(whole, part))).data > 0.5
     if not inside.any():
         raise InputError("the brains of the scans do not overlap; expected scans of one head in one space; check their affines")
     box = bounding_box(inside, MARGIN_MM)
     methods = list(dict.fromkeys(s.head.mask.method for s in scans))
     stripped = all(s.head.weights is None for s in scans)
     mask = BrainMask(inside, "none" if stripped else " and ".join(methods), [])
-    part = crop(whole, box)
+    brain = crop(whole, box)
     weights = None if stripped else inside[box].astype(np.float32)
-    brain = part if weights is None else part.with_data(part.data * weights)
+    brain = brain if weights is None else brain.with_data(brain.data * weights)
     return BrainScan(whole, scans[0].head.acquisition, mask, brain, weights)
 
 

@@ -85,6 +85,9 @@ def facts_of(run: Mapping[str, Any]) -> list[Facts]:
     operator = run.get("operator")
     if isinstance(operator, Mapping):
         tables.extend(operator_facts(operator))
+    scans = run.get("scans")
+    if isinstance(scans, list):
+        tables += [Facts(f"Scan {number}", _scan_rows(scan)) for number, scan in enumerate(scans, 1) if isinstance(scan, Mapping)]
     settings = run.get("settings")
     if isinstance(settings, Mapping) and settings:
         tables.append(Facts(f"Solver {run.get('solver', '')}", [(_words(name), text_of(value)) for name, value in settings.items()]))
@@ -99,6 +102,22 @@ def facts_of(run: Mapping[str, Any]) -> list[Facts]:
     rows += [(f"time: {name}", f"{value:g} s") for name, value in durations.items()]
     tables.append(Facts("Run", rows))
     return tables
+
+
+def _scan_rows(scan: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """One of several scans: its voxels, where it was found to lie, and what it tells."""
+    rows = [("name", PurePath(str(scan.get("scan", ""))).name), ("voxels in mm", text_of(scan.get("spacing_mm")))]
+    pose = scan.get("pose")
+    if isinstance(pose, Mapping):
+        for name, label in (
+            ("shift_mm", "moved by, mm"),
+            ("error_mm", "error of that, mm"),
+            ("rotation_degrees", "turned by, degrees"),
+            ("error_degrees", "error of that, degrees"),
+            ("correlation", "correlation with what the other scans foretell"),
+        ):
+            rows.append((label, text_of(pose.get(name))))
+    return [*rows, ("share of the information", text_of(scan.get("share_of_information")))]
 
 
 def operator_facts(values: Mapping[str, Any], heading: str = "Operator") -> list[Facts]:
@@ -120,9 +139,10 @@ def operator_facts(values: Mapping[str, Any], heading: str = "Operator") -> list
 
 
 def scan_name(run: Mapping[str, Any]) -> str:
-    """File name of the scan without its folders, which may say more than a page should; empty where there is none."""
+    """File names of the scans without their folders, which may say more than a page should; empty where there is none."""
     scan = (run.get("arguments") or {}).get("scan")
-    return PurePath(scan).name if isinstance(scan, str) else ""
+    names = [scan] if isinstance(scan, str) else scan if isinstance(scan, list) else []
+    return ", ".join(PurePath(name).name for name in names if isinstance(name, str))
 
 
 def _settings_in_words(settings: Any) -> str:

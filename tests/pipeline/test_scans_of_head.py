@@ -1,0 +1,145 @@
+"""Several scans of one head: their poses, and the one image that explains them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from nibabel.affines import apply_affine
+from scipy.spatial.transform import Rotation
+
+import dynamicdps as dd
+from dynamicdps.operators import ScanOperator
+from dynamicdps.output_names import MEASUREMENT, RESIDUAL, numbered
+from dynamicdps.pipeline.poses import ScanToAlign, find_poses
+from dynamicdps.volumes import Volume
+from dynamicdps.volumes.grids import Grid, native_grid, sample
+from tests.pipeline.head_scans import movement, one_head, scan_from, scanner_of
+from tests.properties import input_error
+
+PLACES = (np.eye(4), movement(3, 2, 1), movement(4, 3, 2))
+
+
+def to_align(scan: Volume, across: int) -> ScanToAlign:
+    """With the scan itself, interpolated, as its enhanced image."""
+    operator = scanner_of(across)
+    shape, affine = ScanOperator(operator).grid_for(scan)
+    return ScanToAlign(scan, scan.data > 0.1, operator, sample(scan, Grid(shape, affine), order=1))
+
+
+def error(pose_a: np.ndarray, pose_b: np.ndarray) -> tuple[float, float]:
+    """How far two places of the head lie apart at its middle, mm, and the angle between them, degrees."""
+    between = np.linalg.inv(pose_a) @ pose_b
+    return float(np.linalg.norm(apply_affine(between, np.zeros(3)))), float(np.rad2deg(Rotation.from_matrix(between[:3, :3]).magnitude()))
+
+
+@pytest.mark.parametrize("places", [(np.eye(4),) * 3, PLACES], ids=["headers are right", "headers are wrong"])
+def test_poses_are_found(places: tuple[np.ndarray, ...]) -> None:
+    head = one_head()
+    scans = [scan_from(head, across, place, seed=across) for across, place in zip((2, 1, 0), places, strict=True)]
+    poses = find_poses([to_align(scan, across) for scan, across in zip(scans, (2, 1, 0), strict=True)])
+    # What brings a scan to the head brings its pose there too, but for a movement that all have in common.
+    common = [place @ np.linalg.inv(pose.movement) for place, pose in zip(places, poses, strict=True)]
+    for other in common[1:]:
+        millimetres, degrees = error(common[0], other)
+        assert millimetres < 0.3
+        assert degrees < 0.5
+    assert min(pose.correlation for pose in poses) > 0.9
+    shifts = np.mean([pose.shift_mm for pose in poses], axis=0)
+    np.testing.assert_allclose(shifts, 0, atol=1e-6)
+
+
+def test_the_order_of_scans_changes_no_pose() -> None:
+    head = one_head()
+    scans = [to_align(scan_from(head, across, place, seed=across), across) for across, place in zip((2, 1, 0), PLACES, strict=True)]
+    poses, swapped = find_poses(scans), find_poses([scans[2], scans[0], scans[1]])
+    for pose, other in zip(poses, (swapped[1], swapped[2], swapped[0]), strict=True):
+        millimetres, degrees = error(pose.movement, other.movement)
+        assert millimetres < 0.1
+        assert degrees < 0.1
+
+
+@pytest.fixture
+def stacks(tmp_path: Path) -> list[Path]:
+    """Three orthogonal stacks of one head with their operators, in units of their own."""
+    head, paths = one_head(), []
+    for number, (across, place) in enumerate(zip((2, 1, 0), PLACES, strict=True)):
+        path = tmp_path / f"stack-{number}_T1w.nii.gz"
+        scan_from(head, across, place, scale=100.0 + 40 * number, seed=across).save(path)
+        ScanOperator(scanner_of(across), intensity_scale=100.0 + 40 * number).save(tmp_path / f"stack-{number}_T1w.operator.json")
+        paths.append(path)
+    return paths
+
+
+@pytest.fixture
+def settings(quick: dict[str, Any]) -> dict[str, Any]:
+    models = {name: quick[name] for name in ("prior", "conditional")}
+    return models | {"solver": "data-step", "contrast": "T1w", "mask": "none"}
+
+
+def misalignment(image: Volume, head: Volume) -> float:
+    """Root mean square difference from the head inside it, units of the head; the image's own are matched first."""
+    found = sample(image, native_grid(head), order=1).data
+    inside = head.data > 0.1
+    gain = float((found[inside] * head.data[inside]).sum() / (found[inside] ** 2).sum())
+    return float(np.sqrt(np.mean((gain * found - head.data)[inside] ** 2)))
+
+
+def test_three_stacks_make_one_image_that_explains_them(stacks: list[Path], settings: dict[str, Any], tmp_path: Path) -> None:
+    found = dd.enhance(stacks, **settings)
+    one = dd.enhance(stacks[0], **settings)
+    assert found.image.spacing == pytest.approx((1, 1, 1))
+    assert len(found.others) == 2
+    assert found.metrics["data-step"].data_misfit is not None
+    assert found.metrics["data-step"].data_misfit < 2.5
+    shares = [scan["share_of_information"] for scan in found.facts["scans"]]
+    assert sum(shares) == pytest.approx(1, abs=0.01)
+    # The image lies in the mean place of the scans: put there, the head is what it shows, better than by one stack.
+    movements = [np.array(scan["pose"]["movement"]) for scan in found.facts["scans"]]
+    to_head = [place @ np.linalg.inv(m) for place, m in zip(PLACES, movements, strict=True)]
+    head = one_head()
+    together = Volume(head.data, np.linalg.inv(to_head[0]) @ head.affine)
+    assert misalignment(found.image, together) < 0.9 * misalignment(one.image, head)
+
+    folder = tmp_path / "out"
+    found.write(folder)
+    for number in (2, 3):
+        shown, residual = (dd.load(folder / numbered(name, number)) for name in (MEASUREMENT, RESIDUAL))
+        assert shown.shape == residual.shape == dd.load(stacks[number - 1]).shape
+    assert json.loads((folder / "run.json").read_text())["arguments"]["scan"] == [str(path) for path in stacks]
+    # What one scan leaves in the same place has no second one.
+    one.write(folder)
+    assert not list(folder.glob("measurement-*"))
+
+
+def test_the_order_of_scans_does_not_matter(stacks: list[Path], settings: dict[str, Any]) -> None:
+    first, other = dd.enhance(stacks, **settings), dd.enhance(stacks[::-1], **settings)
+    np.testing.assert_array_equal(first.image.data, other.image.data)
+    np.testing.assert_array_equal(first.measurement.data, other.others[-1].measurement.data)
+    np.testing.assert_array_equal(first.residual.data, other.others[-1].residual.data)
+
+
+def test_a_copy_counts_once(stacks: list[Path], settings: dict[str, Any], tmp_path: Path) -> None:
+    copy = tmp_path / "copy_T1w.nii.gz"
+    copy.write_bytes(stacks[1].read_bytes())
+    (tmp_path / "copy_T1w.operator.json").write_bytes((tmp_path / "stack-1_T1w.operator.json").read_bytes())
+    two, three = dd.enhance(stacks[:2], **settings), dd.enhance([*stacks[:2], copy], **settings)
+    np.testing.assert_array_equal(two.image.data, three.image.data)
+    assert any("counts once" in warning for warning in three.warnings)
+    with input_error("give it once"):
+        dd.enhance([stacks[1], copy], **settings)
+
+
+def test_what_does_not_belong_together_is_refused(stacks: list[Path], settings: dict[str, Any], tmp_path: Path) -> None:
+    noise = dd.load(stacks[1])
+    rng = np.random.default_rng(0)
+    other = noise.with_data(np.where(noise.data > 5, 60 + 25 * rng.standard_normal(noise.shape), 0).clip(0).astype(np.float32))
+    path = other.save(tmp_path / "other_T1w.nii.gz")
+    (tmp_path / "other_T1w.operator.json").write_bytes((tmp_path / "stack-1_T1w.operator.json").read_bytes())
+    with input_error("other_T1w.nii.gz does not show what the other scans show"):
+        dd.enhance([*stacks[:1], *stacks[2:], path], **settings)
+    kept = dd.enhance([*stacks[:1], *stacks[2:], path], keep_all=True, **settings)
+    assert any("--keep-all" in warning for warning in kept.warnings)
+    with input_error("an initial image is given for several scans"):
+        dd.enhance(stacks, initial=stacks[0], **settings)
