@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from dynamicdps.atomic_file import atomic_write
+from dynamicdps.atomic_file import atomic_folder, atomic_write
 from dynamicdps.cli.pictures import write_sheet
 from dynamicdps.cohort.derivatives import write_text
 from dynamicdps.diffusion.model_file import write_model
@@ -63,6 +63,42 @@ def test_leftovers_are_not_written_on(tmp_path: Path) -> None:
         assert not partial.exists()
         partial.write_text("a")
     assert names(tmp_path) == ["a.txt"]
+
+
+@pytest.mark.parametrize("leftover", [None, "folder", "link", "file"])
+def test_a_folder_is_there_at_the_end_and_not_before(leftover: str | None, tmp_path: Path) -> None:
+    path, partial, theirs = tmp_path / "out" / "a", tmp_path / "out" / ".partial-a", tmp_path / "theirs"
+    for folder in (theirs, path):
+        folder.mkdir(parents=True)
+    (theirs / "b.txt").write_text("kept")
+    if leftover == "folder":
+        partial.mkdir()
+        (partial / "old.txt").write_text("of an earlier run")
+    elif leftover == "link":
+        partial.symlink_to(theirs)
+    elif leftover == "file":
+        partial.write_text("of an earlier run")
+    with atomic_folder(path) as given:
+        assert (given, names(given), names(path)) == (partial, [], [])
+        (given / "b.txt").write_text("b")
+    assert (names(path.parent), names(path)) == (["a"], ["b.txt"])
+    assert (theirs / "b.txt").read_text() == "kept"
+
+
+def test_a_folder_stays_as_it_was_where_writing_fails(tmp_path: Path) -> None:
+    def write(path: Path) -> None:
+        with atomic_folder(path) as partial:
+            (partial / "half.txt").write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path / "a")
+    assert names(tmp_path) == []
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "a.txt").write_text("before")
+    with pytest.raises(OSError, match="not empty"), atomic_folder(tmp_path / "full"):
+        pass
+    assert (names(tmp_path), names(tmp_path / "full")) == (["full"], ["a.txt"])
 
 
 def test_what_is_set_of_the_file_is_kept(tmp_path: Path) -> None:

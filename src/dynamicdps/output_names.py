@@ -29,7 +29,7 @@ RESULTS = (
     *(ENHANCED, ENHANCED_BRAIN, BRAIN_MASK, INITIAL, MEASUREMENT),
     *(RESIDUAL, UNCERTAINTY, HALLUCINATION, TRUTH, SAMPLES),
     *(SEGMENTATION, SEGMENTATION_TABLE, STRUCTURES),
-    *(numbered(name, "*") for name in NUMBERED),
+    *(numbered(name, "[0-9]*") for name in NUMBERED),
 )
 
 # What segment writes.

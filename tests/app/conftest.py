@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
@@ -33,15 +32,11 @@ def queue(options: StudyOptions, tmp_path: Path) -> Iterator[JobQueue]:
     made.stop()
 
 
-def client_of(queue: JobQueue, **values: Any) -> TestClient:
-    """A browser that has opened the page."""
-    guarded = Guard(make_app(queue, **values), TOKEN, HOST)
-    return TestClient(guarded, base_url=f"{ORIGIN}/{TOKEN}/", headers={"origin": ORIGIN})
-
-
 @pytest.fixture
 def client(queue: JobQueue) -> TestClient:
-    return client_of(queue)
+    """A browser that has opened the page."""
+    guarded = Guard(make_app(queue), TOKEN, HOST)
+    return TestClient(guarded, base_url=f"{ORIGIN}/{TOKEN}/", headers={"origin": ORIGIN})
 
 
 @pytest.fixture

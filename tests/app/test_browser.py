@@ -40,7 +40,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 @pytest.fixture
 def page(browser: Any, queue: JobQueue) -> Iterator[Any]:
     """The page of a queue that does not work on its jobs."""
-    with listening(queue, several=True) as address:
+    with listening(queue) as address:
         requests(browser)
         errors(browser)
         open_app(browser, address)
@@ -51,13 +51,13 @@ def page(browser: Any, queue: JobQueue) -> Iterator[Any]:
 
 
 @contextmanager
-def listening(queue: JobQueue, **values: Any) -> Iterator[str]:
+def listening(queue: JobQueue) -> Iterator[str]:
     """The page of a queue at an address."""
     with socket.socket() as here:
         here.bind(("127.0.0.1", 0))
         here.listen()
         host = f"127.0.0.1:{here.getsockname()[1]}"
-        server = uvicorn.Server(uvicorn.Config(Guard(make_app(queue, **values), TOKEN, host), log_level="warning", ws="none"))
+        server = uvicorn.Server(uvicorn.Config(Guard(make_app(queue), TOKEN, host), log_level="warning", ws="none"))
         thread = threading.Thread(target=server.run, args=([here],))
         thread.start()
         try:

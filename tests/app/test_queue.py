@@ -9,11 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import dynamicdps as dd
 from dynamicdps.app.job import LOG, STAGES, STATE, Job
 from dynamicdps.app.queue import MOST_ATTEMPTS, JobQueue
+from dynamicdps.operators import ScanOperator, preset
 from dynamicdps.output_names import ENHANCED, REPORT, RUN
 from dynamicdps.pipeline import StudyOptions
 from tests.properties import input_error
@@ -107,6 +109,21 @@ def test_a_scan_that_cannot_be_enhanced_says_why_and_the_next_one_runs(queue: Jo
     assert not refused.result.exists()
     until(job, "done", "failed")
     assert job.state == "done", job.problem
+
+
+@pytest.mark.slow
+def test_scans_of_two_heads_are_refused_in_words_of_the_page(queue: JobQueue, drop: Dropper, poor: Path, tmp_path: Path) -> None:
+    scan, files = dd.load(poor), []
+    noise = scan.with_data(np.random.default_rng(0).random(scan.shape, np.float32))
+    for name, each in (("one", scan), ("two", noise)):
+        ScanOperator(preset("iqt-out")).save(tmp_path / f"{name}.operator.json")
+        files += [each.save(tmp_path / f"{name}.nii.gz"), tmp_path / f"{name}.operator.json"]
+    job = queue.together(drop(*files))
+    queue.start()
+    queue.enqueue(job, "default")
+    until(job, "failed")
+    assert "does not show what the other scans show" in job.problem
+    assert job.problem.endswith("; enhance it alone")
 
 
 def test_a_fault_of_the_program_names_the_log(queue: JobQueue, drop: Dropper, poor: Path, monkeypatch: pytest.MonkeyPatch) -> None:

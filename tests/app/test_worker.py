@@ -1,4 +1,4 @@
-"""What the process of a job does with DICOM files."""
+"""What the process of a job does with DICOM files, and with several scans."""
 
 import io
 import json
@@ -10,7 +10,7 @@ import pytest
 
 import dynamicdps as dd
 from dynamicdps.app.worker import DICOM, work
-from dynamicdps.output_names import ENHANCED
+from dynamicdps.output_names import ENHANCED, MEASUREMENT, numbered
 from dynamicdps.volumes import load_dicom
 from tests.cli.conftest import tiny_models  # noqa: F401
 from tests.conftest import make_phantom
@@ -29,19 +29,23 @@ def told(what: dict[str, Any], code: int) -> list[dict[str, Any]]:
     return [json.loads(line) for line in channel.getvalue().splitlines()]
 
 
-@pytest.mark.parametrize("study", [True, False])
-def test_a_scan_of_dicom_files_becomes_a_series_where_it_can(options: dict[str, Any], study: bool, tmp_path: Path) -> None:
-    """Where it cannot, the other results are there all the same."""
-    volume = make_phantom((40, 48, 10), (1.2, 1.2, 1.2))
+def written(folder: Path, volume: dd.Volume, *, study: bool = True) -> str:
+    """A volume as a folder of DICOM files, with or without a study."""
     stored = (np.maximum(volume.data.transpose(2, 1, 0), 0) * 900).astype(np.uint16)
-    files = write_slices(tmp_path / "scan", Stack(stored, np.eye(3), (1.2, 1.2, 1.2), np.zeros(3)))
+    files = write_slices(folder, Stack(stored, np.eye(3), volume.spacing, np.zeros(3)))
     for number, file in enumerate(files):
         del file.SliceThickness
         if not study:
             del file.StudyInstanceUID
         rewrite(files, number)
-    out = tmp_path / "out"
-    lines = told({"scans": [str(tmp_path / "scan")], "options": options, "out": str(out)}, 0)
+    return str(folder)
+
+
+@pytest.mark.parametrize("study", [True, False])
+def test_a_scan_of_dicom_files_becomes_a_series_where_it_can(options: dict[str, Any], study: bool, tmp_path: Path) -> None:
+    """Where it cannot, the other results are there all the same."""
+    scan, out = written(tmp_path / "scan", make_phantom((40, 48, 10), (1.2, 1.2, 1.2)), study=study), tmp_path / "out"
+    lines = told({"scans": [scan], "options": options, "out": str(out)}, 0)
     assert lines[-1] == {"stage": "write", "done": 1, "planned": 1}
     problems = [line["problem"] for line in lines if "problem" in line]
     enhanced = dd.load(out / ENHANCED)
@@ -52,6 +56,17 @@ def test_a_scan_of_dicom_files_becomes_a_series_where_it_can(options: dict[str, 
         (problem,) = problems
         assert problem.startswith("the result was not written as DICOM: ")
         assert not (out / DICOM).exists()
+
+
+def test_scans_of_one_head_become_one_series_of_the_first_ones_study(options: dict[str, Any], tmp_path: Path) -> None:
+    volume = make_phantom((40, 48, 10), (1.2, 1.2, 1.2))
+    scans = [written(tmp_path / name, volume.with_data(volume.data * gain)) for name, gain in (("first", 1.0), ("second", 1.1))]
+    out = tmp_path / "out"
+    lines = told({"scans": scans, "options": options, "out": str(out)}, 0)
+    assert [line["problem"] for line in lines if "problem" in line] == []
+    assert lines[-1] == {"stage": "write", "done": 1, "planned": 1}
+    assert (out / numbered(MEASUREMENT, 2)).is_file()
+    np.testing.assert_allclose(load_dicom(out / DICOM).volume.affine, dd.load(out / ENHANCED).affine, atol=1e-4)
 
 
 def test_a_scan_that_cannot_be_used_is_told_in_one_sentence(tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def test_all_that_is_written_is_known(tiny_models: tuple[str, str], tmp_path: Pa
     assert names(low.parent) == set(written(commands.Simulate(good, low))[1])
     words = ["--prior", prior, "--conditional", unet, "--samples", "2", "--steps", "1", "--set", "keep_samples=true", "--mask", "none"]
     assert main(["enhance", str(low), "--out", str(out / "e"), *words, "--grid", "native"]) == 0
-    assert names(out / "e") <= set(written(commands.Enhance(low, out=out / "e"))[1])
+    assert names(out / "e") <= set(written(commands.Enhance((low,), out=out / "e"))[1])
     assert {"enhanced.nii.gz", "samples.nii.gz", "brain_mask.nii.gz"} <= names(out / "e")
     assert main(["sample", "--out", str(out / "s"), "--prior", prior, "--n", "1", "--steps", "1", "--height", "32", "--width", "32"]) == 0
     assert names(out / "s") == set(written(commands.Sample(out / "s"))[1])

@@ -28,7 +28,7 @@ from dynamicdps.errors import InputError
         ),
         ("enhance x --out", "--out has no value; expected one after it; see dynamicdps enhance --help"),
         ("sample", "sample got no --out; expected --out PATH; see dynamicdps sample --help"),
-        ("enhance", "enhance got no SCAN; expected SCAN; see dynamicdps enhance --help"),
+        ("enhance", "enhance got no SCAN; expected SCAN...; see dynamicdps enhance --help"),
         ("simulate", "simulate got no SCAN and no --out; expected SCAN and --out PATH; see dynamicdps simulate --help"),
         (
             "enhance x --oot o",
@@ -43,7 +43,7 @@ from dynamicdps.errors import InputError
             "enhance has no option --sampels (did you mean --samples?); expected one that it has; see dynamicdps enhance --help",
         ),
         ("enhance x --out o --zzz", "enhance has no option --zzz; expected one that it has; see dynamicdps enhance --help"),
-        ("enhance x y --out o", "enhance does not know what 'y' is; expected no further word; see dynamicdps enhance --help"),
+        ("simulate x y --out o", "simulate does not know what 'y' is; expected no further word; see dynamicdps simulate --help"),
         ("models lst", "there is no command 'lst' (did you mean list?); expected one of list, show, add; see dynamicdps models --help"),
         (
             "train",
@@ -94,7 +94,7 @@ def test_what_the_parser_says_does_not_matter(capsys: pytest.CaptureFixture[str]
         ("cohort x y --sed 1", "cohort has no option --sed (did you mean --seed or --set?); expected one that it has"),
         ("cohort x y --dry-run yes --workers a", "--workers is 'a'; expected a whole number"),
         ("cohort x", "cohort got no OUT; expected OUT"),
-        ("enhance --samples -1 --set a=1 b=2 --out o", "enhance got no SCAN; expected SCAN"),
+        ("enhance --samples -1 --set a=1 b=2 --out o", "enhance got no SCAN; expected SCAN..."),
         ("rerun r.json", "rerun cannot be read from 'r.json'; expected other words"),
     ):
         with pytest.raises(SystemExit):

@@ -10,8 +10,11 @@ import torch
 
 from dynamicdps.cli import main
 from dynamicdps.cli.commands import Enhance, Simulate, Train, TrainPrior
+from dynamicdps.cli.parse import read_command
 from dynamicdps.cli.run_rerun import restore
 from dynamicdps.diffusion.model_file import file_hash
+from dynamicdps.pipeline import EnhanceOptions
+from dynamicdps.pipeline.options import as_words
 
 
 @pytest.fixture
@@ -117,9 +120,17 @@ def test_the_same_folder_is_refused(first: Path, capsys: pytest.CaptureFixture[s
     assert "another folder" in capsys.readouterr().err
 
 
+def test_options_come_back_from_their_words() -> None:
+    options = EnhanceOptions(keep_all=True, settings=("a=1", "b=2"), start_sigma=0.5, operator="fit", samples=4)
+    command = read_command(["enhance", "a.nii", *as_words(options)])
+    assert command == Enhance(scan=(Path("a.nii"),), **vars(options))
+
+
 def test_words_come_back_with_another_folder() -> None:
-    enhance = {"command": "enhance", "argv": ["enhance", "a.nii", "--out", "o", "--set", "a=1", "--start-sigma", "1"]}
-    assert restore(enhance, Path("new")) == Enhance(scan=Path("a.nii"), out=Path("new"), settings=("a=1",), start_sigma=1.0)
+    enhance = {"command": "enhance", "argv": ["enhance", "a.nii", "b.nii", "--out", "o", "--set", "a=1", "--start-sigma", "1"]}
+    assert restore(enhance, Path("new")) == Enhance(
+        scan=(Path("a.nii"), Path("b.nii")), out=Path("new"), settings=("a=1",), start_sigma=1.0
+    )
     train = {"command": "train prior", "argv": ["train", "prior", "a", "b", "--out", "o", "--channels", "16", "32", "--no-bfloat16"]}
     expected = TrainPrior(scans=(Path("a"), Path("b")), out=Path("new"), channels=(16, 32), bfloat16=False)
     assert restore(train, Path("new")) == Train(expected)

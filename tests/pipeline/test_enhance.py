@@ -45,8 +45,8 @@ def test_an_operator_beside_the_file_is_used_and_another_is_fitted(poor: Path, q
     [
         (np.zeros((4, 4, 4)), TypeError, "the scan is a ndarray; expected a path, a nibabel image or a Volume"),
         (None, TypeError, "the scan is a NoneType"),
-        (["a.nii", "b.nii"], dd.InputError, "2 scans are given; expected one"),
-        ([], dd.InputError, "0 scans are given; expected one"),
+        ([], dd.InputError, "no scan is given; expected one or more"),
+        (["missing.nii.gz", "other.nii.gz"], dd.InputError, "missing.nii.gz does not exist"),
         ("missing.nii.gz", dd.InputError, "does not exist"),
         (nib.Nifti1Image(np.ones((4, 4, 4), np.float32), np.eye(4)), dd.InputError, "constant"),
         (nib.Nifti1Image(np.ones((4, 4, 4, 2), np.float32), np.eye(4)), dd.InputError, "pick one volume"),
@@ -199,12 +199,18 @@ def test_an_earlier_result_leaves_nothing_behind(poor: Path, quick: dict[str, An
     dd.enhance(poor, **{**quick, "grid": "native", "settings": ["keep_samples=true"]}).write(tmp_path)
     left = {"uncertainty.nii.gz", "samples.nii.gz", "enhanced_brain.nii.gz", "brain_mask.nii.gz"}
     assert left <= {path.name for path in tmp_path.iterdir()}
+    others = {"measurement-2.nii.gz", "residual-2.nii.gz", "measurement-3.nii.gz", "residual-3.nii.gz", "operator-3.json"}
+    mine = {"operator-3T.json", "operator-mine.json", "measurement-of-mine.nii.gz"}
+    for name in others | mine:
+        (tmp_path / name).touch()
     dd.enhance(poor, **{**quick, "samples": 1}).write(tmp_path)
-    assert not left & {path.name for path in tmp_path.iterdir()}
+    assert mine <= {path.name for path in tmp_path.iterdir()}
+    assert not (left | others) & {path.name for path in tmp_path.iterdir()}
 
 
-def test_no_result_takes_the_place_of_the_scan(poor: Path, quick: dict[str, Any], tmp_path: Path) -> None:
-    scan = dd.load(poor).save(tmp_path / "out" / "measurement.nii.gz")
+@pytest.mark.parametrize("name", ["measurement.nii.gz", "measurement-2.nii.gz"])
+def test_no_result_takes_the_place_of_the_scan(name: str, poor: Path, quick: dict[str, Any], tmp_path: Path) -> None:
+    scan = dd.load(poor).save(tmp_path / "out" / name)
     before = scan.read_bytes()
     result = dd.enhance(scan, operator=str(poor.with_name("poor.operator.json")), **quick)
     with input_error("would be written over"):

@@ -200,7 +200,7 @@ def test_starts_of_a_head_s_slices(depth: int) -> None:
     inside = (slab.data > 0.05).astype(np.float32)
     scan, weighted = scan.with_data(scan.data * inside), operator.weighted(inside)
     result = solve("dynamicdps", scan, weighted, Smooth(), initial=slab, config=DynamicDPSConfig(samples=1, steps=2))
-    rows = start_rows(result, scan, weighted)
+    rows = start_rows(result, [(scan, weighted)])
     assert [row["image"] for row in rows] == [0]
     # The truth leaves noise alone.
     assert max(float(row["excess_misfit"]) for row in rows) < 0.01

@@ -28,6 +28,12 @@ ENDED = ("recognised", "done", "failed", "cancelled", "interrupted")
 LAST_LINE_CHARACTERS = 300
 # Time, drop and number.
 NAME = re.compile(r"\d{8}-\d{6}-[0-9a-f]{8}-\d{5}")
+# What a sentence of the command line says, and what can be done on the page.
+INSTEAD = {
+    r"choose with --volume N, from 1 to \d+": "save one of them as a file of its own",
+    r"leave it out, or give --keep-all if it is the same head": "enhance it alone",
+    r"enhance each contrast alone, or give --contrast where one was not recognised": "enhance each contrast alone",
+}
 
 
 class JobQueue:
@@ -120,7 +126,7 @@ class JobQueue:
                 except InputError as error:
                     problem = str(error)
             place = str(path.relative_to(folder))
-            problem = _without_paths(problem, folder, [JobScan(scan.name, place, None)])
+            problem = _on_the_page(problem, folder, [JobScan(scan.name, place, None)])
             job = Job(folder, drop, [JobScan(scan.name, place, recognised, problem)], quality=self.options.quality)
             with self._changed:
                 job.save()
@@ -284,7 +290,7 @@ class JobQueue:
 
     def _settle(self, job: Job, code: int, problem: str) -> None:
         """What became of a job whose process has ended."""
-        job.stage, problem = "", _without_paths(problem, job.folder, job.scans)
+        job.stage, problem = "", _on_the_page(problem, job.folder, job.scans)
         if code == 0:
             job.state, job.problem = "done", problem
         else:
@@ -299,8 +305,13 @@ class JobQueue:
             self._process.kill()
 
 
-def _without_paths(sentence: str, folder: Path, scans: Sequence[JobScan]) -> str:
-    """A sentence that names scans as they were dropped, not by where they lie in a job's folder; paths may be cut short in it."""
+def _on_the_page(sentence: str, folder: Path, scans: Sequence[JobScan]) -> str:
+    """A sentence that names scans as they were dropped, not by where they lie in a job's folder, and no option that the page has not.
+
+    Paths may be cut short in it.
+    """
+    for option, instead in INSTEAD.items():
+        sentence = re.sub(option, instead, sentence)
     for scan in scans:
         sentence = sentence.replace(str(folder / scan.path), scan.name)
     return re.sub(re.escape(str(folder.parent)) + r"/[^\s;,)]*", "the scan", sentence)

@@ -37,18 +37,11 @@ PAGE_FILES = {
     "app.js": (STATIC / "app.js", JAVASCRIPT),
     "niivue.umd.js": (NIIVUE, JAVASCRIPT),
 }
-# Whether `dynamicdps.enhance` takes several scans of one head.
-SEVERAL_SCANS = False
 
 
-def make_app(queue: JobQueue, *, several: bool = SEVERAL_SCANS) -> Starlette:
-    """The page of a queue, not guarded yet.
-
-    Args:
-        queue: of jobs; it is not started here.
-        several: whether scans can be put together in one job.
-    """
-    addresses = Addresses(queue, several)
+def make_app(queue: JobQueue) -> Starlette:
+    """The page of a queue, which is not started here; it is not guarded yet."""
+    addresses = Addresses(queue)
     routes = [
         *(Route(f"/{name}", page_file(name)) for name in PAGE_FILES),
         Route("/api/state", addresses.state),
@@ -93,9 +86,8 @@ def not_found(_: Request, error: Exception) -> Response:
 class Addresses:
     """What is at each address of a queue's page."""
 
-    def __init__(self, queue: JobQueue, several: bool) -> None:
+    def __init__(self, queue: JobQueue) -> None:
         self.queue = queue
-        self.several = several
         self.drops: dict[str, Drop] = {}
         self.folder = queue.folder / DROPS
         # Of a program that ended while files came in.
@@ -110,7 +102,6 @@ class Addresses:
                 "folder": str(self.queue.folder),
                 "qualities": self.queue.qualities,
                 "quality": self.queue.options.quality,
-                "several": self.several,
                 "stages": STAGES,
                 "jobs": [self._shown(job) for job in jobs],
             }
@@ -149,8 +140,6 @@ class Addresses:
         return JSONResponse({"jobs": [job.id for job in jobs], "left_out": left})
 
     async def together(self, request: Request) -> Response:
-        if not self.several:
-            raise InputError("several scans of one head cannot be enhanced together yet; expected one; start them one by one")
         names = (await _words(request)).get("jobs")
         job = self.queue.together([self._find(name) for name in names] if isinstance(names, list) else [])
         return JSONResponse({"job": job.id})

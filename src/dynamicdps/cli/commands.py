@@ -43,12 +43,12 @@ class _Scan:
 class _ScansOfHead:
     scan: Scans
     """The measurement, T1w, T2w or FLAIR: an image file (NIfTI, MGH, Analyze), a folder of DICOM files, or raw k-space (.npz, .h5,
-    ISMRMRD); with or without the skull. Several scans of one head in one contrast, such as three orthogonal stacks, make one image."""
+    ISMRMRD); with or without the skull. Several scans of one head make one image."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Enhance(EnhanceOptions, _ScansOfHead):
-    """Enhance a scan, or several of one head: initial image, then DynamicDPS (or a peer) with the scanner's forward model."""
+    """Enhance a scan, or several of one head, by DynamicDPS (or a peer) with the scanner's forward model."""
 
     out: Path | None = None
     """Folder for the results; without it a folder beside the scan, such as scan_enhanced for scan.nii.gz."""

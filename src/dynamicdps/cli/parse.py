@@ -71,13 +71,16 @@ def read_command(words: Sequence[str], program: Program = DYNAMICDPS) -> Any:
         raise SystemExit(0)
     try:
         with redirect_stderr(io.StringIO()):
-            return tyro.cli(
+            found = tyro.cli(
                 program.kind,
                 prog=program.name,
                 description=program.description,
                 args=words,
                 config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
             )
+        # The parser takes any number of scans, also none.
+        if not isinstance(found, Enhance) or found.scan:
+            return found
     except SystemExit as stop:
         if not stop.code:
             raise
@@ -197,7 +200,7 @@ def _options(kind: Any) -> list[_Option]:
         required = known.default is MISSING and known.default_factory is MISSING
         if _POSITIONAL in marks:
             name = next((mark.metavar for mark in marks if getattr(mark, "metavar", None)), known.name.upper())
-            found.append(_Option((), hint, several, required and not several, name, name))
+            found.append(_Option((), hint, several, required, name.removesuffix("..."), name))
             continue
         name = "--" + next((mark.name for mark in marks if getattr(mark, "name", None)), known.name).replace("_", "-")
         flags = (name, name.replace("--", "--no-", 1)) if hint is bool else (name,)

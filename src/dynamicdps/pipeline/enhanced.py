@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ class Enhanced:
     """An enhanced scan.
 
     Attributes:
-        scan: path of the scan, or ``array``.
+        scan: path of the scan, or ``array``; of several scans all of them, with commas.
         image: the enhanced scan in its own units and orientation; of a head with the skull, the brain in it.
         estimate: the solver's estimate, on the image grid; the same volume where there is no head around it.
         brain_mask: share of each voxel of the scan that is brain, 0 to 1; `None` where `image` is the estimate itself.
@@ -137,9 +138,9 @@ class Enhanced:
             OSError: the folder cannot be written.
         """
         folder = Path(folder)
-        written = {(folder / name).resolve() for name in (*names.RESULTS, *((names.OPERATOR,) if self.fit else ()))}
+        replaced = {path.resolve() for name in (*names.RESULTS, *((names.OPERATOR,) if self.fit else ())) for path in folder.glob(name)}
         for _, given in named_inputs(self.arguments):
-            if is_file(Path(given)) and Path(given).resolve() in written:
+            if is_file(Path(given)) and Path(given).resolve() in replaced:
                 raise InputError(f"{given} was read and would be written over; expected results in another place; choose another folder")
         self.write_results(folder)
         write_json(folder / names.RUN, self._record(folder) if record is None else record)
@@ -170,8 +171,12 @@ class Enhanced:
                 (folder / name).unlink(missing_ok=True)
             else:
                 volume.save(folder / name)
-        for stale in (path for name in names.NUMBERED for path in folder.glob(names.numbered(name, "*"))):
-            stale.unlink()
+        for number in count(2):
+            stale = [path for name in names.NUMBERED if (path := folder / names.numbered(name, number)).exists()]
+            for path in stale:
+                path.unlink()
+            if not stale:
+                break
         for number, other in enumerate(self.others, 2):
             other.measurement.save(folder / names.numbered(names.MEASUREMENT, number))
             other.residual.save(folder / names.numbered(names.RESIDUAL, number))
@@ -197,7 +202,7 @@ class Enhanced:
 
         Args:
             folder: new or empty, and not in `source`.
-            source: folder of the DICOM files; by default the scan.
+            source: folder of the DICOM files; by default the scan, of several the first.
             stamp: whether "DynamicDPS, not for diagnosis" is drawn into the pixels as well.
 
         Returns:
@@ -207,9 +212,10 @@ class Enhanced:
             InputError: as `dynamicdps.volumes.write_dicom`.
         """
         hashes = ", ".join(f"{kind} {digest[:16]}" for kind, digest in self.facts["models"].items())
+        given = self.arguments["scan"]
         return write_dicom(
             self.image,
-            self.scan if source is None else source,
+            (given if isinstance(given, str) else given[0]) if source is None else source,
             folder,
             series=self.arguments.get("series"),
             version=__version__,

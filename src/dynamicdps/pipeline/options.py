@@ -21,7 +21,7 @@ class ReadOptions:
     series: int | None = None
     """Number of the series, where a DICOM folder holds several."""
     volume: int | None = None
-    """Number of the volume, from 1, where an image file holds several (4-D)."""
+    """Number of the volume, from 1, where an image file has several (4-D)."""
     voxel_size: str | None = None
     """Of raw k-space that does not say it: field of view / matrix in mm along x and y, and the distance of slices, as 2,2,5."""
     orientation: str | None = None
@@ -42,7 +42,7 @@ class FitOptions:
     conditional: str = "unet-scanners"
     """Bundled conditional model or a .safetensors file; it makes the initial image."""
     shading: Literal["auto", "off", "on"] = "auto"
-    """Coil shading as a part of a forward model that is fitted: where the scan shows more than anatomy may (auto), never or always."""
+    """Coil shading as a part of a fitted forward model: where the scan shows more than anatomy may (auto), never or always."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +148,10 @@ def as_words(options: Any) -> list[str]:
         if value == known.default and known.name != "seed":
             continue
         if known.name == "settings":
-            words += [word for setting in value for word in ("--set", str(setting))]
+            # Once: where it comes twice, the last one counts alone.
+            words += ["--set", *map(str, value)]
+        elif isinstance(value, bool):
+            words.append(f"--{'' if value else 'no-'}{known.name.replace('_', '-')}")
         else:
             words += [f"--{known.name.replace('_', '-')}", str(value)]
     return words

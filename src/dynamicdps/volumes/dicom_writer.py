@@ -5,7 +5,6 @@ The only place where what names a patient is read and written: the series goes b
 
 import hashlib
 import os
-import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from nibabel.affines import apply_affine
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 from numpy.typing import NDArray
 
+from dynamicdps.atomic_file import atomic_folder
 from dynamicdps.errors import InputError
 from dynamicdps.volumes.dicom import LPS_TO_RAS, OpenSeries, open_series
 from dynamicdps.volumes.dicom_frames import quiet_pydicom
@@ -123,12 +123,9 @@ def write_dicom(
     packed = pack(data)
     if stamp:
         packed = _stamped(packed)
-    partial = folder.with_name(f".partial-{folder.name}")
-    shutil.rmtree(partial, ignore_errors=True)
     try:
-        partial.mkdir(parents=True)
         # What the source says goes back as it stands there.
-        with quiet_pydicom() as pydicom, pydicom.config.disable_value_validation():
+        with quiet_pydicom() as pydicom, pydicom.config.disable_value_validation(), atomic_folder(folder) as partial:
             header = _header(pydicom, opened, version, description)
             _add_geometry(pydicom, header, affine)
             _add_pixels(pydicom, header, packed, data)
@@ -141,13 +138,8 @@ def write_dicom(
                 uid = pydicom.uid.generate_uid(entropy_srcs=[old, seed, str(index)])
                 names.append(f"{index + 1:04d}.dcm")
                 _write_slice(pydicom, header, uid, index, affine, packed.stored[..., index], partial / names[-1])
-        if folder.is_dir():
-            folder.rmdir()
-        partial.replace(folder)
     except OSError as error:
         raise _no_room(folder, error.strerror) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return [folder / name for name in names]
 
 

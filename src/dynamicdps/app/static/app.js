@@ -295,7 +295,7 @@
       fieldset.append(element("label", {}, radio, element("span", { textContent: QUALITIES[name][0] }), element("small", { textContent: QUALITIES[name][1] + time })));
     }
     const group = groupOf(job);
-    find("together-label").hidden = group.length < 2 || !state.several;
+    find("together-label").hidden = group.length < 2;
     find("together").checked = false;
     find("together-words").textContent = `The ${group.length} scans that were dropped together show one head: enhance them as one`;
     find("start").textContent = job.state === "recognised" ? "Enhance" : job.state === "done" ? "Replace the result" : "Enhance again";
@@ -317,7 +317,7 @@
     find("detail-state").className = `state ${job.state}`;
     find("work").hidden = job.state !== "running";
     if (job.state === "running") drawProgress(job);
-    const known = JSON.stringify([job.id, job.state, job.problem, job.scans.length, job.dicom, job.expected, groupOf(job).length, state.several, anew]);
+    const known = JSON.stringify([job.id, job.state, job.problem, job.scans.length, job.dicom, job.expected, groupOf(job).length, anew]);
     if (known === shown) return;
     shown = known;
     say(find("problem"), job.problem || job.scans.map((scan) => scan.problem).filter(Boolean).join(" "));
