@@ -7,6 +7,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from dynamicdps import __version__
 from dynamicdps import output_names as names
 from dynamicdps.errors import InputError
@@ -213,8 +215,13 @@ class Enhanced:
         """
         hashes = ", ".join(f"{kind} {digest[:16]}" for kind, digest in self.facts["models"].items())
         given = self.arguments["scan"]
+        image = self.image
+        if self.others:
+            # Several scans lie in their mean place; the series belongs into the first one's frame of reference.
+            movement = np.array(self.facts["scans"][0]["pose"]["movement"])
+            image = Volume(image.data, np.linalg.inv(movement) @ image.affine, image.native)
         return write_dicom(
-            self.image,
+            image,
             (given if isinstance(given, str) else given[0]) if source is None else source,
             folder,
             series=self.arguments.get("series"),

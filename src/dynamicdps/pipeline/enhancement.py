@@ -237,7 +237,11 @@ def _several_scans(given: Sequence[Path | Volume], scanners: Sequence[ScanOperat
     if start is not None:
         raise InputError("an initial image is given for several scans; expected none: it is made of each scan; leave --initial out")
     if any(scanner is not None and scanner.image_shape is not None for scanner in scanners):
-        raise InputError("an operator that is tied to one image grid is given for several scans; expected one without; leave it out")
+        names = ", ".join(name_of(each) for each, scanner in zip(given, scanners, strict=True) if scanner is not None)
+        raise InputError(
+            f"the operator of {names} is tied to one image grid, as `simulate` writes it; expected none, or one without a grid, "
+            "for several scans; give --operator fit"
+        )
     with stages.stage("open"):
         opened = []
         for each in given:

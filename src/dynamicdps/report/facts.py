@@ -139,10 +139,10 @@ def operator_facts(values: Mapping[str, Any], heading: str = "Operator") -> list
 
 
 def scan_name(run: Mapping[str, Any]) -> str:
-    """File names of the scans without their folders, which may say more than a page should; empty where there is none."""
+    """File name of the first scan without its folders, which may say more than a page should; empty where there is none."""
     scan = (run.get("arguments") or {}).get("scan")
-    names = [scan] if isinstance(scan, str) else scan if isinstance(scan, list) else []
-    return ", ".join(PurePath(name).name for name in names if isinstance(name, str))
+    first = scan[0] if isinstance(scan, list) and scan else scan
+    return PurePath(first).name if isinstance(first, str) else ""
 
 
 def _settings_in_words(settings: Any) -> str:
