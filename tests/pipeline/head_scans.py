@@ -9,7 +9,7 @@ from dynamicdps.volumes import Volume, from_slices, to_slices
 from dynamicdps.volumes.grids import Grid, native_grid, sample
 from tests.conftest import make_phantom
 
-SHAPE = (64, 72, 60)
+SHAPE = (54, 60, 50)
 
 
 def one_head(seed: int = 0) -> Volume:

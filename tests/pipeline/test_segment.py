@@ -30,7 +30,7 @@ Change = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 @pytest.fixture(autouse=True)
 def known_chances(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dynamicdps.pipeline.segmentation.open_network", lambda name, device: (coded_network(), "of a test"))
+    monkeypatch.setattr("dynamicdps.pipeline.segmentation.open_network", lambda name, device: (coded_network(), {"sha256": "of a test"}))
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -189,7 +189,9 @@ def test_what_is_no_head_is_refused(name: str) -> None:
 
 @pytest.mark.parametrize("shading", [0.0, 0.3])
 def test_an_even_phantom_is_refused_whatever_the_network_sees_in_it(shading: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dynamicdps.pipeline.segmentation.open_network", lambda name, device: (BrainNetwork(Shells()), "of a test"))
+    monkeypatch.setattr(
+        "dynamicdps.pipeline.segmentation.open_network", lambda name, device: (BrainNetwork(Shells()), {"sha256": "of a test"})
+    )
     ball = of(lambda p: (p**2).sum(0) < 60**2, 1.0)
     noise = 0.05 * np.random.default_rng(0).standard_normal(ball.shape)
     bent = np.exp(shading * np.linspace(-1, 1, ball.shape[0]))[:, None, None]

@@ -13,7 +13,7 @@ from dynamicdps.errors import InputError
 from dynamicdps.evaluation.tissue_intervals import pair_intervals
 from dynamicdps.models.names import known_models
 from dynamicdps.output_names import STRUCTURES
-from dynamicdps.pipeline.segmentation import COVERAGE, halves_of
+from dynamicdps.pipeline.segmentation import COVERAGE, halves_of, poor_structures
 from dynamicdps.pipeline.structure_volumes import StructureVolume, structure_volumes, write_labels, write_volumes
 from dynamicdps.segmentation import BRAIN_MODEL, load_brain_network
 from dynamicdps.segmentation.classes import Structure
@@ -46,7 +46,7 @@ class ImageStructures:
 
 
 def image_structures(image: Volume, samples: Iterable[Volume], brain: Volume | None, *, sided: bool, device: str) -> ImageStructures:
-    """Segment an enhanced image and its posterior samples by the model of brains; nothing where there is none.
+    """Segment an enhanced image and its posterior samples by the model of brains; nothing where there is none, or a poor one.
 
     Args:
         image: the estimate, in its head where it has one.
@@ -57,7 +57,10 @@ def image_structures(image: Volume, samples: Iterable[Volume], brain: Volume | N
     """
     if BRAIN_MODEL not in known_models(("segmenter",)):
         return ImageStructures()
-    digest = str(read_model(BRAIN_MODEL, "segmenter").card["sha256"])
+    card = read_model(BRAIN_MODEL, "segmenter").card
+    if poor_structures(card):
+        return ImageStructures()
+    digest = str(card["sha256"])
     network = load_brain_network(BRAIN_MODEL, device)
     try:
         found = [network.chances(each) for each in chain([image], samples)]

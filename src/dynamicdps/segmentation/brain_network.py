@@ -16,7 +16,7 @@ from dynamicdps.models.names import known_models
 from dynamicdps.segmentation.class_chances import ClassChances
 from dynamicdps.volumes import Volume
 from dynamicdps.volumes.grids import native_grid, prior_grid, sample
-from dynamicdps.volumes.morphology import Mask
+from dynamicdps.volumes.morphology import Mask, dilate
 
 BRAIN_MODEL = "brain-mask"
 WORKING_MM = 2.0
@@ -24,6 +24,8 @@ WORKING_MM = 2.0
 DIM, BRIGHT = 0.6, 0.9
 # Voxels of nothing around the head, so that one that fills its field of view has an edge.
 PADDING = 4
+# Masks of a brain hold this much of the fluid around it, and so does this one; volumes are measured without it.
+FLUID_MM = 2.0
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ class BrainNetwork:
         return found[(slice(None), *(slice(PADDING, n - PADDING) for n in x.shape))]
 
     def find(self, volume: Volume) -> Mask:
-        """The brain on the grid of a scan: its largest piece with closed sulci.
+        """The brain on the grid of a scan: its largest piece with closed sulci, and the fluid that touches it.
 
         Raises:
             InputError: nothing looks like a brain.
@@ -101,7 +103,7 @@ class BrainNetwork:
         chances = self.chances(volume)
         if not chances.inside.any():
             raise InputError("no brain is found in the scan; expected a head or a brain; check the image, or give a mask")
-        return chances.brain_on(native_grid(volume))
+        return dilate(chances.brain_on(native_grid(volume)), FLUID_MM, volume.spacing)
 
 
 def on_working_grid(volume: Volume, shift_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> Volume:

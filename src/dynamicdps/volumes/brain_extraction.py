@@ -56,8 +56,9 @@ class BrainMask:
 def extract_brain(volume: Volume, method: str | Path = "auto", network: Finder | None = None) -> BrainMask:
     """Find the brain.
 
-    ``"auto"``: ``"none"`` if the scan is skull-stripped; else ``"network"`` where there is one and what it finds has the size of a brain,
-    or the scan does not cover a whole head; else ``"deepbet"`` likewise, if its weights are installed; else ``"classical"``, warned of.
+    ``"auto"``: ``"none"`` if the scan is skull-stripped; else ``"deepbet"`` if its weights are installed, the scan covers a whole head and
+    what it finds has the size of a brain; else ``"network"`` where there is one and its brain has that size, or the scan does not cover a
+    whole head; else ``"classical"``, warned of.
 
     Args:
         volume: the scan; for ``"deepbet"`` and ``"classical"`` T1-weighted.
@@ -84,18 +85,12 @@ def extract_brain(volume: Volume, method: str | Path = "auto", network: Finder |
     if is_skull_stripped(volume):
         return BrainMask(brain_mask(volume), "none")
     warnings = [LOOK]
-    if network is not None:
+    for name, finder in (("deepbet", _deepbet_for(volume)), ("network", network)):
+        if finder is None:
+            continue
         try:
-            found = BrainMask(network(volume), "network")
-            if _plausible(found, volume) or not covers_head(volume):
-                return found
-            warnings.append(_implausible(found, volume))
-        except InputError as error:
-            warnings.append(str(error))
-    if deepbet.weights() is not None and covers_head(volume):
-        try:
-            found = BrainMask(deepbet.find_brain_by_deepbet(volume), "deepbet")
-            if _plausible(found, volume):
+            found = BrainMask(finder(volume), name)
+            if _plausible(found, volume) or (name == "network" and not covers_head(volume)):
                 return found
             warnings.append(_implausible(found, volume))
         except InputError as error:
@@ -129,6 +124,11 @@ def is_skull_stripped(volume: Volume) -> bool:
 def covers_head(volume: Volume) -> bool:
     """Whether the field of view holds a whole head along each axis."""
     return bool(min(n * s for n, s in zip(volume.shape, volume.spacing, strict=True)) >= WHOLE_HEAD_MM)
+
+
+def _deepbet_for(volume: Volume) -> Finder | None:
+    """Deepbet where its weights are installed and it was made for such a scan: a whole head."""
+    return deepbet.find_brain_by_deepbet if deepbet.weights() is not None and covers_head(volume) else None
 
 
 def _given(volume: Volume, path: Path) -> BrainMask:
