@@ -34,8 +34,8 @@ class PosedVoxels(LinearOperator):
     """Means over voxels in any position: the image blurred along its own axes, read linearly at the voxels' centres.
 
     The blur is that of the voxel's edges along the image axes nearest to them. For a scan turned by 4 degrees the far end of a slice 5 mm
-    thick is misplaced by 0.2 mm; the voxel's place is exact. That costs a tenth of a resampling of the image onto the scan's own axes, and
-    blurs less: what is interpolated between is smooth already.
+    thick is misplaced by 0.2 mm; the voxel's place is exact. That costs a quarter of a resampling of the image onto the scan's own axes,
+    and blurs less: what is interpolated between is smooth already.
 
     Attributes:
         scanner: linear part and noise of the scan on its own grid; a contrast is ignored.

@@ -62,8 +62,8 @@ class Pose:
     Attributes:
         movement: ``(4, 4)``, a point in mm of the scan's header to its place in the image's space.
         centre: point in mm that `shift` belongs to.
-        error_mm: standard error of the shift along x, y, z; NaN where it is not known.
-        error_degrees: of the rotation about them.
+        error_mm: of the shift along x, y, z: half of what the scan's even and odd slices differ by, each alone.
+        error_degrees: of the rotation about them, likewise.
         correlation: of the scan with what the other scans foretell of it.
     """
 

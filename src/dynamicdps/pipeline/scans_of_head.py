@@ -206,7 +206,7 @@ class ScansOfHead:
             own_scale = float(own.intensity_scale or 1.0)
             seen = image.with_data(image.data * np.float32(own_scale / result.scale.scale))
             squares.append(data_misfit(seen, brain, own, result.scale) ** 2)
-            counts.append(brain.data.size if own.weights is None else float(own.weights.sum()))
+            counts.append(_counted(brain, own))
             ranges.append(misfit_range(seen, brain, own, replace(result.scale, scale=own_scale))["data_misfit"])
         whole = float(np.sqrt(np.average(squares, weights=counts)))
         return whole, {"data_misfit": (min(low for low, _ in ranges), max(high for _, high in ranges))}
@@ -223,7 +223,7 @@ class ScansOfHead:
         return []
 
     def facts(self) -> dict[str, Any]:
-        shares = np.array([_information(own) for _, own in self._pairs])
+        shares = np.array([_counted(brain, own) / own.operator.noise_std**2 for brain, own in self._pairs])
         shares /= shares.sum()
         return {"scans": [self.scans[k].to_json() | {"share_of_information": round(float(shares[k]), 3)} for k in self.given]}
 
@@ -249,10 +249,9 @@ def _as_tensor(volume: Volume) -> Tensor:
     return to_slices(volume.data).movedim(0, 1)[None].clamp_min(0)
 
 
-def _information(operator: ScanOperator) -> float:
-    """Measured voxels for the variance of their noise: what a scan says of a constant."""
-    count = 1.0 if operator.weights is None else float(operator.weights.sum())
-    return count / operator.operator.noise_std**2
+def _counted(brain: Volume, operator: ScanOperator) -> float:
+    """How many voxels of a scan count: all of them where no weights say otherwise."""
+    return float(brain.data.size if operator.weights is None else operator.weights.sum())
 
 
 def _weighted(scan: OneScan, grid: Grid) -> ScanOperator:
