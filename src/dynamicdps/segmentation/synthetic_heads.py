@@ -30,8 +30,11 @@ ANGLE, SCALING, SHEAR, SHIFT, BENDING = 20.0, 0.15, 0.08, 15.0, 4.0
 KNOTS = (4, 10)
 # Edge of a slice in mm that heads may be measured with.
 THICKEST_MM = 9.0
-# Shares of the draws: several outer tissues as one; no tissue around the brain; a slab.
-MERGED, STRIPPED, SLAB = 0.4, 0.12, 0.25
+# Shares of the draws: several outer tissues as one; no tissue around the brain; a slab; fat outside that outshines the brain, and how much.
+MERGED, STRIPPED, SLAB, FATTY = 0.4, 0.12, 0.25, 0.3
+FAT = (1.2, 3.0)
+# Width of a slab in mm, drawn by its logarithm: from three slices of 4 mm to half a head.
+SLAB_MM = (12.0, 110.0)
 # Shares of the draws whose tissues have the contrast of a common scan, and its ranges of intensity: fluid, cortex, white matter, deep
 # grey (thalamus and pallidum lie between it and white matter), brain stem. Low field has less contrast between them.
 COMMON: dict[str, tuple[float, tuple[tuple[float, float], ...]]] = {
@@ -142,6 +145,9 @@ class SyntheticHeads:
         if len(outer) and rng.random() < MERGED:
             chosen = rng.random(len(outer)) < 0.5
             means[outer[chosen]] = rng.uniform(0, 1.2)
+        if len(outer) and rng.random() < FATTY:
+            # Scalp, neck and what lies behind the eyes; near the coil it is brighter still.
+            means[outer[rng.random(len(outer)) < 0.3]] = rng.uniform(*FAT)
         means[0] = 0.0 if rng.random() < 0.5 else rng.uniform(0, 0.1)
         spreads = rng.uniform(0.0, 0.08, count)
         spreads[0] = rng.uniform(0, 0.02)
@@ -162,7 +168,7 @@ class SyntheticHeads:
         image = np.abs(image + rng.uniform(0, 0.1) ** 1.5 * rng.normal(size=self.shape)).astype(np.float32)
         if rng.random() < SLAB:
             axis, edge = int(rng.integers(3)), self.shape
-            width = int(rng.uniform(20, 100) / self.spacing_mm)
+            width = int(np.exp(rng.uniform(*np.log(SLAB_MM))) / self.spacing_mm)
             first = int(rng.integers(edge[axis] // 4, max(edge[axis] * 3 // 4 - width // 2, edge[axis] // 4 + 1)))
             outside = np.ones(edge[axis], bool)
             outside[max(0, first) : first + width] = False
