@@ -11,7 +11,9 @@ from dynamicdps.output_names import folder_beside
 from dynamicdps.pipeline.options import EnhanceOptions, FitOptions, ReadOptions, SegmentOptions, StudyOptions
 
 Scans = Annotated[Positional[tuple[Path, ...]], arg(metavar="SCAN...")]
-Settings = Annotated[tuple[str, ...], arg(name="set", help="More of the solver's settings, as NAME=VALUE; docs/solvers.md lists them.")]
+Settings = Annotated[tuple[str, ...], arg(name="set", help="More settings of the solver, as NAME=VALUE: see docs/solvers.md.")]
+
+Extension = Annotated[Path | None, arg(help="Python file of your own solvers or operators: docs/architecture.md.")]
 
 
 @dataclass
@@ -88,7 +90,7 @@ class Simulate:
     out: Path
     """The simulated scan: a name that ends in .nii or .nii.gz."""
     degradation: str = "iqt-out"
-    """Named degradation that gives the parameters left out below."""
+    """The scanner: a named degradation, which gives the parameters left out below, or an operator's JSON file."""
     gamma: float | None = None
     """Exponent of the contrast."""
     in_plane_factor: float | None = None
@@ -105,6 +107,7 @@ class Simulate:
     """Kind of noise."""
     seed: int = 0
     """Seed of the noise."""
+    extension: Extension = None
 
 
 @dataclass
@@ -351,6 +354,7 @@ class Evaluate:
     """Its operator's JSON file; needed with --measurement."""
     name: str = "dynamicdps"
     """Stage name in metrics.json."""
+    extension: Extension = None
 
 
 @dataclass
@@ -385,6 +389,7 @@ class Benchmark:
     """Type in which the prior computes; bfloat16 is about twice as fast on CPUs made for it."""
     seed: int = 0
     """Seed of all randomness."""
+    extension: Extension = None
 
 
 @dataclass

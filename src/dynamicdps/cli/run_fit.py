@@ -43,7 +43,7 @@ def check_names(fit: Sequence[str], known: Mapping[str, float], profiled: Sequen
         InputError: there is one.
     """
     if unknown := [name for name in (*fit, *known, *profiled) if name not in FITTED]:
-        raise InputError(f"there is no parameter {unknown[0]!r} to fit or to know; expected some of {', '.join(FITTED)}; change it")
+        raise InputError(f"there is no parameter {unknown[0]!r} that a scan tells; expected some of {', '.join(FITTED)}; correct it")
     found = [name for name in fit if name in BOUNDS and name not in known]
     if lost := [name for name in profiled if name not in found]:
         raise InputError(f"{lost[0]} has no profile, for it is not fitted; expected some of {', '.join(found) or 'none'}; change --profile")

@@ -8,9 +8,8 @@ from torch import Tensor
 
 from dynamicdps.errors import InputError
 from dynamicdps.operators import LinearOperator, Operator, SameGrid, add_noise
-from dynamicdps.operators.operator import Composition
 from dynamicdps.operators.parameters import check_range
-from dynamicdps.operators.swap_slice_axis import SwapSliceAxis
+from dynamicdps.operators.simulate import noise_kind
 
 KINDS = ("gaussian", "rician")
 
@@ -44,7 +43,7 @@ class Noise:
     @classmethod
     def of(cls, operator: Operator) -> "Noise":
         """The noise that an operator was described with; Rician where any part of a composition says so."""
-        return cls(operator.noise_std, _kind(operator))
+        return cls(operator.noise_std, noise_kind(operator))
 
     def draw(self, y: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
         """Noisy measurements; each image from its own generator.
@@ -88,12 +87,3 @@ def _filter(x: Tensor, gain: Tensor) -> Tensor:
     axes = tuple(range(-gain.ndim, 0))
     out: Tensor = torch.fft.ifftn(torch.fft.fftn(x, dim=axes) * gain.to(x), dim=axes).real
     return out
-
-
-def _kind(operator: Operator) -> str:
-    if isinstance(operator, Composition):
-        kinds = {_kind(part) for part in operator.operators}
-        return "rician" if "rician" in kinds else "gaussian"
-    if isinstance(operator, SwapSliceAxis):
-        return _kind(operator.inner)
-    return str(getattr(operator, "noise", "gaussian"))

@@ -72,7 +72,9 @@ class StudyOptions(FitOptions):
     start_calibration: Path | None = None
     """What `calibrate start` wrote; without it the bundled calibration."""
     settings: tuple[str, ...] = ()
-    """More of the solver's settings, as NAME=VALUE; docs/solvers.md lists them."""
+    """More settings of the solver, as NAME=VALUE: see docs/solvers.md."""
+    extension: Path | None = None
+    """Python file of your own solvers or operators: docs/architecture.md."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Type in which the prior computes; bfloat16 is about twice as fast on CPUs made for it."""
     seed: int = 0
@@ -92,7 +94,7 @@ class EnhanceOptions(StudyOptions, ReadOptions):
     start_step: int | None = None
     """The same as a step number of the paper's 1000-step process."""
     keep_all: bool = False
-    """Of several scans: use all of them, also one that does not show what the others show."""
+    """Use all scans, also one that does not show what the others show."""
     memory: float | None = None
     """Bound on the memory of the whole process in GB: as many slices pass the network at once as fit; without it 8."""
 
