@@ -57,7 +57,7 @@ class Enhance(EnhanceOptions, _ScansOfHead):
     initial: Path | None = None
     """Any model's enhanced volume to start from; without it the conditional model runs."""
     dicom: Path | None = None
-    """Of a folder of DICOM files: also write the enhanced scan there, as a series of the same patient and study."""
+    """Folder for the enhanced scan as a DICOM series of the same patient and study, where SCAN is a DICOM folder."""
     dicom_stamp: bool = False
     """Draw "DynamicDPS, not for diagnosis" into the pixels of that series."""
     settings: Settings = ()
@@ -86,7 +86,7 @@ class Simulate:
     """Make a low-field scan from a good one; its operator is written beside it."""
 
     scan: Annotated[Positional[Path], arg(metavar="SCAN")]
-    """A good scan: a skull-stripped T1w NIfTI file."""
+    """A good scan: a skull-stripped image file."""
     out: Path
     """The simulated scan: a name that ends in .nii or .nii.gz."""
     degradation: str = "iqt-out"
@@ -102,7 +102,7 @@ class Simulate:
     noise_std: float | None = None
     """Standard deviation of the noise as a share of the intensity range."""
     snr: float | None = None
-    """The noise as a signal-to-noise ratio in white matter instead."""
+    """Signal-to-noise ratio in white matter, in the place of --noise-std."""
     noise: Literal["gaussian", "rician"] | None = None
     """Kind of noise."""
     seed: int = 0
@@ -137,11 +137,11 @@ class _Training:
     bfloat16: bool = True
     """Compute in bfloat16 where the processor has units for it; elsewhere it would cost many times float32."""
     optimiser: Literal["adamw", "muon"] = "adamw"
-    """AdamW, or Muon: orthogonal momentum, which learns faster a step."""
+    """AdamW, or Muon: orthogonal momentum, which learns more in each step."""
     batches: int = 1
-    """Batches a step, whose loss is their mean; several processes deal them out."""
+    """Batches of each step, whose mean loss it lowers; several processes share them."""
     accumulate: int = 1
-    """Parts of a batch that pass the network one after another: the same step in less memory."""
+    """Parts of each batch, which pass the network one after another: the same step in less memory."""
     device: str = "cpu"
     """cpu, cuda or mps; of several processes each takes a GPU of its own."""
     seed: int = 0
@@ -163,11 +163,11 @@ class TrainPrior(_UNetTraining):
     slices_in: int = 7
     """Neighbouring slices that the network sees, odd; 1 for single slices."""
     slices_out: int = 5
-    """Slices in their middle that it returns, odd: more cost less a slice."""
+    """Slices in their middle that it returns, odd; the more, the less each costs."""
     contrast: str = "T1w"
     """BIDS suffix of the scans' contrast: T1w, T2w, FLAIR or unknown."""
     optimiser: Literal["adamw", "muon"] = "muon"
-    """AdamW, or Muon: orthogonal momentum, which learns faster a step."""
+    """AdamW, or Muon: orthogonal momentum, which learns more in each step."""
     learning_rate: float = 1e-3
     """Peak of the learning rate."""
 
@@ -211,14 +211,14 @@ class TrainSegmenter(_Training):
     residual_blocks: tuple[int, ...] = (1, 2, 2)
     """Residual blocks of each level."""
     optimiser: Literal["adamw", "muon"] = "muon"
-    """AdamW, or Muon: orthogonal momentum, which learns faster a step."""
+    """AdamW, or Muon: orthogonal momentum, which learns more in each step."""
     learning_rate: float = 1e-3
     """Peak of the learning rate."""
 
 
 @dataclass
 class TrainOperatorFit:
-    """Train what `calibrate operator` and `enhance --operator fit` know of scanners, on scans simulated from good ones."""
+    """Train the estimator behind `calibrate operator` and `enhance --operator fit`, on scans simulated from good ones."""
 
     scans: Scans
     """Skull-stripped scans at 1 mm."""
@@ -229,7 +229,7 @@ class TrainOperatorFit:
     simulations: int = 6000
     """Scans to simulate."""
     epochs: int = 120
-    """Passes over them."""
+    """Passes over the simulated scans."""
     with_image: int = 150
     """Scans of held-out subjects to run the conditional model on."""
     data_name: str = "unnamed"
@@ -240,7 +240,7 @@ class TrainOperatorFit:
 
 @dataclass
 class Train:
-    """Train a prior, a conditional model, what finds the brain, or what the fit of operators knows."""
+    """Train a prior, a conditional model, the network that finds the brain, or the estimator of operators."""
 
     model: (
         Annotated[TrainPrior, tyro.conf.subcommand("prior")]
@@ -260,9 +260,9 @@ class Sample:
     prior: str = "brain"
     """Bundled prior or a .safetensors file."""
     n: int = 8
-    """How many."""
+    """Number of samples."""
     slices: int = 1
-    """Neighbouring slices of each: more than 1 draws volumes."""
+    """Neighbouring slices of each sample; more than 1 draws volumes."""
     sampler: Literal["heun", "ancestral"] = "heun"
     """Second-order deterministic solver, or ancestral sampling."""
     steps: int = 32
@@ -292,7 +292,7 @@ class CalibrateStart:
     conditional: tuple[str, ...] = ("unet-iqt-in", "unet-range")
     """Conditional models whose errors the map must cover."""
     degradations: tuple[str, ...] = ("iqt-in", "iqt-out", "blur-mismatch")
-    """Degradations it must cover."""
+    """Degradations that the map must cover."""
     rule: Literal["misfit", "bank"] = "misfit"
     """misfit: the level of lowest true error; bank: the paper's memory bank, a reference run of the whole reverse process."""
     slices_per_scan: int = 2
@@ -351,7 +351,7 @@ class Evaluate:
     measurement: Path | None = None
     """The measurement, for the data misfit."""
     operator: str | None = None
-    """Its operator's JSON file; needed with --measurement."""
+    """JSON file of the measurement's operator; needed with --measurement."""
     name: str = "dynamicdps"
     """Stage name in metrics.json."""
     extension: Extension = None
@@ -416,7 +416,7 @@ class Cohort(StudyOptions, _Study):
     """
 
     subject: tuple[str, ...] = ()
-    """Subjects to take, with or without sub-; all without."""
+    """Subjects to take, with or without sub-; without it all."""
     session: tuple[str, ...] = ()
     """Sessions to take."""
     acquisition: tuple[str, ...] = ()
@@ -426,7 +426,7 @@ class Cohort(StudyOptions, _Study):
     cluster: str = "local"
     """local, slurm, sge, pbs, lsf, or the address of a running Dask scheduler, tcp://HOST:PORT."""
     workers: int | None = None
-    """Scans at a time. Without it one a GPU, else as many as cores and memory (4 GB each) allow; for a queue 1."""
+    """Scans at a time. Without it one for each GPU, else as many as cores and memory (4 GB each) allow; with a queue 1."""
     threads: int = 1
     """Cores for each worker. Another number may change the last digits of results."""
     memory: str = "8GB"
@@ -478,15 +478,15 @@ class BidsApp(StudyOptions, _BidsPlaces):
     """Enhance the T1w scans of a BIDS dataset, as a BIDS App. Research use only."""
 
     participant_label: tuple[str, ...] = ()
-    """Participants to take, with or without sub-; all without."""
+    """Participants to take, with or without sub-; without it all."""
     session_label: tuple[str, ...] = ()
-    """Sessions to take, with or without ses-; all without."""
+    """Sessions to take, with or without ses-; without it all."""
     skip_bids_validation: bool = False
     """Do not ask for a dataset_description.json that says Name and BIDSVersion."""
     n_cpus: int | None = None
-    """Cores to use; all without."""
+    """Cores to use; without it all."""
     omp_nthreads: int | None = None
-    """Of them for each scan. Without it those that are there for every scan that is done at the same time."""
+    """Cores for each scan; without it the scans that are done at the same time share all cores equally."""
     mem_mb: int | None = None
     """Memory to stay within, in MB: fewer scans at a time, and fewer slices. Without it that of the machine."""
     settings: Settings = ()
@@ -512,7 +512,7 @@ class AddModel:
     file: Annotated[Positional[Path], arg(metavar="FILE")]
     """A .safetensors file with its model card, a .json file of the same name, beside it."""
     sha256: str | None = None
-    """What the file's SHA-256 must be, as its source says."""
+    """SHA-256 that the file must have, as its source says."""
 
 
 @dataclass
@@ -531,7 +531,7 @@ class Rerun:
     """Repeat a run from its run.json, and say what differs: inputs, models, versions, machine, and the files that come out."""
 
     run_json: Annotated[Positional[Path], arg(metavar="RUN_JSON")]
-    """What a command left behind: run.json, or NAME.run.json."""
+    """Record that a command left behind: run.json, or NAME.run.json."""
     out: Path | None = None
     """Folder for the results; without it a new folder beside the run's, NAME-rerun."""
 

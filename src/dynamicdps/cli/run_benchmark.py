@@ -102,7 +102,7 @@ def check(arguments: Benchmark) -> None:
         load(scan)
     for name, least in (("slices_per_scan", 1), ("slab", 1), ("lesions", 0)):
         if getattr(arguments, name) < least:
-            raise InputError(f"--{name.replace('_', '-')} is {getattr(arguments, name)}; expected at least {least}; change it")
+            raise InputError(f"--{name.replace('_', '-')} is {getattr(arguments, name)}; expected at least {least}")
 
 
 def run(arguments: Benchmark) -> None:

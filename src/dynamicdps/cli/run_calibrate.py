@@ -32,7 +32,7 @@ def run(arguments: CalibrateStart) -> None:
     ):
         value = getattr(arguments, name)
         if value is not None and not lowest <= value <= highest:
-            raise InputError(f"--{name.replace('_', '-')} is {value}; expected {lowest:g} to {highest:g}; change it")
+            raise InputError(f"--{name.replace('_', '-')} is {value}; expected {lowest:g} to {highest:g}")
     degradations = {name: preset(name) for name in arguments.degradations}
     coupled = [name for name, operator in degradations.items() if operator.couples_slices]
     if coupled and arguments.depth < LEAST_COUPLED:

@@ -32,7 +32,7 @@ def parse_known(texts: Sequence[str]) -> dict[str, float]:
         try:
             known[name.strip()] = float(value)
         except ValueError:
-            raise InputError(f"--known {text!r} has no number; expected NAME=VALUE such as slice_thickness=5; change it") from None
+            raise InputError(f"--known {text!r} has no number; expected NAME=VALUE such as slice_thickness=5") from None
     return known
 
 
@@ -90,7 +90,7 @@ def run_training(arguments: TrainOperatorFit) -> None:
 
     for name in ("simulations", "epochs", "with_image"):
         if getattr(arguments, name) < 1:
-            raise InputError(f"--{name.replace('_', '-')} is {getattr(arguments, name)}; expected at least 1; change it")
+            raise InputError(f"--{name.replace('_', '-')} is {getattr(arguments, name)}; expected at least 1")
     model = load_conditional(arguments.conditional)
     with recorded(arguments.out, "train operator-fit", arguments) as record, progress_bar("operator-fit", "scans") as bar:
         path = train_estimator(

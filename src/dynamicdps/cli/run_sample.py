@@ -17,7 +17,7 @@ from dynamicdps.volumes import Volume, from_slices
 def run(arguments: Sample) -> None:
     for name, high in (("n", 10_000), ("steps", 1000), ("slices", 512), ("height", 1024), ("width", 1024)):
         if not 1 <= getattr(arguments, name) <= high:
-            raise InputError(f"--{name} is {getattr(arguments, name)}; expected 1 to {high}; change it")
+            raise InputError(f"--{name} is {getattr(arguments, name)}; expected 1 to {high}")
     device = check_device(arguments.device)
     with recorded(arguments.out, "sample", arguments) as record:
         prior = open_prior(arguments.prior, device, arguments.precision)

@@ -25,7 +25,7 @@ def run(arguments: Simulate) -> None:
         if arguments.noise_std is not None:
             raise InputError("both --noise-std and --snr are given; expected one of them; leave one out")
         if arguments.snr <= 0:
-            raise InputError(f"--snr is {arguments.snr:g}; expected a number greater than 0; change it")
+            raise InputError(f"--snr is {arguments.snr:g}; expected a number greater than 0")
         given["noise_std"] = WHITE_MATTER ** given.get("gamma", getattr(operator, "gamma", 1.0)) / arguments.snr
     if given and not isinstance(operator, LowField):
         raise InputError(

@@ -35,7 +35,7 @@ class Noise:
     def __post_init__(self) -> None:
         check_range("the standard deviation of the noise", self.std, 1e-6, 1.0)
         if self.kind not in KINDS:
-            raise InputError(f"noise is {self.kind!r}; expected one of {', '.join(KINDS)}; change it")
+            raise InputError(f"noise is {self.kind!r}; expected one of {', '.join(KINDS)}")
         if self.spectrum is not None:
             check_range("the power of the noise", self.spectrum, 1e-6, 1e6)
             check_range("the mean power of the noise", self.spectrum.double().mean(), 0.999, 1.001)

@@ -68,7 +68,7 @@ def null_space_split(operator: Operator, image: Tensor, truth: Tensor | None = N
         ValueError: the shapes differ.
     """
     if not signal > 0:
-        raise InputError(f"the signal is {signal}; expected an amplitude greater than 0; change it")
+        raise InputError(f"the signal is {signal}; expected an amplitude greater than 0")
     if truth is not None and truth.shape != image.shape:
         raise ValueError(f"the images have shapes {tuple(image.shape)} and {tuple(truth.shape)}; expected the same")
     error = image.double() if truth is None else image.double() - truth.double()

@@ -232,7 +232,7 @@ def fit_profiles(scan: Volume, initial: Volume, found: OperatorFit, names: Seque
     for name in names:
         if name not in free or name not in found.intervals:
             fitted = ", ".join(n for n in free if n in found.intervals) or "none"
-            raise InputError(f"{name!r} has no profile, for it was not fitted; expected some of {fitted}; change it")
+            raise InputError(f"{name!r} has no profile, for it was not fitted; expected some of {fitted}")
         low, high = found.intervals[name]
         wide = (high - low) / 2
         grid = np.unique(np.linspace(low - wide, high + wide, points).clip(*BOUNDS[name]))
@@ -245,7 +245,7 @@ def fit_profiles(scan: Volume, initial: Volume, found: OperatorFit, names: Seque
 def _check_names(fit: Sequence[str], given: Mapping[str, float]) -> None:
     unknown = [name for name in (*fit, *given) if name not in FITTED]
     if unknown:
-        raise InputError(f"there is no parameter {unknown[0]!r} to fit or to know; expected some of {', '.join(FITTED)}; change it")
+        raise InputError(f"there is no parameter {unknown[0]!r} that a scan tells; expected some of {', '.join(FITTED)}")
     if both := [name for name in given if name in fit]:
         raise InputError(f"{both[0]} is to be fitted and known; expected one of the two; leave it out of one")
 

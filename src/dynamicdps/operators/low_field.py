@@ -63,9 +63,9 @@ class LowField(Scanner):
         if self.slice_spacing is not None:
             check_range("slice_spacing", self.slice_spacing, 0.1, 50.0)
         if self.slice_profile not in PROFILES:
-            raise InputError(f"slice_profile is {self.slice_profile!r}; expected one of {', '.join(PROFILES)}; change it")
+            raise InputError(f"slice_profile is {self.slice_profile!r}; expected one of {', '.join(PROFILES)}")
         if self.noise not in NOISES:
-            raise InputError(f"noise is {self.noise!r}; expected one of {', '.join(NOISES)}; change it")
+            raise InputError(f"noise is {self.noise!r}; expected one of {', '.join(NOISES)}")
 
     @cached_property
     def linear(self) -> LinearOperator:

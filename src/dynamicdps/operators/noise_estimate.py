@@ -81,7 +81,7 @@ def estimate_noise(y: Tensor, mask: Tensor | None = None, kind: str = "auto", co
         InputError: an image does not allow the estimate asked for, or shape, kind or coils are out of range.
     """
     if kind not in KINDS:
-        raise InputError(f"kind of the noise estimate is {kind!r}; expected one of {', '.join(KINDS)}; change it")
+        raise InputError(f"kind of the noise estimate is {kind!r}; expected one of {', '.join(KINDS)}")
     if kind == "background":
         return background_noise(y, None if mask is None else ~_like(mask, y), coils, search=True)
     if kind == "image":
@@ -217,7 +217,7 @@ def _check(y: Tensor, coils: int) -> None:
             "give one channel"
         )
     if coils < 1:
-        raise InputError(f"coils is {coils}; expected a number from 1; change it")
+        raise InputError(f"coils is {coils}; expected a number from 1")
     if not bool(torch.isfinite(y).all()):
         raise InputError("the measurement has values that are not finite; expected numbers; mask or repair them")
 

@@ -504,7 +504,7 @@ class Composition(_Chain, Scanner):
 
     def __post_init__(self) -> None:
         if not self.operators or not all(isinstance(part, Operator) for part in self.operators):
-            raise InputError(f"a composition has {len(self.operators)} parts; expected one operator or more, nothing else; change it")
+            raise InputError(f"a composition has {len(self.operators)} parts; expected one operator or more, nothing else")
         flat = [p for part in self.operators for p in (part.operators if isinstance(part, _Chain) else (part,))]
         object.__setattr__(self, "operators", tuple(flat))
 

@@ -66,6 +66,6 @@ def read_degradations(path: Path) -> dict[str, Operator]:
     found = {}
     for name, each in values.items():
         if not name.strip() or set(name) & {"/", ","}:
-            raise InputError(f"{path} names a degradation {name!r}; expected a name without slash and comma; change it")
+            raise InputError(f"{path} names a degradation {name!r}; expected a name without slash and comma")
         found[name] = operator_from_json(each, f"{name} in {path}")
     return found

@@ -51,7 +51,7 @@ def segment(scan: Any, options: SegmentOptions | None = None, *, progress: Progr
     options = replace(options or SegmentOptions(), **checked_values(SegmentOptions, values))
     check_device(options.device)
     if not (options.repeats == 0 or 2 <= options.repeats <= 1000):
-        raise InputError(f"--repeats is {options.repeats}; expected 2 to 1000, or 0 for no intervals; change it")
+        raise InputError(f"--repeats is {options.repeats}; expected 2 to 1000, or 0 for no intervals")
     stages = Stages(progress)
     network, card = open_network(options.segmenter, options.device)
     with stages.stage("open"):
