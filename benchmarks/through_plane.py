@@ -21,7 +21,7 @@ from torch import Tensor
 
 from dynamicdps.atomic_file import atomic_write
 from dynamicdps.conditional import ConditionalUNet, load_unet
-from dynamicdps.data_term import DataTerm
+from dynamicdps.data_term import DataTerm, Noise
 from dynamicdps.diffusion import Prior, load_prior
 from dynamicdps.evaluation import psnr, ssim, through_plane_calibration, through_plane_roughness
 from dynamicdps.operators import add_noise, preset
@@ -58,7 +58,7 @@ def middle(scan: Volume, slices: int) -> tuple[Tensor, Tensor]:
 def measure(truth: Tensor, brain: Tensor, subject: str, scanner: str, unet: ConditionalUNet, prior: Prior) -> list[dict[str, Any]]:
     """One row a variant."""
     operator = SCANNERS[scanner]
-    y = add_noise(operator(truth), operator.noise_std, [torch.Generator().manual_seed(zlib.crc32(subject.encode()))])
+    y = add_noise(operator(truth), Noise.of(operator).std, [torch.Generator().manual_seed(zlib.crc32(subject.encode()))])
     initial = unet.enhance(y, operator, tuple(truth.shape))
     rows = []
     independent = copy.copy(prior)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dynamicdps.data_term import DataTerm, data_step, join
+from dynamicdps.data_term import DataTerm, Noise, data_step, join
 from dynamicdps.operators import LowField, Operator, ScanOperator, SwapSliceAxis, add_noise
 from dynamicdps.solvers import DynamicDPSConfig, available, make_config, solve, solve_tensors
 from dynamicdps.solvers.registry import find_solver
@@ -23,7 +23,7 @@ NEED_SINGULAR_VALUES = {"ddnm", "ddrm"}
 
 
 def measured(operator: Operator, truth: Tensor, seed: int) -> Tensor:
-    return add_noise(operator(truth), operator.noise_std, [torch.Generator().manual_seed(seed + i) for i in range(len(truth))])
+    return add_noise(operator(truth), Noise.of(operator).std, [torch.Generator().manual_seed(seed + i) for i in range(len(truth))])
 
 
 def truth_of(count: int = 1, size: int = 6) -> Tensor:
@@ -33,8 +33,8 @@ def truth_of(count: int = 1, size: int = 6) -> Tensor:
 def posterior(prior: IsotropicGaussian | CorrelatedGaussian, operators: list[LowField], ys: list[Tensor]) -> Gaussian:
     size = prior.height * prior.width
     covariance = prior.covariance if isinstance(prior, CorrelatedGaussian) else prior.std**2 * torch.eye(size, dtype=torch.float64)
-    rows = [dense(operator, prior.height, prior.width) / operator.noise_std for operator in operators]
-    y = torch.cat([each.flatten() / operator.noise_std for each, operator in zip(ys, operators, strict=True)])
+    rows = [dense(operator, prior.height, prior.width) / Noise.of(operator).std for operator in operators]
+    y = torch.cat([each.flatten() / Noise.of(operator).std for each, operator in zip(ys, operators, strict=True)])
     return condition(torch.full((size,), prior.data_mean, dtype=torch.float64), covariance, torch.cat(rows), 1.0, y)
 
 
@@ -77,7 +77,7 @@ def test_the_order_of_measurements_does_not_matter(name: str) -> None:
 def test_a_measurement_given_twice_is_one_of_half_the_variance(name: str, operator: LowField) -> None:
     truth = truth_of(2, 12).clamp_min(0.05)
     term = DataTerm(measured(operator, truth, 1), operator)
-    better = replace(operator, noise_std=operator.noise_std / 2**0.5)
+    better = replace(operator, noise_std=Noise.of(operator).std / 2**0.5)
     once = run(name, [DataTerm(term.measurement, better)], 0.8 * truth)
     torch.testing.assert_close(run(name, [term, term], 0.8 * truth), once, atol=2e-3, rtol=0)
 

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from dynamicdps.errors import InputError
 from dynamicdps.operators import LinearOperator, Operator, SameGrid, add_noise
+from dynamicdps.operators.noise import described_noise
 from dynamicdps.operators.parameters import check_range
-from dynamicdps.operators.simulate import noise_kind
 
 KINDS = ("gaussian", "rician")
 
@@ -42,8 +42,8 @@ class Noise:
 
     @classmethod
     def of(cls, operator: Operator) -> "Noise":
-        """The noise that an operator was described with; Rician where any part of a composition says so."""
-        return cls(operator.noise_std, noise_kind(operator))
+        """The noise that an operator was described with; see `dynamicdps.operators.noise.described_noise`."""
+        return cls(*described_noise(operator))
 
     def draw(self, y: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
         """Noisy measurements; each image from its own generator.
@@ -69,7 +69,6 @@ class Whitening(LinearOperator, SameGrid):
     """
 
     spectrum: Tensor
-    noise_std: float = 0.01
 
     def forward(self, x: Tensor) -> Tensor:
         return _filter(x, self.spectrum.rsqrt())

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dynamicdps.data_term import Noise
 from dynamicdps.errors import InputError
 from dynamicdps.operators import LinearModel, Operator, ScanOperator, SpectralModel, conjugate_gradients, to_image_grid
 from dynamicdps.operators.linear import NEGLIGIBLE
@@ -77,8 +78,9 @@ def null_space_split(operator: Operator, image: Tensor, truth: Tensor | None = N
         raise InputError(
             f"{type(operator).__name__} is not linear behind a contrast; expected it to be; give the linear operator that is nearest to it"
         )
-    model = linear.linear_problem(linear(torch.zeros_like(error)), error.shape).model
-    measured = _projection(model, operator.noise_std / signal)(error)
+    noise = Noise.of(operator).std
+    model = linear.linear_problem(linear(torch.zeros_like(error)), error.shape, noise).model
+    measured = _projection(model, noise / signal)(error)
     return NullSpaceSplit(measured, error - measured)
 
 
@@ -104,7 +106,7 @@ def unsupported_map(image: Volume, operator: ScanOperator, scale: IntensityScale
         return None
     x = to_slices(scale.apply(image).data)
     x = x.movedim(0, 1)[None] if linear.couples_slices else x
-    if not isinstance(linear.linear_problem(linear(x), x.shape).model, SpectralModel):
+    if not isinstance(linear.linear_problem(linear(x), x.shape, Noise.of(linear).std).model, SpectralModel):
         return None
     null = null_space_split(linear, x, to_image_grid(linear(x), linear, x.shape), signal=signal).null
     return image.with_data(from_slices(null[0].movedim(1, 0) if null.ndim == 5 else null).astype(np.float32) * scale.scale)
@@ -133,7 +135,7 @@ def unsupported_by_all(image: Volume, operators: Sequence[ScanOperator], scale: 
     for each in operators:
         if each.operator.linear is None:
             raise InputError(f"{each.operator} is not linear behind a contrast; expected it to be for the map of several scans")
-        parts.append((each.operator.linear, signal / each.operator.noise_std))
+        parts.append((each.operator.linear, signal / Noise.of(each.operator).std))
     x = to_slices(scale.apply(image).data).movedim(0, 1)[None]
 
     def normal(v: Tensor) -> Tensor:

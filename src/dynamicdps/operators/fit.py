@@ -12,6 +12,7 @@ from torch import Tensor
 from dynamicdps.errors import InputError
 from dynamicdps.operators.least_squares import LeastSquaresFit, fit_least_squares, profile_likelihood
 from dynamicdps.operators.low_field import LowField
+from dynamicdps.operators.noise import described_noise
 from dynamicdps.operators.noise_estimate import NoiseEstimate, estimate_noise
 from dynamicdps.operators.operator import Composition, Operator
 from dynamicdps.operators.operator_file import ScanOperator
@@ -122,7 +123,7 @@ def fit_operator(
     _check_names(fit, given)
     if shading is not None and shading.kept:
         even = fit_operator(shading.flat(scan), initial, fit=fit, known=known, noise=noise, scale=scale, estimator=estimator)
-        factor = shading.factor(even.operator.noise_std)
+        factor = shading.factor(described_noise(even.operator)[0])
         shaded = even.operator if factor is None else Composition((factor, even.operator))
         return replace(even, scan_operator=replace(even.scan_operator, operator=shaded))
     across = slice_axis(scan.spacing)

@@ -61,7 +61,7 @@ class KSpaceMeasurement:
             inner: B, which measures on the grid of the box.
             scale: units of the file of one image-intensity unit.
         """
-        weighted = inner if self.weights is None else Weighting(self.weights, inner.noise_std) @ inner
+        weighted = inner if self.weights is None else Weighting(self.weights) @ inner
         return EncodedOperator(weighted, self.encoding, min(max(self.noise_std / scale, 1e-6), 1.0), self.share)
 
     def residual_image(self, residual: Tensor) -> NDArray[np.float32]:

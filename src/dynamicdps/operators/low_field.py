@@ -11,7 +11,7 @@ from torch import Tensor
 from dynamicdps.errors import InputError
 from dynamicdps.operators.contrast import Curve, PowerLaw
 from dynamicdps.operators.linear import DataSpectrum, separable_spectrum
-from dynamicdps.operators.operator import CentredGrid, LinearOperator, Scanner
+from dynamicdps.operators.operator import CentredGrid, LinearOperator, Operator, Scanner
 from dynamicdps.operators.parameters import Parameter, check_images, check_range
 from dynamicdps.operators.precision import on_cpu
 from dynamicdps.operators.sampling import PROFILES, axis_matrix, constant_matrix, measured_size
@@ -67,6 +67,10 @@ class LowField(Scanner):
         if self.noise not in NOISES:
             raise InputError(f"noise is {self.noise!r}; expected one of {', '.join(NOISES)}")
 
+    @property
+    def parts(self) -> Sequence[Operator]:
+        return ()
+
     @cached_property
     def linear(self) -> LinearOperator:
         """Blur, slice profile and resolution, without the contrast."""
@@ -84,8 +88,8 @@ class _Voxels(SeparableOperator, CentredGrid):
     scanner: LowField
 
     @property
-    def noise_std(self) -> float:  # type: ignore[override]
-        return self.scanner.noise_std
+    def parts(self) -> Sequence[Operator]:
+        return (self.scanner,)
 
     @property
     def couples_slices(self) -> bool:

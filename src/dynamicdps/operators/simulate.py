@@ -7,11 +7,10 @@ import torch
 
 from dynamicdps.errors import InputError
 from dynamicdps.operators.low_field import LowField
-from dynamicdps.operators.noise import add_noise
+from dynamicdps.operators.noise import add_noise, described_noise
 from dynamicdps.operators.operator import Composition, Operator
 from dynamicdps.operators.operator_file import ScanOperator
 from dynamicdps.operators.slice_profile import SliceProfile
-from dynamicdps.operators.swap_slice_axis import SwapSliceAxis
 from dynamicdps.volumes import IntensityScale, Volume, from_slices, to_slices
 from dynamicdps.volumes.grids import Grid, native_grid
 
@@ -46,17 +45,10 @@ def simulate(scan: Volume, operator: Operator, *, seed: int = 0, scale: Intensit
             f"{type(operator).__name__} gives {tuple(clean.shape)}; expected one image on the grid that it says, "
             f"{(1, 1, *measured.shape[::-1])}; raw k-space cannot be simulated as a scan"
         )
-    noisy = add_noise(clean, operator.noise_std, [torch.Generator().manual_seed(seed)], noise_kind(operator))
+    std, kind = described_noise(operator)
+    noisy = add_noise(clean, std, [torch.Generator().manual_seed(seed)], kind)
     data = from_slices(noisy[0].movedim(0, 1)) * scale.scale
     return Volume(data, measured.affine, scan.native), ScanOperator(operator, scan.shape, scan.affine, scale.scale)
-
-
-def noise_kind(operator: Operator) -> str:
-    """The kind of noise that an operator was described with; Rician where any part of it says so."""
-    if isinstance(operator, SwapSliceAxis):
-        return noise_kind(operator.inner)
-    kinds = {noise_kind(part) for part in getattr(operator, "operators", ())} | {getattr(operator, "noise", "gaussian")}
-    return "rician" if "rician" in kinds else "gaussian"
 
 
 def _on_grid(operator: Operator, image: Grid) -> Operator:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dynamicdps.data_term import Noise
 from dynamicdps.diffusion import Denoiser
 from dynamicdps.errors import InputError
 from dynamicdps.evaluation import data_misfit
@@ -223,7 +224,7 @@ class ScansOfHead:
         return []
 
     def facts(self) -> dict[str, Any]:
-        shares = np.array([_counted(brain, own) / own.operator.noise_std**2 for brain, own in self._pairs])
+        shares = np.array([_counted(brain, own) / Noise.of(own.operator).std ** 2 for brain, own in self._pairs])
         shares /= shares.sum()
         return {"scans": [self.scans[k].to_json() | {"share_of_information": round(float(shares[k]), 3)} for k in self.given]}
 

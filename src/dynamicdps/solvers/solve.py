@@ -185,7 +185,7 @@ def on_grid(scan: Volume, operator: ScanOperator, shape: tuple[int, int, int], a
     linear = operator.operator.linear
     if linear is None:
         raise InputError(f"{operator.operator} is not linear behind a contrast; expected it to be for a second scan; leave this scan out")
-    pose = AffineResample(torch.from_numpy(np.linalg.inv(affine) @ own_affine), own_shape, operator.operator.noise_std)
+    pose = AffineResample(torch.from_numpy(np.linalg.inv(affine) @ own_affine), own_shape)
     moved = Scanner((linear @ pose).linear or linear, operator.operator.contrast)
     return replace(operator, operator=moved, image_shape=shape, image_affine=affine)
 
