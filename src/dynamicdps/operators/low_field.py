@@ -112,10 +112,10 @@ class _Voxels(SeparableOperator, CentredGrid):
         return self.scanner.in_plane_factor, self.scanner.in_plane_factor, self._through_plane[0]
 
     def data_spectrum(self, shape: Sequence[int], like: Tensor, mixing: Tensor | None = None) -> DataSpectrum | None:
-        if isinstance(self.scanner.blur, Tensor) or mixing is not None:
+        if isinstance(self.scanner.blur, Tensor):
             return separable_spectrum(_mixed(self._matrices(shape, like), mixing), like)
         known = {name: getattr(self.scanner, name) for name in _OF_VOXELS}
-        return _spectrum(tuple(known.items()), tuple(shape), like.dtype, like.device)
+        return _spectrum(tuple(known.items()), tuple(shape), like.dtype, like.device, mixing)
 
     def to_json(self) -> dict[str, Any]:
         return replace(self.scanner, gamma=1.0).to_json()
@@ -155,9 +155,14 @@ _OF_VOXELS = ("in_plane_factor", "blur", "slice_thickness", "slice_spacing", "sl
 
 
 @lru_cache(maxsize=16)
-def _spectrum(known: tuple[tuple[str, Any], ...], shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> DataSpectrum:
-    """`separable_spectrum` of the operator with these parameters; all steps of a reconstruction ask for the same one."""
+def _spectrum(
+    known: tuple[tuple[str, Any], ...], shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, mixing: Tensor | None
+) -> DataSpectrum:
+    """`separable_spectrum` of the operator with these parameters; all steps of a reconstruction ask for the same one.
+
+    A tensor is known by its identity: that of the errors' correlation is one object for a whole reconstruction.
+    """
     # Cached for all callers: a tensor born in inference mode could not take part in a later gradient.
     with torch.inference_mode(False):
         like = torch.empty([1] * len(shape), dtype=dtype, device=device)
-        return separable_spectrum(_Voxels(LowField(**dict(known)))._matrices(shape, like), like)
+        return separable_spectrum(_mixed(_Voxels(LowField(**dict(known)))._matrices(shape, like), mixing), like)
