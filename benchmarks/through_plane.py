@@ -27,7 +27,7 @@ from dynamicdps.evaluation import psnr, ssim, through_plane_calibration, through
 from dynamicdps.operators import add_noise, preset
 from dynamicdps.solvers import make_config, solve_tensors
 from dynamicdps.solvers.dynamicdps import QUALITIES
-from dynamicdps.volumes import IntensityScale, Volume, brain_mask, load, to_slices
+from dynamicdps.volumes import IntensityScale, Volume, brain_mask, load, to_batch
 
 SCANNERS = {
     "thick-5mm": preset("thick-5mm"),
@@ -52,7 +52,7 @@ def middle(scan: Volume, slices: int) -> tuple[Tensor, Tensor]:
     scaled = IntensityScale.robust(scan.data).apply(scan)
     first = max((scan.shape[2] - slices) // 2, 0)
     slab = Volume(scaled.data[..., first : first + slices], scaled.affine)
-    return to_slices(slab.data).movedim(0, 1)[None], to_slices(brain_mask(slab)).movedim(0, 1)[None] > 0
+    return to_batch(slab.data), to_batch(brain_mask(slab)) > 0
 
 
 def measure(truth: Tensor, brain: Tensor, subject: str, scanner: str, unet: ConditionalUNet, prior: Prior) -> list[dict[str, Any]]:

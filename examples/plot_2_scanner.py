@@ -14,7 +14,7 @@ import torch
 
 import dynamicdps as dd
 from dynamicdps.operators import BiasField, add_noise, operator_from_json
-from dynamicdps.volumes import IntensityScale, to_slices
+from dynamicdps.volumes import IntensityScale, to_batch
 
 scan = dd.load(dd.demo_scan())
 scale = IntensityScale.robust(scan.data)
@@ -71,7 +71,7 @@ shading[0, 0, 1] = 0.375  # factors exp(0.375) at one edge, exp(-0.375) at the o
 low_field = dd.LowField(gamma=0.7, in_plane_factor=1.6, blur=0.8, slice_thickness=5.0)
 scanner = BiasField(shading, noise_std=0.03) @ low_field
 
-volume = to_slices(scale.apply(scan).data).movedim(0, 1)[None]
+volume = to_batch(scale.apply(scan).data)
 seeds = [torch.Generator().manual_seed(0)]
 measured = add_noise(scanner(volume), scanner.noise_std, seeds)
 

@@ -20,7 +20,7 @@ from dynamicdps.operators.parameter_estimator import ParameterEstimate, Paramete
 from dynamicdps.operators.scan_statistics import scan_statistics
 from dynamicdps.operators.shading import Shading, without_shading
 from dynamicdps.operators.swap_slice_axis import SwapSliceAxis
-from dynamicdps.volumes import Volume, crop, resample_to, swap_axes, to_slices
+from dynamicdps.volumes import Volume, crop, resample_to, swap_axes, to_batch
 
 FITTED = ("gamma", "blur", "slice_thickness", "noise_std")
 BOUNDS = {"gamma": (0.1, 3.0), "blur": (0.0, 6.0), "slice_thickness": (0.3, 20.0)}
@@ -137,7 +137,7 @@ def fit_operator(
             f"the voxels are {spacing[0]:.3g} x {spacing[1]:.3g} mm in the plane; expected square ones; describe the scanner in a JSON file"
         )
     read = estimator or load_estimator()
-    y = to_slices(scan.data).movedim(0, 1)[None]
+    y = to_batch(scan.data)
     noise = noise or estimate_noise(y)
     statistics = scan_statistics(y[0, 0], spacing, float(noise.std[0]))
     estimate, found = _near_spacing(read(statistics), spacing[2]), None
@@ -225,7 +225,7 @@ def fit_profiles(scan: Volume, initial: Volume, found: OperatorFit, names: Seque
     scan = without_shading(scan, found.operator)
     if isinstance(found.unshaded, SwapSliceAxis):
         scan = swap_axes(scan, found.unshaded.axis)
-    y = to_slices(scan.data).movedim(0, 1)[None]
+    y = to_batch(scan.data)
     y = y / float(found.scan_operator.intensity_scale or 1.0)
     x = _on_grid(initial, scan, operator)
     free = {name: BOUNDS[name] for name in BOUNDS if name != "slice_thickness" or operator.slice_thickness is not None}
@@ -275,7 +275,7 @@ def _on_grid(initial: Volume, scan: Volume, operator: LowField) -> Tensor:
     if not (initial.data > 0).any():
         raise nothing
     volume = resample_to(initial, *ScanOperator(operator).grid_for(scan))
-    x = to_slices(volume.data).movedim(0, 1)[None].clamp_min(0)
+    x = to_batch(volume.data).clamp_min(0)
     inside = x[x > 0]
     if not inside.numel():
         raise nothing

@@ -4,14 +4,13 @@ import functools
 import math
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from scipy import special
 from torch import Tensor
 from torch.nn import functional
 
 from dynamicdps.errors import InputError
-from dynamicdps.volumes import BrainScan, to_slices
+from dynamicdps.volumes import BrainScan, to_batch
 
 KINDS = ("auto", "background", "image")
 MAD_OF_NORMAL = 0.6744897501960817  # median of |z|, z standard normal
@@ -107,14 +106,14 @@ def scan_noise(scan: BrainScan) -> NoiseEstimate:
     neighbouring voxels then share their noise, and n of them know less than n voxels. If a share s is independent, noise that is
     stronger by ``1 / sqrt(s)`` weighs what was measured rightly; noise alone then has a data misfit of the root of s.
     """
-    y = to_slices(scan.whole.data).movedim(0, 1)[None]
+    y = to_batch(scan.whole.data)
     if scan.weights is None:
         return estimate_noise(y)
     try:
         found = background_noise(y)
     except InputError:
         # A scanner that sets the air to 0: the quietest tissue of the brain is what is left.
-        return image_noise(y, to_slices(scan.mask.inside.astype(np.float32)).movedim(0, 1)[None] > 0)
+        return image_noise(y, to_batch(scan.mask.inside) > 0)
     share = max(independent_share(y[0]), _LEAST_SHARE)
     if share > _WHITE:
         return found

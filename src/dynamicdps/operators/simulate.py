@@ -11,7 +11,7 @@ from dynamicdps.operators.noise import add_noise, described_noise
 from dynamicdps.operators.operator import Composition, Operator
 from dynamicdps.operators.operator_file import ScanOperator
 from dynamicdps.operators.slice_profile import SliceProfile
-from dynamicdps.volumes import IntensityScale, Volume, from_slices, to_slices
+from dynamicdps.volumes import IntensityScale, Volume, from_slices, to_batch
 from dynamicdps.volumes.grids import Grid, native_grid
 
 
@@ -37,8 +37,7 @@ def simulate(scan: Volume, operator: Operator, *, seed: int = 0, scale: Intensit
     scale = scale or IntensityScale.robust(scan.data)
     grid = native_grid(scan)
     operator = _on_grid(operator, grid)
-    slices = to_slices(scale.apply(scan).data)
-    clean = operator(slices.movedim(0, 1)[None])
+    clean = operator(to_batch(scale.apply(scan).data))
     measured = operator.grid(grid)
     if tuple(clean.shape) != (1, 1, *measured.shape[::-1]):
         raise InputError(
@@ -47,7 +46,7 @@ def simulate(scan: Volume, operator: Operator, *, seed: int = 0, scale: Intensit
         )
     std, kind = described_noise(operator)
     noisy = add_noise(clean, std, [torch.Generator().manual_seed(seed)], kind)
-    data = from_slices(noisy[0].movedim(0, 1)) * scale.scale
+    data = from_slices(noisy) * scale.scale
     return Volume(data, measured.affine, scan.native), ScanOperator(operator, scan.shape, scan.affine, scale.scale)
 
 

@@ -23,7 +23,7 @@ from dynamicdps.report.trace import Rows, start_rows
 from dynamicdps.solvers import Result, solve
 from dynamicdps.solvers.initial import Initial
 from dynamicdps.solvers.solve import on_grid
-from dynamicdps.volumes import BrainMask, BrainScan, Volume, from_slices, to_slices
+from dynamicdps.volumes import BrainMask, BrainScan, Volume, from_slices, to_batch
 from dynamicdps.volumes.crop import bounding_box, crop
 from dynamicdps.volumes.grids import Grid, native_grid, prior_grid, sample
 
@@ -235,7 +235,7 @@ class ScansOfHead:
         mean = _mean(images, grid)
         gains = []
         for (brain, own), scale in zip(self._pairs, scales, strict=True):
-            foretold = from_slices(own.operator(_as_tensor(mean))[0].movedim(1, 0))
+            foretold = from_slices(own.operator(_as_tensor(mean)))
             inside = (foretold > 0) & (brain.data > 0 if own.weights is None else own.weights > 0)
             seen = brain.data / scale
             gains.append(float((foretold * seen)[inside].sum() / (foretold**2)[inside].sum()) if inside.any() else 1.0)
@@ -247,7 +247,7 @@ class ScansOfHead:
 
 
 def _as_tensor(volume: Volume) -> Tensor:
-    return to_slices(volume.data).movedim(0, 1)[None].clamp_min(0)
+    return to_batch(volume.data).clamp_min(0)
 
 
 def _counted(brain: Volume, operator: ScanOperator) -> float:

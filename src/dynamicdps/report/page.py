@@ -12,7 +12,7 @@ from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 
 from dynamicdps import __version__
-from dynamicdps.atomic_file import atomic_write
+from dynamicdps.atomic_file import write_text
 from dynamicdps.output_names import REPORT
 from dynamicdps.report.contents import Report
 from dynamicdps.report.curves import residual_charts, run_charts
@@ -54,9 +54,7 @@ def write_report(folder: Path, report: Report) -> Path:
 
 def write_html(path: Path, page: str) -> Path:
     """Write a page; see `atomic_write`."""
-    with atomic_write(path) as partial:
-        # "replace": a file name that is no valid text must not stop the page.
-        partial.write_text(page, encoding="utf-8", errors="replace")
+    write_text(path, page)
     return path
 
 

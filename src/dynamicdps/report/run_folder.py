@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dynamicdps.errors import InputError
+from dynamicdps.errors import InputError, reason_of
 from dynamicdps.evaluation import StageMetrics
 from dynamicdps.json_file import read_json
 from dynamicdps.output_names import (
@@ -186,8 +186,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         values = read_json(path)
     except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:100]
-        raise InputError(f"{path} cannot be read ({reason}); expected JSON as enhance writes it; run enhance again") from error
+        raise InputError(f"{path} cannot be read ({reason_of(error)}); expected JSON as enhance writes it; run enhance again") from error
     if not isinstance(values, dict):
         raise InputError(f"{path} holds no object; expected JSON as enhance writes it; run enhance again")
     return values
