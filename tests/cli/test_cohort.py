@@ -18,7 +18,7 @@ from dynamicdps.cli.run_cohort import cluster_config
 from dynamicdps.cohort import find_scans, in_process, make_enhancer
 from dynamicdps.cohort.derivatives import FILES, place_of
 from dynamicdps.conditional import load_conditional, train_unet
-from dynamicdps.diffusion import NeighbourConfig, NetworkConfig, TrainingConfig, held_models, load_prior, model_file, train_prior
+from dynamicdps.diffusion import NeighbourConfig, NetworkConfig, TrainingConfig, load_prior, model_cache, model_file, train_prior
 from dynamicdps.errors import InputError
 from dynamicdps.output_names import BRAIN_MASK
 from dynamicdps.pipeline import StudyOptions
@@ -244,7 +244,7 @@ def test_a_worker_holds_its_models_from_scan_to_scan(tmp_path: Path, monkeypatch
         raise InputError("that was all")
 
     monkeypatch.setattr(model_file, "load_file", counted)
-    monkeypatch.setattr(held_models, "_held", {})
+    monkeypatch.setattr(model_cache, "_held", {})
     monkeypatch.setattr("dynamicdps.cohort.enhancer.enhance", enhance)
     enhancer = make_enhancer(StudyOptions(), here=True)
     read.clear()

@@ -9,7 +9,7 @@ from typing import Any
 from dynamicdps import __version__
 from dynamicdps.conditional import CONDITIONAL_KINDS, load_conditional
 from dynamicdps.diffusion import load_prior, read_model
-from dynamicdps.diffusion.held_models import holding_models
+from dynamicdps.diffusion.model_cache import holding_models
 from dynamicdps.diffusion.model_file import file_hash
 from dynamicdps.extension import load_extension
 from dynamicdps.pipeline import EnhanceOptions, StudyOptions, enhance

@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from dynamicdps.atomic_file import atomic_write
 from dynamicdps.diffusion.denoiser import NetworkDenoiser
-from dynamicdps.diffusion.held_models import held
+from dynamicdps.diffusion.model_cache import held
 from dynamicdps.diffusion.neighbour_network import NeighbourConfig, NeighbourUNet
 from dynamicdps.diffusion.network import NetworkConfig, SliceUNet
 from dynamicdps.diffusion.prior import AXES, Domain, NeighbourPrior, Prior, SlicePrior

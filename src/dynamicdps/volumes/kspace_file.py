@@ -13,8 +13,8 @@ from dynamicdps.errors import InputError
 from dynamicdps.paths import RAW_SUFFIXES, check_exists
 from dynamicdps.volumes.acquisition import Acquisition
 from dynamicdps.volumes.hdf5_file import check_dataset, import_h5py, read_array
+from dynamicdps.volumes.header_checks import MAX_EXPANSION, check_voxels
 from dynamicdps.volumes.ismrmrd_file import read_ismrmrd
-from dynamicdps.volumes.promise import MAX_EXPANSION, check_voxels
 from dynamicdps.volumes.raw_scan import RawScan, check_samples
 from dynamicdps.volumes.volume import to_ras
 

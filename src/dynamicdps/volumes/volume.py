@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from dynamicdps.atomic_file import atomic_write
 from dynamicdps.errors import InputError, reason_of
 from dynamicdps.paths import check_exists
-from dynamicdps.volumes.promise import check_header, check_image
+from dynamicdps.volumes.header_checks import check_header, check_image
 
 MAX_ANISOTROPY = 20.0
 VOXEL_MM = (0.01, 100.0)
