@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 import torch
 
 import dynamicdps as dd
-from dynamicdps.operators import BiasField, add_noise, operator_from_json
+from dynamicdps.operators import BiasField, operator_from_json
 from dynamicdps.volumes import IntensityScale, to_batch
 
 scan = dd.load(dd.demo_scan())
@@ -62,7 +62,7 @@ for place, title in zip(axes, ("the scan", "slices of 5 mm"), strict=True):
     show(place, title, images[title].data[:, 92], 144, 32)
 
 # %%
-# What ``LowField`` does not have is put on with ``@``: ``A @ B`` is A after B, and the noise that
+# What ``LowField`` does not have is put on with ``@``: ``A @ B`` is A after B, described with the noise
 # of A. This scanner's coil sees the subject's right better. Compositions work on tensors
 # ``(batch, 1, z, y, x)`` of intensities from 0 to 1.
 
@@ -73,7 +73,7 @@ scanner = BiasField(shading, noise_std=0.03) @ low_field
 
 volume = to_batch(scale.apply(scan).data)
 seeds = [torch.Generator().manual_seed(0)]
-measured = add_noise(scanner(volume), scanner.noise_std, seeds)
+measured = dd.Noise.of(scanner).draw(scanner(volume), seeds)
 
 figure, axes = plt.subplots(1, 2, figsize=(5.2, 3.5), layout="constrained")
 for place, title, x in zip(axes, ("the scan", "measured"), (volume, measured), strict=True):
