@@ -122,7 +122,7 @@ class _StackedLinearisation(Linearisation):
         return reduce(torch.add, (each.vjp(factor * part) for (factor, _), each, part in parts))
 
     def row_sums(self, like: Tensor) -> Tensor:
-        """Of each operator alone: they precondition one block each."""
+        """Row sums of each operator alone: they precondition one block each."""
         parts = zip(self.stack._parts, self.near, self.stack.split(like, self.shape), strict=True)
         return torch.cat([(factor**2 * each.row_sums(part)).flatten(1) for (factor, _), each, part in parts], 1)
 

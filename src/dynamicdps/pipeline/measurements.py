@@ -37,7 +37,7 @@ class Measurement(Protocol):
 
     @property
     def noise(self) -> NoiseEstimate | None:
-        """Of the scan, where the measurement knows it better than its image shows."""
+        """Noise of the scan, where the measurement knows it better than its image shows."""
 
     @property
     def space(self) -> str:

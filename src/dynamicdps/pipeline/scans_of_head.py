@@ -169,7 +169,7 @@ class ScansOfHead:
 
     @property
     def operator(self) -> ScanOperator:
-        """Of the first scan of the list, on the image grid."""
+        """The operator of the first scan of the list, on the image grid."""
         return self._pairs[0][1]
 
     @property
