@@ -16,11 +16,12 @@ from dynamicdps.operators import Composition, LowField, Operator, ScanOperator, 
 from dynamicdps.operators.fit import OperatorFit
 from dynamicdps.operators.noise_estimate import NoiseEstimate
 from dynamicdps.operators.shading import without_shading
+from dynamicdps.pipeline.inputs import name_of
 from dynamicdps.pipeline.poses import SAME_HEAD, Pose, ScanToAlign, find_poses, image_grid, moved
 from dynamicdps.pipeline.ranges import Ranges, misfit_range
 from dynamicdps.report.trace import Rows, start_rows
 from dynamicdps.solvers import Result, solve
-from dynamicdps.solvers.initial import Initial
+from dynamicdps.solvers.initial import Initial, initial_from_volume
 from dynamicdps.solvers.solve import on_grid
 from dynamicdps.volumes import BrainMask, BrainScan, Volume, from_slices, to_slices
 from dynamicdps.volumes.crop import bounding_box, crop
@@ -151,11 +152,13 @@ class ScansOfHead:
     Attributes:
         scans: at their poses, in the order of `in_order`.
         given: their indices in the order in which they were given; the first is shown.
+        start: an image to start from, in the space of the first one's header; `None` for the mean of the scans' own.
         head: their mean on voxels of 1 mm, in the units of `scans[0]`, with the brain that most of them hold.
     """
 
     scans: Sequence[OneScan]
     given: Sequence[int]
+    start: Volume | None = None
     noise: NoiseEstimate | None = None
     space: str = ""
     head: BrainScan = field(init=False)
@@ -171,13 +174,30 @@ class ScansOfHead:
         """Of the first scan of the list, on the image grid."""
         return self._pairs[0][1]
 
-    @property
-    def initial(self) -> Initial:
-        """The mean of the scans' own enhanced images, in the units of `scans[0]`."""
+    def initial(self) -> tuple[Initial, list[str]]:
+        """The image to start from, in the units of `scans[0]`, and warnings: the mean of the scans' own enhanced images, or the one given.
+
+        Raises:
+            InputError: the one that is given lies outside of the scans.
+        """
         grid = native_grid(self.head.brain)
         scale = float(self._pairs[0][1].intensity_scale or 1.0)
         images = [replace(each.initial.volume, data=each.initial.volume.data * np.float32(scale / each.scale)) for each in self.scans]
-        return Initial(_mean(images, grid, order=3), f"mean of {len(self.scans)} images, each by {self.scans[0].initial.source}")
+        mean = _mean(images, grid, order=3)
+        if self.start is None:
+            return Initial(mean, f"mean of {len(self.scans)} images, each by {self.scans[0].initial.source}"), []
+        first, (brain, own) = self.scans[self.given[0]], self._pairs[self.given[0]]
+        assert first.pose is not None
+        name = name_of(self.start)
+        found = initial_from_volume(brain, own, moved(self.start, first.pose.movement), name)
+        image = found.volume.with_data(found.volume.data * np.float32(scale / float(own.intensity_scale or 1.0)))
+        inside = self.head.inside_on(mean) > 0
+        likeness = float(np.corrcoef(image.data[inside], mean.data[inside])[0, 1]) if np.ptp(image.data[inside]) > 0 else 0.0
+        warning = (
+            f"the initial image {name} is little like what the scans show (correlation {likeness:.2f}); expected an image in the space of "
+            f"{first.name}, which is given first; check its affine"
+        )
+        return replace(found, volume=image), [warning] * (likeness < SAME_HEAD)
 
     def prepare(self, seed: int) -> None:
         del seed
