@@ -25,7 +25,7 @@ from dynamicdps.solvers.initial import Initial, initial_from_volume
 from dynamicdps.solvers.solve import on_grid
 from dynamicdps.volumes import BrainMask, BrainScan, Volume, from_slices, to_slices
 from dynamicdps.volumes.crop import bounding_box, crop
-from dynamicdps.volumes.grids import Grid, native_grid, prior_grid, sample
+from dynamicdps.volumes.grids import Grid, grid_over, native_grid, prior_grid, sample
 
 # Around the brain, in mm: as far as a thick slice there reaches into it.
 MARGIN_MM = 8
@@ -321,9 +321,4 @@ def _together(scans: Sequence[OneScan]) -> BrainScan:
 def _union(volumes: Sequence[Volume]) -> Grid:
     """Voxels of 1 mm along the world's axes over the volumes to the outer faces of their voxels."""
     grids = [prior_grid(each) for each in volumes]
-    low = np.floor(np.min([g.affine[:3, 3] for g in grids], axis=0))
-    high = np.max([g.affine[:3, 3] + np.array(g.shape) - 1 for g in grids], axis=0)
-    affine = np.eye(4)
-    affine[:3, 3] = low
-    x, y, z = (np.ceil(high - low) + 1).astype(int).tolist()
-    return Grid((x, y, z), affine)
+    return grid_over([centre for g in grids for centre in (g.affine[:3, 3], g.affine[:3, 3] + np.array(g.shape) - 1)])
