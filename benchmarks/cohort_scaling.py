@@ -46,11 +46,11 @@ class Burn:
 
     seconds: float
 
-    def __call__(self, scan: Path, folder: Path, *, source: str, seed: int) -> Mapping[str, Any]:
+    def __call__(self, scan: BidsScan, folder: Path, *, seed: int) -> Mapping[str, Any]:
         end = time.process_time() + self.seconds
         while time.process_time() < end:
             pass
-        load(scan).save(folder / "enhanced.nii.gz")
+        load(scan.paths[0]).save(folder / "enhanced.nii.gz")
         return {"data_misfit": 1.0, "start_sigma": 0.1}
 
     def parameters(self) -> Mapping[str, Any]:
@@ -63,7 +63,7 @@ def no_work(task: Task, enhancer: Enhancer) -> Outcome:
 
 def tasks(count: int, out: Path) -> Iterator[Task]:
     for number in range(count):
-        yield Task(BidsScan(out / "none.nii", f"{number}.nii", (("sub", str(number)),)), out, out, "", number)
+        yield Task(BidsScan((out / "none.nii",), (f"{number}.nii",), (("sub", str(number)),)), out, out, "", number)
 
 
 def throughput(folder: Path, scans: int, seconds: float, workers: int) -> float:

@@ -101,6 +101,26 @@ def test_the_results_are_those_of_cohort(study: Path, tmp_path: Path) -> None:
     }
 
 
+def test_scans_of_a_session_together(study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One row where they are enhanced, and each with the reason where they are not."""
+    for label in ("01", "02/ses-1"):
+        place = next((study / f"sub-{label}").rglob("*_T1w.nii.gz"))
+        shutil.copy(place, place.with_name(place.name.replace("_T1w", "_acq-coronal_T1w")))
+    (study / "sub-02/ses-1/anat/sub-02_ses-1_acq-coronal_T1w.nii.gz").write_bytes(b"not an image")
+    out = tmp_path / "out"
+    with pytest.raises(SystemExit):
+        main_bids([str(study), str(out), "participant", "--combine", "--n_cpus", "1"])
+    assert "3 scans: 2 enhanced, 0 unchanged, 1 failed" in capsys.readouterr().out
+    assert main_bids([str(study), str(out), "group", "--combine"]) == 0
+    assert "3 scans: 2 enhanced" in capsys.readouterr().out
+    assert "sub-01/anat/sub-01_T1w.nii.gz | sub-01/anat/sub-01_acq-coronal_T1w.nii.gz" in rows(out / "cohort.tsv")
+    listed = rows(out / "not_enhanced.tsv")
+    for name in ("sub-02_ses-1_T1w", "sub-02_ses-1_acq-coronal_T1w"):
+        assert "sub-02_ses-1_acq-coronal_T1w.nii.gz cannot be read" in listed[f"sub-02/ses-1/anat/{name}.nii.gz"]["reason"]
+    # On the page once, as the failure that it is.
+    assert (out / "index.html").read_text().count("cannot be read as an image") == 1
+
+
 @dataclass(frozen=True)
 class Modelless(Stub):
     """What a worker of another process can be sent."""
@@ -110,7 +130,7 @@ class Modelless(Stub):
 
 @pytest.mark.slow
 def test_several_workers_leave_the_same(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dynamicdps.cli.run_bids.make_enhancer", lambda options, here, memory: Modelless())
+    monkeypatch.setattr("dynamicdps.cli.run_bids.make_enhancer", lambda options, here, memory, keep_all: Modelless())
     for workers in ("1", "2"):
         out = str(tmp_path / workers)
         assert main_bids([str(study), out, "participant", "--n_cpus", workers, "--omp_nthreads", "1", "--mem_mb", "8000"]) == 0
@@ -183,7 +203,7 @@ def test_validation(content: str | None, study: Path, tmp_path: Path, capsys: py
 
 
 def test_both_spellings_of_every_option() -> None:
-    values: dict[str, list[str]] = {"skip_bids_validation": []}
+    values: dict[str, list[str]] = {"skip_bids_validation": [], "keep_all": []}
     plain = read_command(["a", "b", "group"], DYNAMICDPS_BIDS)
     names = [known.name for known in fields(BidsApp) if "_" in known.name and known.name != "bids_dir"]
     assert {"participant_label", "session_label", "skip_bids_validation", "n_cpus", "omp_nthreads", "mem_mb", "start_quantile"} <= set(

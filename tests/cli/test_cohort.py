@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from contextlib import nullcontext
 from fnmatch import fnmatch
 from functools import cache
@@ -15,7 +16,7 @@ from bidsschematools import rules, schema
 from dynamicdps.cli import main
 from dynamicdps.cli.commands import Cohort
 from dynamicdps.cli.run_cohort import cluster_config
-from dynamicdps.cohort import find_scans, in_process, make_enhancer
+from dynamicdps.cohort import BidsScan, find_scans, in_process, make_enhancer
 from dynamicdps.cohort.derivatives import FILES, place_of
 from dynamicdps.conditional import load_conditional, train_unet
 from dynamicdps.diffusion import NeighbourConfig, NetworkConfig, TrainingConfig, load_prior, model_cache, model_file, train_prior
@@ -94,6 +95,24 @@ def test_t2w_scans_beside_t1w_ones(stub: None, study: Path, tmp_path: Path, caps
     assert any(pattern.fullmatch(place_of(scan, FILES[BRAIN_MASK])) for pattern in bids_patterns())
 
 
+def test_scans_of_a_session_together(stub: None, study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for plane in ("coronal", "sagittal"):
+        shutil.copy(study / SCAN, study / SCAN.replace("_T1w", f"_acq-{plane}_T1w"))
+    out = tmp_path / "out"
+    command = ["cohort", str(study), str(out), "--workers", "1", "--combine"]
+    assert main([*command, "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "5 scans make 3 when those of a session are combined" in said
+    places = sorted(path.relative_to(study).as_posix() for path in (study / "sub-01").rglob("*.nii.gz"))
+    assert f"{' | '.join(places)} -> {ENHANCED}_T1w.nii.gz" in said
+    assert main(command) == 0
+    assert "3 scans: 3 enhanced" in capsys.readouterr().out
+    assert no_bids_names(out) == []
+    assert main([*command, "--dry-run"]) == 0
+    assert "0 of 3 scans to do" in capsys.readouterr().out
+    assert json.loads((out / f"{ENHANCED}_T1w.json").read_text())["Sources"] == [f"bids:raw:{place}" for place in places]
+
+
 def test_a_failure_is_told_at_the_end(stub: None, study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (study / SCAN).write_bytes(b"not an image")
     out = tmp_path / "out"
@@ -117,6 +136,7 @@ def test_a_failure_is_told_at_the_end(stub: None, study: Path, tmp_path: Path, c
         (["--threads", "0"], "threads"),
         (["--pattern", "../*"], "--pattern"),
         (["--show-job-script"], "no job script"),
+        (["--keep-all"], "--combine"),
     ],
 )
 def test_what_is_refused(
@@ -238,7 +258,7 @@ def test_a_worker_holds_its_models_from_scan_to_scan(tmp_path: Path, monkeypatch
         read.append(path.stem)
         return load_file(path)
 
-    def enhance(scan: Path, options: StudyOptions) -> None:
+    def enhance(scans: tuple[Path, ...], options: StudyOptions) -> None:
         load_prior(options.prior)
         load_conditional(options.conditional)
         raise InputError("that was all")
@@ -250,7 +270,7 @@ def test_a_worker_holds_its_models_from_scan_to_scan(tmp_path: Path, monkeypatch
     read.clear()
     for number in range(3):
         with pytest.raises(InputError, match="that was all"):
-            enhancer(tmp_path / f"{number}.nii", tmp_path, source="", seed=0)
+            enhancer(BidsScan((tmp_path / f"{number}.nii",), ("",), (("sub", str(number)),)), tmp_path, seed=0)
     assert sorted(read) == ["brain", "unet-scanners"]
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from dynamicdps.cohort import BidsScan, Enhancer, Outcome, Task
 from dynamicdps.cohort.state import ScanState, read_states
 from dynamicdps.evaluation import segment, tissue_volumes
+from dynamicdps.output_names import numbered
 from dynamicdps.volumes import brain_mask, load
 from tests.conftest import make_phantom
 
@@ -31,11 +32,11 @@ class Stub:
     once: str = ""
     samples: int = 0
 
-    def __call__(self, scan: Path, folder: Path, *, source: str, seed: int) -> Mapping[str, Any]:
-        volume = load(scan)
+    def __call__(self, scan: BidsScan, folder: Path, *, seed: int) -> Mapping[str, Any]:
+        volume, *others = (load(path) for path in scan.paths)
         random = np.random.default_rng(seed)
         time.sleep(self.seconds)
-        if self.deadly and self.deadly in source:
+        if self.deadly and self.deadly in scan.source:
             os.kill(os.getpid(), signal.SIGKILL)
         if self.once and not Path(self.once).exists():
             Path(self.once).touch()
@@ -46,12 +47,14 @@ class Stub:
         ]
         noisy[0].save(folder / "enhanced.nii.gz")
         volume.save(folder / "initial.nii.gz")
+        for number, other in enumerate(others, 2):
+            other.save(folder / numbered("residual.nii.gz", number))
         noisy[0].with_data(noisy[0].data > 0).save(folder / "dseg.nii.gz", dtype=np.uint8)
         (folder / "dseg.tsv").write_text("index\tname\n1\tbrain\n")
         (folder / "structures.tsv").write_text("structure\tmm3\nbrain\t1\n")
         volumes = tissue_volumes(segment(noisy[0].data, brain_mask(noisy[0])), volume.spacing)
         intervals = {tissue: (0.9 * mm3, 1.1 * mm3) for tissue, mm3 in volumes.items()} if self.samples > 1 else {}
-        (folder / "report.html").write_text(f"<!doctype html><title>{source}</title>", encoding="utf-8")
+        (folder / "report.html").write_text(f"<!doctype html><title>{scan.source}</title>", encoding="utf-8")
         numbers = {"data_misfit": 1.0 + self.strength, "start_sigma": 0.1, "volumes_mm3": volumes, "volumes_interval_mm3": intervals}
         return numbers | {"warnings": [], "models": {"prior": "0" * 64}, "seed": seed}
 
@@ -109,5 +112,5 @@ def no_work(task: Task, enhancer: Enhancer) -> Outcome:
 def made_up_tasks(count: int, out: Path) -> Iterator[Task]:
     """Tasks of scans that do not exist."""
     for number in range(count):
-        scan = BidsScan(out / f"{number}.nii", f"{number}.nii", (("sub", str(number)),))
+        scan = BidsScan((out / f"{number}.nii",), (f"{number}.nii",), (("sub", str(number)),))
         yield Task(scan, out, out, "", number)

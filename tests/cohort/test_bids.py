@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from dynamicdps.cohort import BidsScan, find_scans
+from dynamicdps.cohort import BidsScan, combine, find_scans
 from dynamicdps.errors import InputError
 
 
@@ -65,6 +65,35 @@ def test_the_reconstruction_has_its_place_among_the_entities(name: str, derived:
     assert names(find_scans(tmp_path)) == [derived]
 
 
+def test_scans_of_a_session_that_go_together(tmp_path: Path) -> None:
+    """Those that differ in acq, run and dir alone, under what they share; everything else tells images apart."""
+    touch(
+        tmp_path,
+        "sub-1/ses-a/anat/sub-1_ses-a_acq-axial_run-1_T1w.nii.gz",
+        "sub-1/ses-a/anat/sub-1_ses-a_acq-axial_run-2_T1w.nii.gz",
+        "sub-1/ses-b/anat/sub-1_ses-b_acq-axial_run-1_T1w.nii.gz",
+        "sub-1/ses-b/anat/sub-1_ses-b_acq-coronal_dir-AP_T1w.nii.gz",
+        "sub-1/ses-b/anat/sub-1_ses-b_T1w.nii.gz",
+        "sub-1/ses-b/anat/sub-1_ses-b_acq-axial_ce-gd_T1w.nii.gz",
+        "sub-1/ses-b/anat/sub-1_ses-b_acq-axial_rec-norm_T1w.nii.gz",
+        "sub-2/anat/sub-2_acq-axial_T1w.nii.gz",
+    )
+    scans = find_scans(tmp_path)
+    together = combine(scans)
+    assert {scan.name: len(scan.paths) for scan in together} == {
+        "sub-1_ses-a_acq-axial_rec-dynamicdps": 2,
+        "sub-1_ses-b_acq-axial_ce-gd_rec-dynamicdps": 1,
+        "sub-1_ses-b_acq-axial_rec-normdynamicdps": 1,
+        "sub-1_ses-b_rec-dynamicdps": 3,
+        "sub-2_acq-axial_rec-dynamicdps": 1,
+    }
+    assert names(together) == sorted(names(together))
+    # Each file once, and what is alone as it was.
+    assert sorted(source for scan in together for source in scan.sources) == sorted(scan.source for scan in scans)
+    assert all(scan in scans for scan in together if len(scan.paths) == 1)
+    assert combine(together) == combine(scans[::-1]) == together
+
+
 def test_two_scans_that_would_have_one_name(tmp_path: Path) -> None:
     touch(tmp_path, "sub-1/anat/sub-1_T1w.nii", "sub-1/anat/sub-1_T1w.nii.gz")
     with pytest.raises(InputError, match=r"sub-1_T1w\.nii and sub-1/anat|sub-1_T1w\.nii\.gz and sub-1/anat"):
@@ -94,7 +123,7 @@ def test_nothing_found(tmp_path: Path) -> None:
 
 def test_seeds_come_from_names() -> None:
     """Of each scan its own, for each base its own, and none that depends on where the dataset lies."""
-    one, two = (BidsScan(Path(f"/x/{label}"), label, (("sub", label),)) for label in ("1", "2"))
-    assert one.seed(0) == BidsScan(Path("/elsewhere"), "1", (("sub", "1"),)).seed(0)
+    one, two = (BidsScan((Path(f"/x/{label}"),), (label,), (("sub", label),)) for label in ("1", "2"))
+    assert one.seed(0) == BidsScan((Path("/elsewhere"),), ("1",), (("sub", "1"),)).seed(0)
     assert len({one.seed(0), two.seed(0), one.seed(1)}) == 3
     assert 0 <= one.seed(0) < 2**31

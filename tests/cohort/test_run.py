@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dynamicdps.cohort import Enhancer, Outcome, Summary, Task, find_left_out, find_scans, in_process, plan, run_cohort
+from dynamicdps.cohort import BidsScan, Enhancer, Outcome, Summary, Task, combine, find_left_out, find_scans, in_process, plan, run_cohort
 from dynamicdps.cohort.state import read_state, state_path
 from dynamicdps.errors import InputError
 from dynamicdps.volumes import load
@@ -101,8 +101,8 @@ def test_other_parameters_or_seeds_do_all_again(study: Path, tmp_path: Path) -> 
 
 def test_files_that_are_no_longer_made_go(study: Path, tmp_path: Path) -> None:
     class Less(Stub):
-        def __call__(self, scan: Path, folder: Path, *, source: str, seed: int) -> Mapping[str, Any]:
-            facts = super().__call__(scan, folder, source=source, seed=seed)
+        def __call__(self, scan: BidsScan, folder: Path, *, seed: int) -> Mapping[str, Any]:
+            facts = super().__call__(scan, folder, seed=seed)
             (folder / "initial.nii.gz").unlink()
             return facts
 
@@ -134,10 +134,10 @@ def test_a_corrupt_scan_fails_alone(study: Path, tmp_path: Path) -> None:
 class Failing(Stub):
     """Cannot enhance one scan; its settings are others than the stub's."""
 
-    def __call__(self, scan: Path, folder: Path, *, source: str, seed: int) -> Mapping[str, Any]:
-        if source == SCAN:
+    def __call__(self, scan: BidsScan, folder: Path, *, seed: int) -> Mapping[str, Any]:
+        if scan.source == SCAN:
             raise InputError("too much; expected less; change it")
-        return super().__call__(scan, folder, source=source, seed=seed)
+        return super().__call__(scan, folder, seed=seed)
 
 
 def test_a_failure_with_other_settings_keeps_what_was_finished(study: Path, tmp_path: Path) -> None:
@@ -190,8 +190,8 @@ def test_what_a_failure_has_kept_goes_with_other_contents(study: Path, tmp_path:
 def test_a_scan_that_cannot_be_read_now_keeps_its_results(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A disk that is away changes no contents."""
 
-    def away(path: Path) -> str:
-        raise InputError(f"{path.name} cannot be read (Input/output error); expected a file of yours; check it")
+    def away(paths: tuple[Path, ...]) -> str:
+        raise InputError(f"{paths[0].name} cannot be read (Input/output error); expected a file of yours; check it")
 
     out = tmp_path / "out"
     run(study, out)
@@ -207,10 +207,10 @@ def test_a_scan_that_cannot_be_read_now_keeps_its_results(study: Path, tmp_path:
 
 def test_a_fault_of_the_program_fails_one_scan_and_keeps_its_trace(study: Path, tmp_path: Path) -> None:
     class Faulty(Stub):
-        def __call__(self, scan: Path, folder: Path, *, source: str, seed: int) -> Mapping[str, Any]:
-            if source == SCAN:
+        def __call__(self, scan: BidsScan, folder: Path, *, seed: int) -> Mapping[str, Any]:
+            if scan.source == SCAN:
                 raise KeyError("x")
-            return super().__call__(scan, folder, source=source, seed=seed)
+            return super().__call__(scan, folder, seed=seed)
 
     out = tmp_path / "out"
     (failure,) = run(study, out, Faulty()).failures
@@ -220,11 +220,11 @@ def test_a_fault_of_the_program_fails_one_scan_and_keeps_its_trace(study: Path, 
 
 def test_a_full_disk_fails_scans_and_keeps_the_finished(study: Path, tmp_path: Path) -> None:
     class Full(Stub):
-        def __call__(self, scan: Path, folder: Path, *, source: str, seed: int) -> Mapping[str, Any]:
-            if "sub-01" not in source:
+        def __call__(self, scan: BidsScan, folder: Path, *, seed: int) -> Mapping[str, Any]:
+            if "sub-01" not in scan.source:
                 (folder / "enhanced.nii.gz").write_bytes(b"half")
                 raise OSError(errno.ENOSPC, "No space left on device")
-            return super().__call__(scan, folder, source=source, seed=seed)
+            return super().__call__(scan, folder, seed=seed)
 
     out = tmp_path / "out"
     summary = run(study, out, Full())
@@ -430,10 +430,10 @@ def test_results_of_a_run_that_was_taken_over_are_thrown_away(study: Path, tmp_p
     assert contents(out) == before
 
     class Late(Stub):
-        def __call__(self, scan: Path, folder: Path, *, source: str, seed: int) -> Mapping[str, Any]:
+        def __call__(self, scan: BidsScan, folder: Path, *, seed: int) -> Mapping[str, Any]:
             # The next run takes the folder away; saving a volume makes it again.
             shutil.rmtree(task.work)
-            return super().__call__(scan, folder, source=source, seed=seed)
+            return super().__call__(scan, folder, seed=seed)
 
     task.work.mkdir()
     (task.work / "alive").touch()
@@ -441,6 +441,44 @@ def test_results_of_a_run_that_was_taken_over_are_thrown_away(study: Path, tmp_p
     assert contents(out) == before
     assert not task.work.exists()
     assert run(study, out).unchanged == 4
+
+
+def test_scans_of_a_session_make_one_row(study: Path, tmp_path: Path) -> None:
+    """They are done, done again and failed as one; what is alone is, byte for byte, as without them."""
+    alone, out = tmp_path / "alone", tmp_path / "out"
+    run(study, alone)
+    places = [f"sub-03/anat/sub-03_acq-{plane}_T1w.nii.gz" for plane in ("axial", "coronal")]
+    (study / "sub-03/anat/sub-03_T1w.nii.gz").rename(study / places[0])
+    scan = load(study / places[0])
+    scan.with_data(scan.data * 0.9).save(study / places[1])
+
+    def together(**options: Any) -> Summary:
+        return run_cohort(combine(find_scans(study)), study, out, Stub(**options), in_process)
+
+    assert (together().enhanced, len(rows(out))) == (4, 4)
+    name = "sub-03_rec-dynamicdps"
+    row = next(row for row in rows(out) if row["scan"] == name)
+    assert (row["source"], row["acquisition"], row["status"]) == (" | ".join(places), "n/a", "done")
+    about = json.loads((out / f"sub-03/anat/{name}_T1w.json").read_text())
+    assert about["Sources"] == [f"bids:raw:{place}" for place in places]
+    assert (out / f"sub-03/anat/{name}_desc-residual2_T1w.nii.gz").is_file()
+    before, others = contents(out), contents(alone)
+    assert {place for place in others if place.startswith(("sub-01", "sub-02"))}
+    assert all(before[place] == digest for place, digest in others.items() if place.startswith(("sub-01", "sub-02")))
+    assert together().unchanged == 4
+    # One of them has changed, or something that is read beside it: all are done again.
+    (study / places[1].replace(".nii.gz", ".json")).write_text('{"MagneticFieldStrength": 0.3}')
+    assert (together().enhanced, together().unchanged) == (1, 4)
+    whole = (study / places[1]).read_bytes()
+    (study / places[1]).write_bytes(whole[: len(whole) // 2])
+    (failure,) = together().failures
+    assert failure.reason.startswith(places[1])
+    assert [row["status"] for row in rows(out)] == ["done", "done", "done", "failed"]
+    (study / places[1]).unlink()
+    (study / places[1].replace(".nii.gz", ".json")).unlink()
+    # Alone it has its own name again.
+    assert together().enhanced == 1
+    assert (out / "sub-03/anat/sub-03_acq-axial_rec-dynamicdps_T1w.nii.gz").is_file()
 
 
 def test_a_plan_writes_nothing(study: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from dynamicdps.output_names import MEASUREMENT, RESIDUAL, numbered
 from dynamicdps.pipeline.plan import Plan
 from dynamicdps.pipeline.poses import ScanToAlign, find_poses
 from dynamicdps.volumes import Volume
-from dynamicdps.volumes.grids import Grid, native_grid, sample
+from dynamicdps.volumes.grids import Grid, native_grid, prior_grid, sample
 from tests.pipeline.head_scans import movement, one_head, scan_from, scanner_of
 from tests.properties import input_error
 
@@ -160,5 +160,38 @@ def test_what_does_not_belong_together_is_refused(stacks: list[Path], settings: 
         dd.enhance([*stacks[:1], *stacks[2:], path], **settings)
     kept = dd.enhance([*stacks[:1], *stacks[2:], path], keep_all=True, **settings)
     assert any("--keep-all" in warning for warning in kept.warnings)
-    with input_error("an initial image is given for several scans"):
-        dd.enhance(stacks, initial=stacks[0], **settings)
+
+
+@pytest.mark.parametrize(("first", "units"), [(0, 1e-3), (1, 1.0)], ids=["units of its own", "units of the scan"])
+def test_an_initial_image_lies_in_the_space_of_the_first_scan(
+    first: int, units: float, stacks: list[Path], settings: dict[str, Any]
+) -> None:
+    """Wherever the scans are brought to, the image goes with the first one; the solver starts from it."""
+    head, order = one_head(), [stacks[first], stacks[1 - first]]
+    scale = (100.0 + 40 * first) * units
+    # On a grid of its own, in the place that the first scan's header says.
+    there = Volume(head.data * scale, np.linalg.inv(PLACES[first]) @ head.affine)
+    own = sample(there, prior_grid(there, 0.9), order=3)
+    known = settings | {"solver": "conditional"}
+    found = dd.enhance(order, initial=own, **known)
+    without = dd.enhance(order, **known)
+    assert found.facts["initial"].startswith("volume array")
+    assert not any("initial image" in warning for warning in found.warnings)
+    movement = np.array(found.facts["scans"][0]["pose"]["movement"])
+    place = movement @ np.linalg.inv(PLACES[first])
+    expected = Volume(head.data, place @ head.affine)
+    assert misalignment(found.image, expected) < 0.6 * misalignment(without.image, expected)
+    # In the units of the others' images, whichever scan comes first.
+    inside = without.image.data > 0.3 * without.image.data.max()
+    assert np.median(found.image.data[inside]) == pytest.approx(np.median(without.image.data[inside]), rel=0.1)
+
+
+def test_an_initial_image_from_elsewhere(stacks: list[Path], settings: dict[str, Any]) -> None:
+    head, known = one_head(), settings | {"solver": "conditional"}
+    shifted = np.eye(4)
+    shifted[0, 3] = 15
+    found = dd.enhance(stacks[:2], initial=Volume(head.data, shifted @ head.affine), **known)
+    assert any("is given first; check its affine" in warning for warning in found.warnings)
+    shifted[0, 3] = 500
+    with input_error("do not overlap"):
+        dd.enhance(stacks[:2], initial=Volume(head.data, shifted @ head.affine), **known)

@@ -10,6 +10,7 @@ from nibabel.affines import apply_affine
 from nibabel.orientations import aff2axcodes, apply_orientation, axcodes2ornt, inv_ornt_aff, ornt_transform
 
 from dynamicdps.volumes import Grid, Volume, like, load, native_grid, prior_grid, sample, target_grid
+from dynamicdps.volumes.grids import grid_over
 from tests.properties import input_error
 from tests.volumes.head import rotation
 
@@ -84,6 +85,21 @@ def test_prior_grid_of_a_cubic_scan_is_its_own() -> None:
     grid = prior_grid(Volume(np.zeros((9, 4, 6), np.float32), affine))
     assert grid.shape == (9, 4, 6)
     np.testing.assert_allclose(grid.affine, affine)
+
+
+@pytest.mark.parametrize("spacing", [1.0, 2.0])
+def test_a_grid_over_points_starts_at_whole_mm(spacing: float) -> None:
+    points = 40 * np.random.default_rng(0).standard_normal((7, 3))
+    grid = grid_over(list(points), spacing)
+    first = grid.affine[:3, 3]
+    last = first + spacing * (np.array(grid.shape) - 1)
+    np.testing.assert_array_equal(first, np.floor(points.min(0)))
+    assert (last >= points.max(0)).all()
+    assert (last - spacing < points.max(0)).all()
+    # What lies on a voxel needs no other.
+    assert grid_over([first, last], spacing).same_as(Volume(np.zeros(grid.shape, np.float32), grid.affine))
+    with input_error("voxels"):
+        grid_over([np.zeros(3), np.full(3, 600.0)])
 
 
 def test_linear_values_and_the_faces_of_thick_slices() -> None:

@@ -409,7 +409,15 @@ class _Study:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cohort(StudyOptions, _Study):
+class _Together:
+    combine: bool = False
+    """Enhance scans of one session that differ in acq-, run- and dir- alone together, to one image; see docs/several-scans.md."""
+    keep_all: bool = False
+    """With --combine: use all scans, also one that does not show what the others show."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cohort(StudyOptions, _Together, _Study):
     """Enhance all T1w scans of a BIDS dataset (with --contrast T2w or FLAIR those), on this machine or a cluster, and make one table.
 
     Without --operator, a scan that has no .operator.json of its own beside it has its operator fitted.
@@ -474,7 +482,7 @@ class _BidsPlaces:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BidsApp(StudyOptions, _BidsPlaces):
+class BidsApp(StudyOptions, _Together, _BidsPlaces):
     """Enhance the T1w scans of a BIDS dataset, as a BIDS App. Research use only."""
 
     participant_label: tuple[str, ...] = ()

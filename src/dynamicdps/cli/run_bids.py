@@ -8,7 +8,7 @@ from pathlib import Path
 from dynamicdps.cli.commands import BidsApp
 from dynamicdps.cli.progress import progress_bar, say
 from dynamicdps.cli.record import recorded
-from dynamicdps.cli.run_cohort import MEMORY_BYTES, check_folder, cores_and_memory, facts_of, going_on_later, tell
+from dynamicdps.cli.run_cohort import MEMORY_BYTES, as_asked, check_folder, cores_and_memory, facts_of, going_on_later, tell
 from dynamicdps.cohort import (
     BidsScan,
     ClusterConfig,
@@ -22,7 +22,7 @@ from dynamicdps.cohort import (
     run_cohort,
     write_overview,
 )
-from dynamicdps.cohort.bids import suffix_of
+from dynamicdps.cohort.bids import BETWEEN, suffix_of
 from dynamicdps.cohort.derivatives import is_own
 from dynamicdps.cohort.lock import locked
 from dynamicdps.cohort.run import Engine
@@ -46,6 +46,7 @@ def run(arguments: BidsApp) -> None:
     subjects, sessions = arguments.participant_label, arguments.session_label
     scans = find_scans(dataset, subjects=subjects, sessions=sessions, leave_out=folder, suffix=suffix)
     left_out = find_left_out(dataset, scans, subjects=subjects, sessions=sessions, suffix=suffix)
+    scans = as_asked(arguments, scans)
     if arguments.level == "participant":
         enhance_participants(arguments, scans, left_out)
     else:
@@ -89,7 +90,7 @@ def enhance_participants(arguments: BidsApp, scans: Sequence[BidsScan], left_out
     """
     folder, dataset = arguments.out.resolve(), arguments.bids_dir.resolve()
     workers, threads, memory = shares(arguments, len(scans))
-    enhancer = make_enhancer(arguments, here=True, memory=memory)
+    enhancer = make_enhancer(arguments, here=True, memory=memory, keep_all=arguments.keep_all)
     subjects = {str(scan.label("sub")) for scan in scans}
     name = f"sub-{subjects.pop()}" if len(subjects) == 1 else "participants"
     with recorded(folder / LOGS, "bids participant", arguments, f"{name}.run.json") as record:
@@ -115,14 +116,15 @@ def report_group(arguments: BidsApp, scans: Sequence[BidsScan], left_out: Sequen
         raise InputError(f"{folder} holds no results; expected those of the level participant; run that first")
     with recorded(folder, "bids group", arguments) as record, locked(folder / HIDDEN):
         states = {state.name: state for state in read_states(folder)}
-        missing = [LeftOut(scan.source, reason) for scan in scans if (reason := why_missing(states.get(scan.name), folder))]
-        failed = {state.source for state in states.values() if state.status == "failed"}
+        reasons = {scan: reason for scan in scans if (reason := why_missing(states.get(scan.name), folder))}
+        missing = [LeftOut(source, reason) for scan, reason in reasons.items() for source in scan.sources]
+        failed = {source for state in states.values() if state.status == "failed" for source in state.source.split(BETWEEN)}
         listed = sorted([*missing, *left_out], key=lambda each: each.source)
         # Failures have rows of their own.
         write_overview(folder, left_out=[each for each in listed if each.source not in failed])
         write_left_out(folder, listed)
-        record.facts |= {"scans": len(scans), "enhanced": len(scans) - len(missing), "not_enhanced": len(listed)}
-        say(f"{len(scans)} scans: {len(scans) - len(missing)} enhanced")
+        record.facts |= {"scans": len(scans), "enhanced": len(scans) - len(reasons), "not_enhanced": len(listed)}
+        say(f"{len(scans)} scans: {len(scans) - len(reasons)} enhanced")
         tell_left_out(listed)
         say("\n".join(str(folder / name) for name in ("cohort.tsv", "not_enhanced.tsv", "index.html")))
 

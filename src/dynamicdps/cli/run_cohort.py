@@ -11,13 +11,15 @@ from typing import Any
 
 import torch
 
-from dynamicdps.cli.commands import Cohort
+from dynamicdps.cli.commands import BidsApp, Cohort
 from dynamicdps.cli.progress import progress_bar, say
 from dynamicdps.cli.record import recorded
 from dynamicdps.cohort import (
+    BidsScan,
     ClusterConfig,
     ClusterLostError,
     Summary,
+    combine,
     find_scans,
     job_script,
     make_enhancer,
@@ -54,7 +56,8 @@ def run(arguments: Cohort) -> None:
         leave_out=folder,
         suffix=suffix,
     )
-    enhancer = make_enhancer(arguments, here=arguments.cluster == "local")
+    scans = as_asked(arguments, scans)
+    enhancer = make_enhancer(arguments, here=arguments.cluster == "local", keep_all=arguments.keep_all)
     if arguments.dry_run:
         planned = plan(scans, folder, enhancer, seed=arguments.seed)
         for each in planned:
@@ -83,6 +86,21 @@ def run(arguments: Cohort) -> None:
         say(f"{folder / 'cohort.tsv'}\n{folder / 'index.html'}")
         if summary.failures:
             raise SystemExit(1)
+
+
+def as_asked(arguments: Cohort | BidsApp, scans: list[BidsScan]) -> list[BidsScan]:
+    """The scans, those of one session together where that is asked for.
+
+    Raises:
+        InputError: all of several scans are to be kept where none are together.
+    """
+    if arguments.keep_all and not arguments.combine:
+        raise InputError("--keep-all is given without --combine; expected both: it is for several scans of one head; leave it out")
+    if not arguments.combine:
+        return scans
+    together = combine(scans)
+    say(f"{len(scans)} scans make {len(together)} when those of a session are combined")
+    return together
 
 
 @contextmanager
@@ -121,7 +139,7 @@ def check_folder(folder: Path, dataset: Path, pattern: str | None = None, suffix
     if dataset.is_relative_to(folder):
         raise InputError(f"{folder} {'is' if folder == dataset else 'holds'} the dataset, whose files would be written over; {advice}")
     if folder.is_relative_to(dataset) and folder.exists() and not is_own(folder):
-        inside = [scan.source for scan in find_scans(dataset, pattern=pattern, suffix=suffix) if scan.path.is_relative_to(folder)]
+        inside = [scan.source for scan in find_scans(dataset, pattern=pattern, suffix=suffix) if scan.paths[0].is_relative_to(folder)]
         if inside:
             raise InputError(f"{folder} holds scans of the dataset such as {inside[0]}, which would be left out; {advice}")
     if any((folder / name).exists() for name in DESCRIPTION) and not is_own(folder):

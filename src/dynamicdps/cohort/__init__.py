@@ -1,6 +1,6 @@
 """Many scans: BIDS in, BIDS derivatives and one table out, on one machine or a cluster."""
 
-from dynamicdps.cohort.bids import BidsScan, LeftOut, find_left_out, find_scans
+from dynamicdps.cohort.bids import BidsScan, LeftOut, combine, find_left_out, find_scans
 from dynamicdps.cohort.clusters import ClusterConfig, job_script, open_client, worker_count
 from dynamicdps.cohort.enhancer import ScanEnhancer, make_enhancer
 from dynamicdps.cohort.queue import ClusterLostError, in_process, on_cluster
@@ -18,6 +18,7 @@ __all__ = [
     "ScanEnhancer",
     "Summary",
     "Task",
+    "combine",
     "find_left_out",
     "find_scans",
     "in_process",

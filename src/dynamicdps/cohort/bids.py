@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dynamicdps.errors import InputError
@@ -13,24 +13,33 @@ AFTER_REC = ("dir", "run", "mod", "echo", "flip", "inv", "mt", "part", "proc", "
 RECONSTRUCTION = "dynamicdps"
 ENDINGS = (".nii.gz", ".nii")
 SUFFIX = "T1w"
+# What scans that are enhanced together may differ in: everything else is another session, contrast or kind of image.
+COMBINED = ("acq", "run", "dir")
+# Between the places of scans that are enhanced together.
+BETWEEN = " | "
 NAME = r"sub-[0-9A-Za-z+]+(_[a-z]+-[0-9A-Za-z+]+)*_"
 
 
 @dataclass(frozen=True)
 class BidsScan:
-    """A scan by its entities.
+    """A scan by its entities, or several of one head that are enhanced together.
 
     Attributes:
-        path: the file.
-        source: its place in the dataset, with forward slashes.
-        entities: key and label in the order of the name, ``sub`` first.
+        paths: the file, or the files.
+        sources: its place in the dataset, or theirs, with forward slashes.
+        entities: key and label in the order of the name, ``sub`` first; of several scans those that all share.
         suffix: of the scan's contrast.
     """
 
-    path: Path
-    source: str
+    paths: tuple[Path, ...]
+    sources: tuple[str, ...]
     entities: tuple[tuple[str, str], ...]
     suffix: str = SUFFIX
+
+    @property
+    def source(self) -> str:
+        """The places of all its files in one line."""
+        return BETWEEN.join(self.sources)
 
     @property
     def name(self) -> str:
@@ -128,6 +137,23 @@ def find_scans(
     return [found[name] for name in sorted(found)]
 
 
+def combine(scans: Sequence[BidsScan]) -> list[BidsScan]:
+    """Scans of one session of a subject that differ in `COMBINED` alone as one, sorted by name; all others as they are."""
+    groups: dict[tuple[object, ...], list[BidsScan]] = {}
+    for scan in sorted(scans, key=lambda scan: scan.sources):
+        groups.setdefault((scan.suffix, *sorted(each for each in scan.entities if each[0] not in COMBINED)), []).append(scan)
+    together = [
+        replace(
+            first,
+            paths=tuple(path for scan in (first, *others) for path in scan.paths),
+            sources=tuple(source for scan in (first, *others) for source in scan.sources),
+            entities=tuple(each for each in first.entities if all(each in scan.entities for scan in others)),
+        )
+        for first, *others in groups.values()
+    ]
+    return sorted(together, key=lambda scan: scan.name)
+
+
 def find_left_out(
     folder: Path, scans: Sequence[BidsScan], *, subjects: Sequence[str] = (), sessions: Sequence[str] = (), suffix: str = SUFFIX
 ) -> list[LeftOut]:
@@ -140,7 +166,7 @@ def find_left_out(
         sessions: likewise; folders without sessions are then passed over.
         suffix: of the scans.
     """
-    wanted, known = _wanted(sub=subjects, ses=sessions), {scan.source for scan in scans}
+    wanted, known = _wanted(sub=subjects, ses=sessions), {source for scan in scans for source in scan.sources}
     left: list[LeftOut] = []
     for place in _places(folder, wanted):
         here = place.relative_to(folder).as_posix()
@@ -193,11 +219,11 @@ def _scan(folder: Path, path: Path, plain: bool, suffix: str) -> BidsScan | None
         return None
     if re.fullmatch(NAME + suffix, stem):
         entities = tuple((key, label) for key, _, label in (part.partition("-") for part in stem.split("_")[:-1]))
-        return BidsScan(path, source, entities, suffix)
+        return BidsScan((path,), (source,), entities, suffix)
     if not plain:
         return None
     label = "".join(filter(str.isalnum, source.removesuffix(path.name) + stem)).encode("ascii", "ignore").decode()
-    return BidsScan(path, source, (("sub", label),), suffix) if label else None
+    return BidsScan((path,), (source,), (("sub", label),), suffix) if label else None
 
 
 def _stem(name: str) -> str | None:

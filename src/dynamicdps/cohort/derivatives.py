@@ -22,6 +22,7 @@ from dynamicdps.output_names import (
     SEGMENTATION_TABLE,
     STRUCTURES,
     UNCERTAINTY,
+    numbered,
 )
 
 BIDS_VERSION = "1.10.0"
@@ -77,7 +78,7 @@ def sidecar(scan: BidsScan, facts: Mapping[str, Any], *, seed: int, input_hash: 
     """
     return {
         "Description": "Enhanced by posterior sampling under the scanner's forward model",
-        "Sources": [f"bids:raw:{scan.source}"],
+        "Sources": [f"bids:raw:{source}" for source in scan.sources],
         "DynamicDPS": {"version": __version__, "seed": seed, "input": input_hash, "parameters": parameters, **facts},
     }
 
@@ -98,7 +99,8 @@ def publish(scan: BidsScan, made: Path, out: Path, state: ScanState, previous: S
         InputError: a link leads out of the folder of the derivatives.
         FileNotFoundError: the folder has been taken away by a run that has begun since.
     """
-    endings = {name: ending for name, ending in FILES.items() if (made / name).is_file()} | {"sidecar.json": f"{SUFFIX}.json"}
+    known = FILES | {numbered(RESIDUAL, number): f"desc-residual{number}_T1w.nii.gz" for number in range(2, len(scan.paths) + 1)}
+    endings = {name: ending for name, ending in known.items() if (made / name).is_file()} | {"sidecar.json": f"{SUFFIX}.json"}
     outputs = {place_of(scan, ending): (made / name).stat().st_size for name, ending in endings.items()}
     before = {} if previous is None else previous.outputs
     state_now = ScanState(**{**vars(state), "status": "publishing", "outputs": before | outputs})

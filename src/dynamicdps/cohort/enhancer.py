@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dynamicdps import __version__
+from dynamicdps.cohort.bids import BidsScan
 from dynamicdps.conditional import CONDITIONAL_KINDS, load_conditional
 from dynamicdps.diffusion import load_prior, read_model
 from dynamicdps.diffusion.model_cache import holding_models
@@ -22,7 +23,7 @@ from dynamicdps.pipeline.provenance import run_record
 # Of the estimate, in the sidecar and the table.
 MEASURED = ("data_misfit", "start_sigma", "nfe", "nbackward", "volumes_interval_mm3")
 # Of the result, in the sidecar.
-KEPT = ("operator", "solver", "settings", "models", "warnings", "initial", "brain", "versions")
+KEPT = ("operator", "scans", "solver", "settings", "models", "warnings", "initial", "brain", "versions")
 FILES = ("mask", "grid", "prior", "conditional", "operator", "start_calibration", "extension")
 
 
@@ -34,37 +35,41 @@ class ScanEnhancer:
         options: of every scan; the seed is each scan's own.
         models: hashes of the models and other files that they name.
         memory: bound on the memory of each worker in GB, which results do not depend on.
+        keep_all: whether all of several scans of a head are used, also one that does not show what the others show.
     """
 
     options: StudyOptions
     models: tuple[tuple[str, str], ...]
     memory: float | None = None
+    keep_all: bool = False
 
-    def __call__(self, scan: Path, folder: Path, *, source: str, seed: int) -> Mapping[str, Any]:
+    def __call__(self, scan: BidsScan, folder: Path, *, seed: int) -> Mapping[str, Any]:
         """What depends on times, folders and the machine's files is left out of the files and of what the sidecar says."""
-        options = EnhanceOptions(**values_of(self.options, StudyOptions) | {"seed": seed})
-        if options.operator is None and not operator_beside(scan).is_file():
+        several = len(scan.paths) > 1
+        options = EnhanceOptions(**values_of(self.options, StudyOptions) | {"seed": seed, "keep_all": self.keep_all and several})
+        if options.operator is None and not any(operator_beside(path).is_file() for path in scan.paths):
             options = replace(options, operator=FIT)
         # A worker does many scans with the same models.
         with holding_models():
-            result = enhance(scan, replace(options, memory=self.memory))
+            result = enhance(scan.paths, replace(options, memory=self.memory))
         # Results are passed on; where models lie on this machine is nobody's concern, and their hashes say which they are.
         paths = [Path(value) for value in vars(options).values() if isinstance(value, str | Path)]
         files = {str(path): path.name for path in paths if path.is_absolute()}
+        files |= dict(zip(map(str, scan.paths), scan.sources, strict=True))
         facts = _renamed(dict(result.facts), files)
         # As many slices at once as were asked for: how many this machine had room for is of no matter.
         facts["settings"] |= {name: value for name, value in settings_of(check_options(options)).items() if name == "chunk"}
-        command = _renamed(["enhance", source, "--out", "DIR", *as_words(options)], files)
+        command = _renamed(["enhance", *scan.sources, "--out", "DIR", *as_words(options)], files)
         arguments = _renamed(dict(result.arguments) | {"memory": None}, files)
         metrics = {name: replace(stage, seconds=None) for name, stage in result.metrics.items()}
-        record = run_record("enhance", arguments | {"scan": source, "out": "DIR"}, command, facts, {}, inputs={})
+        record = run_record("enhance", arguments | {"out": "DIR"}, command, facts, {}, inputs={})
         replace(result, metrics=metrics).write(folder, record)
         estimate = metrics[options.solver].to_json()
         if result.intervals:
             estimate["volumes_interval_mm3"] = {tissue: list(ends) for tissue, ends in result.intervals.items()}
         return {
             "command": shlex.join(["dynamicdps", *command]),
-            **{name: record[name] for name in KEPT},
+            **{name: record[name] for name in KEPT if name in record},
             **{name: estimate[name] for name in MEASURED if name in estimate},
             "volumes_mm3": estimate["volumes_mm3"],
         }
@@ -73,10 +78,11 @@ class ScanEnhancer:
         """The models' hashes, the version and the options but for the seed and the device: where the work is done is of no matter."""
         values = {name: value for name, value in vars(self.options).items() if name not in ("device", "seed")}
         plain = {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
-        return {"version": __version__, "models": dict(self.models)} | plain
+        kept = {"keep_all": True} if self.keep_all else {}
+        return {"version": __version__, "models": dict(self.models)} | plain | kept
 
 
-def make_enhancer(options: StudyOptions, *, here: bool, memory: float | None = None) -> ScanEnhancer:
+def make_enhancer(options: StudyOptions, *, here: bool, memory: float | None = None, keep_all: bool = False) -> ScanEnhancer:
     """The enhancer for options; whatever no scan could be enhanced with is refused here, before any scan is touched.
 
     Args:
@@ -84,6 +90,7 @@ def make_enhancer(options: StudyOptions, *, here: bool, memory: float | None = N
         here: whether the work is done on this machine, which then must have the device: those who submit jobs may have another machine
             than those who do them.
         memory: see `ScanEnhancer`.
+        keep_all: likewise.
 
     Raises:
         InputError: there is no such solver, model or file, or an option is wrong.
@@ -104,7 +111,7 @@ def make_enhancer(options: StudyOptions, *, here: bool, memory: float | None = N
             path = Path(values[name]).resolve()
             models[f"{name} file"] = file_hash(path)
             values[name] = path if isinstance(values[name], Path) else str(path)
-    return ScanEnhancer(StudyOptions(**values), tuple(models.items()), memory)
+    return ScanEnhancer(StudyOptions(**values), tuple(models.items()), memory, keep_all)
 
 
 def _renamed(values: Any, files: Mapping[str, str]) -> Any:

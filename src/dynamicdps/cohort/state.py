@@ -18,7 +18,7 @@ class ScanState:
 
     Attributes:
         name: `BidsScan.name`.
-        source: the scan's place in its dataset.
+        source: `BidsScan.source`.
         status: done; failed; or publishing, where a run was ended between moving the first of its files and the last.
         input: `input_hash` of what was enhanced, empty where it could not be read.
         stamp: `input_stamp` of the same.

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from dynamicdps.atomic_file import write_text
-from dynamicdps.cohort.bids import LeftOut
+from dynamicdps.cohort.bids import BETWEEN, LeftOut
 from dynamicdps.cohort.state import ScanState
 from dynamicdps.evaluation import TISSUES
 from dynamicdps.json_file import write_json
@@ -41,9 +41,9 @@ DICTIONARY: dict[str, dict[str, Any]] = {
     "scan": {"Description": "Name of the enhanced scan without _T1w, with _T2w or _FLAIR: the rows' key"},
     "participant_id": {"Description": "Subject"},
     "session_id": {"Description": "Session"},
-    "acquisition": {"Description": "BIDS entity acq of the scan"},
-    "run": {"Description": "BIDS entity run of the scan"},
-    "source": {"Description": "The scan's place in its dataset"},
+    "acquisition": {"Description": "BIDS entity acq of the scan; n/a where scans that differ in it were enhanced together"},
+    "run": {"Description": "BIDS entity run of the scan, likewise"},
+    "source": {"Description": f"The scan's place in its dataset; of scans that were enhanced together all, separated by '{BETWEEN}'"},
     "status": {"Description": "What became of the scan", "Levels": {"done": "enhanced", "failed": "not enhanced; see reason"}},
     **VALUES,
     "outlier": {

@@ -1,4 +1,4 @@
-"""The unit of work: one scan, enhanced, measured and filed."""
+"""The unit of work: one scan, or several of one head, enhanced, measured and filed."""
 
 import errno
 import shutil
@@ -26,14 +26,13 @@ ALIVE = "alive"
 class Enhancer(Protocol):
     """What enhances one scan; it travels to the workers, so it must be an object of an importable class."""
 
-    def __call__(self, scan: Path, folder: Path, *, source: str, seed: int) -> Mapping[str, Any]:
-        """Enhance a scan into an empty folder.
+    def __call__(self, scan: BidsScan, folder: Path, *, seed: int) -> Mapping[str, Any]:
+        """Enhance a scan, or several of one head, into an empty folder.
 
         Args:
-            scan: the file.
+            scan: its files; what is left may call them by their places in the dataset alone.
             folder: gets ``enhanced.nii.gz`` and what else there is of `dynamicdps.cohort.derivatives.FILES`; the same arguments give
                 the same bytes.
-            source: what files may call the scan: its place in the dataset.
             seed: of all randomness.
 
         Returns:
@@ -95,7 +94,7 @@ def unchanged(task: Task) -> ScanState | None:
     same = (
         state is not None
         and state.parameters == task.parameters
-        and state.stamp == input_stamp(task.scan.path)
+        and state.stamp == input_stamp(task.scan.paths)
         and state.complete(task.out)
     )
     return state if same else None
@@ -116,9 +115,9 @@ def process_scan(task: Task, enhancer: Enhancer) -> Outcome:
     scan, out = task.scan, task.out
     previous = read_state(state_path(out, scan.name))
     made = task.work / f"{scan.name}.{uuid.uuid4().hex}"
-    stamp, digest = input_stamp(scan.path), ""
+    stamp, digest = input_stamp(scan.paths), ""
     try:
-        digest = input_hash(scan.path)
+        digest = input_hash(scan.paths)
         finished = None if previous is None else previous.finished(out)
         if finished is not None and (finished.input, finished.parameters) == (digest, task.parameters):
             touched = ScanState(**{**vars(finished), "stamp": stamp, "source": scan.source})
@@ -127,7 +126,7 @@ def process_scan(task: Task, enhancer: Enhancer) -> Outcome:
         # Never with parents: this run's folder has gone when another run has taken over.
         made.mkdir()
         _use_threads(task.threads)
-        facts = dict(enhancer(scan.path, made, source=scan.source, seed=task.seed))
+        facts = dict(enhancer(scan, made, seed=task.seed))
         values, picture = measure(made, facts)
         warnings = [_plain(str(warning), task, made) for warning in facts.get("warnings") or ()]
         facts["warnings"] = warnings
@@ -185,7 +184,7 @@ def fail(task: Task, reason: str, digest: str = "", trace: str = "", began: floa
 
 def _digest(scan: BidsScan) -> str:
     try:
-        return input_hash(scan.path)
+        return input_hash(scan.paths)
     except InputError:
         return ""
 
@@ -206,8 +205,11 @@ def sentence(error: Exception) -> str:
 
 
 def _plain(text: str, task: Task, made: Path) -> str:
-    """A sentence on one line that names the scan by its place in the dataset, so that it is the same wherever the dataset lies."""
-    return " ".join(text.replace(f"{made}/", "").replace(str(task.scan.path), task.scan.source).split())
+    """A sentence on one line that names scans by their places in the dataset, so that it is the same wherever the dataset lies."""
+    text = text.replace(f"{made}/", "")
+    for path, source in zip(task.scan.paths, task.scan.sources, strict=True):
+        text = text.replace(str(path), source)
+    return " ".join(text.split())
 
 
 def _use_threads(count: int) -> None:

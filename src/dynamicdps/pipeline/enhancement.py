@@ -63,7 +63,7 @@ def enhance(
         options: how; by default with the bundled models, and with the scan's own ``.operator.json`` where there is one beside it. Where
             there is none, the forward model of the scanner is fitted.
         initial: any model's enhanced image of the scan to start from, as a path, an image of nibabel or a `Volume`; without it the
-            conditional model makes one. Not with several scans.
+            conditional model makes one. With several scans it lies in the space of the first one's header.
         operator: forward model of the scanner, as an object or as the option of that name; of several scans that of each.
         progress: is told how far the work is.
         announce: is told what will be done, and how long it will take, when the scan has been opened; finding that out takes seconds.
@@ -82,7 +82,7 @@ def enhance(
     device, config = check_device(options.device), check_options(options)
     scanners = [find_operator(each, operator if isinstance(operator, Operator | ScanOperator) else options.operator) for each in given]
     check_shading(options.shading, fitted=None in scanners)
-    models = models_for(options, with_conditional=start is None)
+    models = models_for(options, with_conditional=start is None or len(given) > 1)
     asked = _Asked(options, config, models, device, stages, announce)
     case = _one_scan(given[0], scanners[0], start, asked) if len(given) == 1 else _several_scans(given, scanners, start, asked)
     measurement, scanner, prior, contrast, steps = case.measurement, case.scanner, case.prior, case.contrast, case.steps
@@ -233,11 +233,9 @@ def _several_scans(given: Sequence[Path | Volume], scanners: Sequence[ScanOperat
     """Scans of one head: each is opened and fitted alone, then all are brought to their places.
 
     Raises:
-        InputError: one is raw k-space, their contrasts differ, an initial image is given, or they do not show one head.
+        InputError: one is raw k-space, their contrasts differ, they do not show one head, or the initial image lies elsewhere.
     """
     options, stages = asked.options, asked.stages
-    if start is not None:
-        raise InputError("an initial image is given for several scans; expected none: it is made of each scan; leave --initial out")
     if any(scanner is not None and scanner.image_shape is not None for scanner in scanners):
         names = ", ".join(name_of(each) for each, scanner in zip(given, scanners, strict=True) if scanner is not None)
         raise InputError(
@@ -264,7 +262,8 @@ def _several_scans(given: Sequence[Path | Volume], scanners: Sequence[ScanOperat
         steps = [step for _, head, own in opened for step in (orientation_step(head.whole), brain_step(head, options.mask))]
         steps.append(contrast.step())
     if asked.announce is not None:
-        asked.announce(make_plan(given[0], opened[0][1], scanners[0], prior, asked.config, options, None, others=opened[1:]))
+        name = None if start is None else name_of(start)
+        asked.announce(make_plan(given[0], opened[0][1], scanners[0], prior, asked.config, options, name, others=opened[1:]))
     scans = []
     with stages.stage("initial"):
         for done, ((each, head, _), scanner) in enumerate(zip(opened, scanners, strict=True)):
@@ -284,11 +283,12 @@ def _several_scans(given: Sequence[Path | Volume], scanners: Sequence[ScanOperat
         order = in_order(kept)
         stages.tell("initial", len(opened), len(opened) + 1)
         placed, doubts = align(alike_contrasts([kept[k] for k in order]), keep_all=options.keep_all)
-        joint = ScansOfHead(placed, [order.index(k) for k in range(len(kept))])
+        joint = ScansOfHead(placed, [order.index(k) for k in range(len(kept))], start)
+        found, unlike = joint.initial()
     by_given = [placed[k] for k in joint.given]
     axes = [each.head.acquisition.slice_axis for each in by_given]
     fits = [each.fit for each in by_given]
-    return _Case(joint, joint.operator, joint.initial, prior, contrast, steps, [*warnings, *repeated, *doubts], fits, axes)
+    return _Case(joint, joint.operator, found, prior, contrast, steps, [*warnings, *repeated, *doubts, *unlike], fits, axes)
 
 
 def open_prior(name: str, device: str, precision: str, contrast: str | None = None) -> Prior:

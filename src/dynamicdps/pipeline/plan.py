@@ -58,7 +58,8 @@ def make_plan(
         others: scans of the same head, with their brains.
     """
     shape = image_shape(head.brain, scanner)
-    conditional, fitted = start is None, scanner is None
+    # Of several scans it makes an image each, by which their poses are found.
+    conditional, fitted = start is None or bool(others), scanner is None
     work = work_of(shape, config, conditional=conditional, fitted=fitted)
     pairs = [(each, brain) for each, brain, _ in others]
     rows = [

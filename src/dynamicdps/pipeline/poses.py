@@ -15,7 +15,7 @@ from dynamicdps.operators import Operator
 from dynamicdps.operators.posed_voxels import PosedVoxels, posed
 from dynamicdps.volumes import Volume, from_slices, to_batch
 from dynamicdps.volumes.alignment import rigid_by_mutual_information
-from dynamicdps.volumes.grids import Grid, native_grid, prior_grid, sample
+from dynamicdps.volumes.grids import Grid, grid_over, native_grid, prior_grid, sample
 
 Matrix = NDArray[np.float64]
 
@@ -247,8 +247,4 @@ def image_grid(places: Sequence[tuple[Volume, NDArray[np.bool_]]], margin_mm: fl
     for volume, inside in places:
         points = apply_affine(volume.affine, np.argwhere(inside))
         corners += [points.min(0) - margin_mm, points.max(0) + margin_mm]
-    low = np.floor(np.min(corners, axis=0))
-    affine = np.diag([edge_mm] * 3 + [1.0])
-    affine[:3, 3] = low
-    x, y, z = (np.ceil((np.max(corners, axis=0) - low) / edge_mm) + 1).astype(int).tolist()
-    return Grid((x, y, z), affine)
+    return grid_over(corners, edge_mm)

@@ -17,15 +17,16 @@ from dynamicdps.operators import Composition, LowField, Operator, ScanOperator, 
 from dynamicdps.operators.fit import OperatorFit
 from dynamicdps.operators.noise_estimate import NoiseEstimate
 from dynamicdps.operators.shading import without_shading
+from dynamicdps.pipeline.inputs import name_of
 from dynamicdps.pipeline.poses import SAME_HEAD, Pose, ScanToAlign, find_poses, image_grid, moved
 from dynamicdps.pipeline.ranges import Ranges, misfit_range
 from dynamicdps.report.trace import Rows, start_rows
 from dynamicdps.solvers import Result, solve
-from dynamicdps.solvers.initial import Initial
+from dynamicdps.solvers.initial import Initial, initial_from_volume
 from dynamicdps.solvers.solve import on_grid
 from dynamicdps.volumes import BrainMask, BrainScan, Volume, from_slices, to_batch
 from dynamicdps.volumes.crop import bounding_box, crop
-from dynamicdps.volumes.grids import Grid, native_grid, prior_grid, sample
+from dynamicdps.volumes.grids import Grid, grid_over, native_grid, prior_grid, sample
 
 # Around the brain, in mm: as far as a thick slice there reaches into it.
 MARGIN_MM = 8
@@ -152,11 +153,13 @@ class ScansOfHead:
     Attributes:
         scans: at their poses, in the order of `in_order`.
         given: their indices in the order in which they were given; the first is shown.
+        start: an image to start from, in the space of the first one's header; `None` for the mean of the scans' own.
         head: their mean on voxels of 1 mm, in the units of `scans[0]`, with the brain that most of them hold.
     """
 
     scans: Sequence[OneScan]
     given: Sequence[int]
+    start: Volume | None = None
     noise: NoiseEstimate | None = None
     space: str = ""
     head: BrainScan = field(init=False)
@@ -172,13 +175,30 @@ class ScansOfHead:
         """The operator of the first scan of the list, on the image grid."""
         return self._pairs[0][1]
 
-    @property
-    def initial(self) -> Initial:
-        """The mean of the scans' own enhanced images, in the units of `scans[0]`."""
+    def initial(self) -> tuple[Initial, list[str]]:
+        """The image to start from, in the units of `scans[0]`, and warnings: the mean of the scans' own enhanced images, or the one given.
+
+        Raises:
+            InputError: the one that is given lies outside of the scans.
+        """
         grid = native_grid(self.head.brain)
         scale = float(self._pairs[0][1].intensity_scale or 1.0)
         images = [replace(each.initial.volume, data=each.initial.volume.data * np.float32(scale / each.scale)) for each in self.scans]
-        return Initial(_mean(images, grid, order=3), f"mean of {len(self.scans)} images, each by {self.scans[0].initial.source}")
+        mean = _mean(images, grid, order=3)
+        if self.start is None:
+            return Initial(mean, f"mean of {len(self.scans)} images, each by {self.scans[0].initial.source}"), []
+        first, (brain, own) = self.scans[self.given[0]], self._pairs[self.given[0]]
+        assert first.pose is not None
+        name = name_of(self.start)
+        found = initial_from_volume(brain, own, moved(self.start, first.pose.movement), name)
+        image = found.volume.with_data(found.volume.data * np.float32(scale / float(own.intensity_scale or 1.0)))
+        inside = self.head.inside_on(mean) > 0
+        likeness = float(np.corrcoef(image.data[inside], mean.data[inside])[0, 1]) if np.ptp(image.data[inside]) > 0 else 0.0
+        warning = (
+            f"the initial image {name} is little like what the scans show (correlation {likeness:.2f}); expected an image in the space of "
+            f"{first.name}, which is given first; check its affine"
+        )
+        return replace(found, volume=image), [warning] * (likeness < SAME_HEAD)
 
     def prepare(self, seed: int) -> None:
         del seed
@@ -302,9 +322,4 @@ def _together(scans: Sequence[OneScan]) -> BrainScan:
 def _union(volumes: Sequence[Volume]) -> Grid:
     """Voxels of 1 mm along the world's axes over the volumes to the outer faces of their voxels."""
     grids = [prior_grid(each) for each in volumes]
-    low = np.floor(np.min([g.affine[:3, 3] for g in grids], axis=0))
-    high = np.max([g.affine[:3, 3] + np.array(g.shape) - 1 for g in grids], axis=0)
-    affine = np.eye(4)
-    affine[:3, 3] = low
-    x, y, z = (np.ceil(high - low) + 1).astype(int).tolist()
-    return Grid((x, y, z), affine)
+    return grid_over([centre for g in grids for centre in (g.affine[:3, 3], g.affine[:3, 3] + np.array(g.shape) - 1)])

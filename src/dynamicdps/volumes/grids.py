@@ -1,5 +1,6 @@
 """Grids that a result can be written on, and values of a volume there."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -63,11 +64,25 @@ def prior_grid(volume: Volume, spacing_mm: float = 1.0) -> Grid:
     corners = apply_affine(volume.affine, faces)
     low, high = corners.min(0), corners.max(0)
     counts = np.maximum(1, np.ceil((high - low) / spacing_mm - 1e-3)).astype(int)
+    return _cubes((low + high) / 2 - spacing_mm * (counts - 1) / 2, counts, spacing_mm)
+
+
+def grid_over(points: Sequence[NDArray[np.float64]], spacing_mm: float = 1.0) -> Grid:
+    """Cubes along the axes of the world over points ``(3,)`` in mm, the first at whole mm, so that grids of 1 mm share their voxels.
+
+    Raises:
+        InputError: the grid would have more than 512 cubed voxels.
+    """
+    first = np.floor(np.min(points, axis=0))
+    return _cubes(first, (np.ceil((np.max(points, axis=0) - first) / spacing_mm) + 1).astype(int), spacing_mm)
+
+
+def _cubes(first: NDArray[np.float64], counts: NDArray[np.int_], spacing_mm: float) -> Grid:
     if counts.prod() > MAX_VOXELS:
         size = " x ".join(map(str, counts))
         raise InputError(f"the grid would have {size} voxels; expected at most 512 cubed; take larger voxels or check the scan's affine")
     affine = np.diag([spacing_mm] * 3 + [1.0])
-    affine[:3, 3] = (low + high) / 2 - spacing_mm * (counts - 1) / 2
+    affine[:3, 3] = first
     x, y, z = counts.tolist()
     return Grid((x, y, z), affine)
 
