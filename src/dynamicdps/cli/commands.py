@@ -259,6 +259,8 @@ class Sample:
     """Folder for samples.png and samples.nii.gz."""
     prior: str = "brain"
     """Bundled prior or a .safetensors file."""
+    contrast: str | None = None
+    """What the prior is told: T1w, T2w, FLAIR or unknown; without it the contrast that its model card names first."""
     n: int = 8
     """Number of samples."""
     slices: int = 1
@@ -281,7 +283,7 @@ class Sample:
 
 @dataclass
 class CalibrateStart:
-    """Find the map from an initial image's misfit to the best start level, on good scans."""
+    """Find the map from an initial image's misfit to the best start level, on good scans of one contrast."""
 
     scans: Scans
     """Skull-stripped scans that neither the prior nor the conditional models have seen."""
@@ -289,6 +291,8 @@ class CalibrateStart:
     """The calibration: a .json file."""
     prior: str = "brain"
     """Bundled prior or a .safetensors file."""
+    contrast: str | None = None
+    """The scans' contrast, which the prior is told: T1w, T2w, FLAIR or unknown; without it the contrast that its model card names first."""
     conditional: tuple[str, ...] = ("unet-iqt-in", "unet-range")
     """Conditional models whose errors the map must cover."""
     degradations: tuple[str, ...] = ("iqt-in", "iqt-out", "blur-mismatch")
