@@ -5,13 +5,15 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from tyro.conf import Positional, arg
+from tyro.conf import Positional, UseAppendAction, arg
 
 from dynamicdps.output_names import folder_beside
 from dynamicdps.pipeline.options import EnhanceOptions, FitOptions, ReadOptions, SegmentOptions, StudyOptions
 
 Scans = Annotated[Positional[tuple[Path, ...]], arg(metavar="SCAN...")]
-Settings = Annotated[tuple[str, ...], arg(name="set", help="More settings of the solver, as NAME=VALUE: see docs/solvers.md.")]
+# Any number of values, after the option together or each after an option of its own.
+Words = UseAppendAction[tuple[str, ...]]
+Settings = Annotated[Words, arg(name="set", help="More of the solver's settings, as NAME=VALUE; docs/solvers.md lists them.")]
 
 Extension = Annotated[Path | None, arg(help="Python file of your own solvers or operators: docs/architecture.md.")]
 
@@ -116,7 +118,7 @@ class _Training:
     """Skull-stripped scans to learn from."""
     out: Path
     """Folder of the training: model, checkpoint, log."""
-    validation: tuple[Path, ...] = ()
+    validation: UseAppendAction[tuple[Path, ...]] = ()
     """Scans of other subjects to measure the error on; without them a tenth of SCAN... is held out."""
     resume: bool = False
     """Continue the training in --out."""
@@ -329,7 +331,7 @@ class CalibrateOperator(FitOptions, ReadOptions, _ScanToFile):
     """Any model's enhanced volume; without it the conditional model runs."""
     fit: str = "gamma,blur,slice_thickness,noise_std"
     """What to find, separated by commas: gamma, blur, slice_thickness, noise_std. What the header says is kept."""
-    known: tuple[str, ...] = ()
+    known: Words = ()
     """What is known, as NAME=VALUE, and kept: gamma, blur (mm), slice_thickness (mm), noise_std (share of the intensity range)."""
     profile: str = ""
     """Parameters whose neighbouring values are tried too, with the others following, separated by commas; written as .profile.csv."""
@@ -427,11 +429,11 @@ class Cohort(StudyOptions, _Together, _Study):
     Without --operator, a scan that has no .operator.json of its own beside it has its operator fitted.
     """
 
-    subject: tuple[str, ...] = ()
+    subject: Words = ()
     """Subjects to take, with or without sub-; without it all."""
-    session: tuple[str, ...] = ()
+    session: Words = ()
     """Sessions to take."""
-    acquisition: tuple[str, ...] = ()
+    acquisition: Words = ()
     """Acquisitions (acq-) to take."""
     pattern: str | None = None
     """For folders that are no BIDS dataset: which files are scans, such as '*/t1.nii.gz'."""
@@ -447,9 +449,9 @@ class Cohort(StudyOptions, _Together, _Study):
     """Time of each job."""
     queue: str | None = None
     """Queue or partition of the jobs."""
-    job_directive: tuple[str, ...] = ()
+    job_directive: Words = ()
     """Further directives of the jobs, such as --job-directive=--gres=gpu:1."""
-    job_prologue: tuple[str, ...] = ()
+    job_prologue: Words = ()
     """Shell lines of the jobs before the worker, such as 'module load cuda'."""
     dry_run: bool = False
     """Only list what would be done."""
@@ -489,9 +491,9 @@ class _BidsPlaces:
 class BidsApp(StudyOptions, _Together, _BidsPlaces):
     """Enhance the T1w scans of a BIDS dataset, as a BIDS App. Research use only."""
 
-    participant_label: tuple[str, ...] = ()
+    participant_label: Words = ()
     """Participants to take, with or without sub-; without it all."""
-    session_label: tuple[str, ...] = ()
+    session_label: Words = ()
     """Sessions to take, with or without ses-; without it all."""
     skip_bids_validation: bool = False
     """Do not ask for a dataset_description.json that says Name and BIDSVersion."""

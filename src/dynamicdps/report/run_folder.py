@@ -29,7 +29,7 @@ from dynamicdps.output_names import (
 )
 from dynamicdps.report.colours import LabelColours
 from dynamicdps.report.contents import Interval, Report, Stage
-from dynamicdps.report.facts import facts_of, scan_name, steps_of
+from dynamicdps.report.facts import facts_of, made_of, scan_name, steps_of
 from dynamicdps.report.numbers import structures_table
 from dynamicdps.report.trace import read_rows, read_table
 from dynamicdps.solvers import StartLevelRule, read_start_level
@@ -101,6 +101,7 @@ def _report(folder: Path, run: Mapping[str, Any], metrics: Mapping[str, Any]) ->
         trace=read_rows(folder / TRACE),
         starts=starts,
         start_rule=_read_rule(folder / START_RULE),
+        made=made_of(run),
         steps=steps_of(run, estimate, starts, volumes.get(MEASUREMENT), TRUTH in volumes),
         facts=facts_of(run),
         command=command_of(run),

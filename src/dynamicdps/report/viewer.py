@@ -22,6 +22,7 @@ NOISE_LEVEL = 0.05
 # Residuals from which a map covers the image, and that its colours reach at least, in noise standard deviations.
 RESIDUAL_LOW, RESIDUAL_HIGH = 3.0, 5.0
 FADED_SHARE = 0.25
+OUTLINE = "brain outline"
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,7 @@ def make_viewer(report: Report) -> Viewer:
             _entry(shown, len(images) + index) | ({} if shown.colours is None else shown.colours.entry())
             for index, shown in enumerate(maps)
         ],
+        "outline": next((index for index, shown in enumerate(maps) if shown.name == OUTLINE), -1),
         "window": [0.0, scale],
         "reference": reference,
         "first": first,
@@ -140,6 +142,7 @@ def _maps(report: Report, scale: float) -> Iterator[Shown]:
         yield _scaled_map("error", error, "Enhanced image minus the truth: too bright is red, too dark blue.", scale)
     if report.labels is not None:
         yield _structures(report.labels, report.label_names)
+    # Last: the numbers of the others are those of their menu.
     if report.brain_mask is not None:
         yield _outline(report.brain_mask, last)
 
@@ -162,7 +165,7 @@ def _outline(mask: Volume, grid: Volume) -> Shown:
     inside = sample(mask.with_data(mask.data > 0.99), native_grid(grid)).data > 0.5
     colours = LabelColours(("brain mask",), ("#ffd926",))
     rim = colours.value(1) * (inside & ~ndimage.binary_erosion(inside))
-    return Shown("brain outline", grid.with_data(rim), 1.0, "The rim of the brain mask: what is enhanced lies inside it.", colours)
+    return Shown(OUTLINE, grid.with_data(rim), 1.0, "The rim of the brain mask: what is enhanced lies inside it.", colours)
 
 
 def _scaled_map(name: str, volume: Volume, caption: str, scale: float) -> Shown:
