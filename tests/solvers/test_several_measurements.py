@@ -136,6 +136,11 @@ def test_two_orthogonal_stacks_make_a_better_image_than_one() -> None:
     errors = [float(np.sqrt(np.mean((found.volume.data - head.data)[4:20] ** 2))) for found in (both, one)]
     assert errors[0] < 0.85 * errors[1]
     assert [residual.shape for residual in both.other_residuals] == [pairs[1][0].shape]
+    # What is predicted and what is left make up what was measured, in image intensities.
+    residuals = (both.residual, *both.other_residuals)
+    for (scan, scanner), residual, predicted in zip(pairs, residuals, both.predicted, strict=True):
+        whole = predicted.data + Noise.of(scanner.operator).std * residual.data
+        np.testing.assert_allclose(whole, scan.data / scanner.intensity_scale, atol=1e-3)
     assert float(both.reconstruction.misfit[0]) < 1.5
 
 

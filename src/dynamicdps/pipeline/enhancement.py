@@ -12,6 +12,7 @@ from dynamicdps.diffusion import ModelFile, Prior, load_prior, read_model
 from dynamicdps.diffusion.model_file import known_contrasts
 from dynamicdps.errors import InputError
 from dynamicdps.evaluation import StageMetrics
+from dynamicdps.evaluation.misfit_causes import misfit_reasons
 from dynamicdps.evaluation.slice_doubts import slice_doubts
 from dynamicdps.extension import load_extension
 from dynamicdps.operators import Operator, ScanOperator
@@ -32,7 +33,7 @@ from dynamicdps.pipeline.progress import Progress, Stages
 from dynamicdps.pipeline.scan_contrast import KNOWN, ScanContrast, find_contrast
 from dynamicdps.pipeline.scans_of_head import OneScan, ScansOfHead, align, alike_contrasts, in_order, without_repeats
 from dynamicdps.pipeline.segmentation import says_sides
-from dynamicdps.report.run_folder import misfit_warnings
+from dynamicdps.report.run_folder import HIGH_MISFIT, misfit_warnings
 from dynamicdps.solvers import DynamicDPSConfig, Result, start_rule_of
 from dynamicdps.solvers.initial import Initial, initial_from_model, initial_from_volume
 from dynamicdps.solvers.memory import chunk_within
@@ -123,6 +124,7 @@ def enhance(
     metrics = {name: StageMetrics(data_misfit=misfit) for name, (misfit, _) in misfits.items()}
     metrics[options.solver] = with_cost(metrics[options.solver], result)
     result.reconstruction.warnings.extend(misfit_warnings(metrics[options.solver].data_misfit))
+    result.reconstruction.warnings.extend(misfit_reasons(residuals, result.predicted, case.slice_axes, HIGH_MISFIT))
     names = [name_of(each) for each in given]
     uncertainty, hallucination = maps_of(head, result, measurement.unsupported(result, scanner))
     return Enhanced(

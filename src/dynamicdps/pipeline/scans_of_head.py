@@ -217,7 +217,7 @@ class ScansOfHead:
         found = solve(name, self._pairs, None, prior, **options)
         residuals = [found.residual, *found.other_residuals]
         shown, *others = (residuals[k] for k in self.given)
-        return replace(found, residual=shown, other_residuals=tuple(others))
+        return replace(found, residual=shown, other_residuals=tuple(others), predicted=tuple(found.predicted[k] for k in self.given))
 
     def misfit(self, image: Volume, operator: ScanOperator, result: Result) -> tuple[float, Ranges]:
         """Pooled over the scans; the range over slices reaches from the least of a scan to the most of one."""

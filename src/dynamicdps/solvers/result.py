@@ -21,6 +21,7 @@ class Result:
         seconds: wall time of the solver.
         samples: posterior samples on the image grid, where they were to be kept.
         other_residuals: residuals of the second scan and further ones, each on its own grid.
+        predicted: ``A(x)`` of each scan, image intensities, on its own grid; empty where the measurement is k-space.
     """
 
     volume: Volume
@@ -32,6 +33,7 @@ class Result:
     seconds: float
     samples: tuple[Volume, ...] = ()
     other_residuals: tuple[Volume, ...] = ()
+    predicted: tuple[Volume, ...] = ()
 
     @property
     def nfe(self) -> int:

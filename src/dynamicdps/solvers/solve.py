@@ -144,6 +144,7 @@ def solve(
     seconds = time.monotonic() - began
     grid = Volume(from_slices(found.image) * scale, affine, first.native)
     residuals = [_residual(each, of_scan, term.whitened(found.image)) for (each, of_scan), term in zip(pairs, terms, strict=True)]
+    seen = [] if any(of_scan.kspace is not None for _, of_scan in pairs) else [term.scanner(found.image) for term in terms]
     spread, kept = found.uncertainty, found.samples
     return Result(
         volume=grid,
@@ -155,6 +156,7 @@ def solve(
         seconds=seconds,
         samples=() if kept is None else tuple(grid.with_data(from_slices(x) * scale) for x in kept.unbind(1)),
         other_residuals=tuple(residuals[1:]),
+        predicted=tuple(each.with_data(from_slices(a)) for (each, _), a in zip(pairs, seen, strict=False)),
     )
 
 
