@@ -35,9 +35,8 @@ from dynamicdps.operators.fit import FITTED
 from dynamicdps.operators.kspace_measurement import kspace_noise, measure_kspace
 from dynamicdps.pipeline.fit import FittedScan, fit_scan
 from dynamicdps.pipeline.kspace_scan import KSpaceScan
-from dynamicdps.segmentation import brain_finder
 from dynamicdps.solvers import make_config, solve
-from dynamicdps.volumes import BrainScan, RawScan, Volume, load, open_brain, read_kspace, read_scan, sample
+from dynamicdps.volumes import BrainScan, RawScan, Volume, load, open_brain, read_kspace, sample
 from dynamicdps.volumes.brain_scan import cut_brain
 from dynamicdps.volumes.grids import Grid, native_grid
 from dynamicdps.volumes.scan import Scan
@@ -183,8 +182,8 @@ def main() -> None:
         name = folder.name
         print(name, flush=True)
         path = folder / f"{name}_{poor}.nii.gz"
-        # The masks of T1w scans by `auto` are older than the network, and expect the contrast.
-        head = open_brain(path) if arguments.contrast == "T1w" else cut_brain(read_scan(path), "network", network=brain_finder())
+        # Told, because `auto` takes one of the T2w scans for a skull-stripped one.
+        head = open_brain(path, mask="auto" if arguments.contrast == "T1w" else "classical")
         good = load(folder / f"{name}_{best}.nii.gz").data.astype(np.float64)
         images = {"measurement": head.brain}
         slices = {"measurement": list(np.moveaxis(head.brain.data.astype(np.float64), 2, 0))}

@@ -216,6 +216,14 @@ def test_a_card_has_numbers_for_each_contrast() -> None:
     assert not any(torch.equal(told[0], other) for other in told[1:3])
 
 
+def test_a_contrast_may_have_a_start_calibration_of_its_own(tmp_path: Path) -> None:
+    rules = [{"kind": "start-level", "rule": "misfit", "misfit": [0.01], "sigma": [level]} for level in (0.2, 0.3)]
+    others = {"T2w": {"start_level": rules[1]}, "FLAIR": {}}
+    path = write_tiny(tmp_path / "p.safetensors", "prior", contrast="T1w", suffix="T1w", start_level=rules[0], contrasts=others)
+    found = {contrast: load_prior(path, contrast=contrast).domain.start_level for contrast in ("T1w", "T2w", "FLAIR", "unknown")}
+    assert found == {"T1w": rules[0], "T2w": rules[1], "FLAIR": rules[0], "unknown": rules[0]}
+
+
 @pytest.mark.parametrize("contrast", ["T2w", "FLAIR", "PDw"])
 def test_a_prior_of_one_contrast_knows_no_other(tmp_path: Path, contrast: str) -> None:
     path = write_tiny(tmp_path / "p.safetensors", "prior")
