@@ -25,7 +25,7 @@ from dynamicdps.solvers.initial import Initial, initial_from_volume
 from dynamicdps.solvers.solve import on_grid
 from dynamicdps.volumes import BrainMask, BrainScan, Volume, from_slices, to_slices
 from dynamicdps.volumes.crop import bounding_box, crop
-from dynamicdps.volumes.grids import Grid, grid_over, native_grid, prior_grid, sample
+from dynamicdps.volumes.grids import Grid, covered, grid_over, native_grid, prior_grid, sample
 
 # Around the brain, in mm: as far as a thick slice there reaches into it.
 MARGIN_MM = 8
@@ -282,15 +282,11 @@ def _weighted(scan: OneScan, grid: Grid) -> ScanOperator:
 
 def _mean(images: Sequence[Volume], grid: Grid, order: int = 1) -> Volume:
     """The mean on a grid of those images that cover each voxel."""
-    total, covered = np.zeros(grid.shape, np.float32), np.zeros(grid.shape, np.float32)
+    total, count = np.zeros(grid.shape, np.float32), np.zeros(grid.shape, np.float32)
     for image in images:
-        # Raised above 0, so that what is 0 afterwards lies outside of the image.
-        lift = np.float32(2 * np.abs(image.data).max() + 1e-6)
-        found = sample(image.with_data(image.data + lift), grid, order).data
-        here = found > 0
-        total += np.where(here, found - lift, 0)
-        covered += here
-    return Volume(np.asarray(total / np.maximum(covered, 1), dtype=np.float32), grid.affine, grid.native)
+        total += sample(image, grid, order).data
+        count += covered(image, grid)
+    return Volume(np.asarray(total / np.maximum(count, 1), dtype=np.float32), grid.affine, grid.native)
 
 
 def _together(scans: Sequence[OneScan]) -> BrainScan:
