@@ -112,6 +112,11 @@ def test_three_stacks_make_one_image_that_explains_them(stacks: list[Path], sett
     assert sum(shares) == pytest.approx(1, abs=0.01)
     # All have one noise and about as many voxels.
     assert min(shares) > 0.2
+    # Of what lies across its slices a scan knows least; along each axis they know all that is known.
+    along = np.array([scan["share_along_axes"] for scan in found.facts["scans"]])
+    np.testing.assert_allclose(along.sum(0), 1, atol=0.01)
+    assert along.argmin(1).tolist() == [2, 1, 0]
+    assert along.min() < 0.2
     # The image lies in the mean place of the scans: put there, the head is what it shows, better than by one stack.
     movements = [np.array(scan["pose"]["movement"]) for scan in found.facts["scans"]]
     to_head = [place @ np.linalg.inv(m) for place, m in zip(PLACES, movements, strict=True)]
@@ -142,7 +147,7 @@ def test_all_scans_are_announced_with_their_time(stacks: list[Path], settings: d
 
 def test_the_page_says_where_each_scan_lies(stacks: list[Path], settings: dict[str, Any], tmp_path: Path) -> None:
     page = dd.enhance(stacks[:2], **settings).write(tmp_path / "out").read_text()
-    for words in ("stack-0_T1w.nii.gz", "stack-1_T1w.nii.gz", "turned by, degrees", "share of the information"):
+    for words in ("stack-0_T1w.nii.gz", "stack-1_T1w.nii.gz", "turned by, degrees", "share of the information", "details of 2 mm"):
         assert words in page
 
 
