@@ -36,10 +36,10 @@ def scanner_of(across: int, thickness: float = 3.0, noise_std: float = 0.02) -> 
     return inner if across == 2 else SwapSliceAxis(inner, across)
 
 
-def scan_from(head: Volume, across: int, place: np.ndarray, scale: float = 1.0, seed: int = 0) -> Volume:
+def scan_from(head: Volume, across: int, place: np.ndarray, scale: float = 1.0, seed: int = 0, thickness: float = 3.0) -> Volume:
     """A scan whose header says nothing of where it was taken from: `place` brings its points to the head's."""
     moved = sample(Volume(head.data, np.linalg.inv(place) @ head.affine), native_grid(head), order=3)
-    operator = scanner_of(across)
+    operator = scanner_of(across, thickness)
     y = operator(to_slices(moved.data.clip(0)).movedim(0, 1)[None])
     data = from_slices(y[0].movedim(1, 0))
     data = data + Noise.of(operator).std * np.random.default_rng(seed).standard_normal(data.shape) * (data > 0.05)

@@ -5,10 +5,12 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from dynamicdps.data_term import DataTerm, Noise, data_step, join
 from dynamicdps.operators import LowField, Operator, ScanOperator, SwapSliceAxis, add_noise
+from dynamicdps.operators.posed_voxels import posed
 from dynamicdps.solvers import DynamicDPSConfig, available, make_config, solve, solve_tensors
 from dynamicdps.solvers.registry import find_solver
 from dynamicdps.volumes import IntensityScale, Volume, from_slices, to_slices
@@ -53,6 +55,32 @@ def test_the_data_step_reaches_the_mean_of_the_joint_posterior() -> None:
     for order in (terms, terms[::-1]):
         found = data_step(join(order), centre, torch.tensor([0.2]), cg_iterations=200, cg_tolerance=1e-8, tolerance=1e-9)
         torch.testing.assert_close(found.x.flatten(), posterior(IsotropicGaussian(), operators, ys).mean, atol=1e-5, rtol=0)
+
+
+def test_the_data_step_reaches_the_joint_posterior_of_scans_that_lie_askew() -> None:
+    """Thick voxels in any position are as exact a measurement as any other: the mean of the posterior is that of their matrices."""
+    shape, turn = (7, 8, 6), np.eye(4)
+    turn[:3, :3] = Rotation.from_euler("xyz", [4, -3, 5], degrees=True).as_matrix()
+    turn[:3, 3] = (0.3, -0.2, 0.4)
+    thick = LowField(in_plane_factor=1.5, slice_thickness=3.0, noise_std=0.05)
+    operators: list[Operator] = [thick, LowField(slice_thickness=2.0, noise_std=0.1)]
+    for across in (0, 1):
+        askew = posed(SwapSliceAxis(thick, across), shape, turn, np.eye(4))
+        assert askew is not None
+        operators.append(askew)
+    generator = torch.Generator().manual_seed(5)
+    truth = 0.5 + 0.2 * torch.randn(1, 1, *shape[::-1], generator=generator, dtype=torch.float64)
+    terms = [DataTerm(measured(operator, truth, seed), operator) for seed, operator in enumerate(operators)]
+    size, r = truth.numel(), 0.2
+    basis = torch.eye(size, dtype=torch.float64).view(size, *truth.shape[1:])
+    rows = torch.cat([operator(basis).flatten(1).T / operator.noise_std for operator in operators])
+    y = torch.cat([term.measurement.flatten() / term.noise.std for term in terms])
+    prior = torch.eye(size, dtype=torch.float64) * r**2
+    expected = condition(torch.full((size,), 0.5, dtype=torch.float64), prior, rows, 1.0, y).mean
+    for order in (terms, terms[::-1]):
+        centre = torch.full_like(truth, 0.5)
+        found = data_step(join(order), centre, torch.tensor([r]), cg_iterations=400, cg_tolerance=1e-9, tolerance=1e-10)
+        torch.testing.assert_close(found.x.flatten(), expected, atol=1e-5, rtol=0)
 
 
 def run(name: str, terms: list[DataTerm], initial: Tensor, **settings: float | str) -> Tensor:
@@ -142,6 +170,35 @@ def test_two_orthogonal_stacks_make_a_better_image_than_one() -> None:
         whole = predicted.data + Noise.of(scanner.operator).std * residual.data
         np.testing.assert_allclose(whole, scan.data / scanner.intensity_scale, atol=1e-3)
     assert float(both.reconstruction.misfit[0]) < 1.5
+
+
+@pytest.mark.parametrize("name", ["data-step", "dynamicdps"])
+def test_a_scan_given_twice_with_half_the_information_each_counts_once(name: str) -> None:
+    """Also where it lies askew in the image of another scan."""
+    head = make_phantom((24, 28, 8))
+    head = head.with_data(head.data / IntensityScale.robust(head.data).scale)
+    (first, own), (scan, operator) = stacks(head)
+    turn = np.eye(4)
+    turn[:3, :3] = Rotation.from_euler("xyz", [2, -1, 3], degrees=True).as_matrix()
+    scan = Volume(scan.data, turn @ scan.affine)
+
+    def noisier(factor: float) -> ScanOperator:
+        inner = operator.operator
+        assert isinstance(inner, SwapSliceAxis)
+        return replace(operator, operator=SwapSliceAxis(replace(inner.inner, noise_std=factor * inner.noise_std), inner.axis))
+
+    config = make_config(name, {"samples": 1, "steps": 2, "start_sigma": 0.1} if name == "dynamicdps" else {})
+    settings = {"initial": head.with_data(0.9 * head.data), "config": config}
+    once = solve(name, [(first, own), (scan, operator)], None, Smoother(), **settings)
+    half = [(scan, noisier(2**0.5))] * 2
+    twice = solve(name, [(first, own), *half], None, Smoother(), **settings)
+    # Which is not what it would be with all the information each.
+    both = solve(name, [(first, own), *[(scan, operator)] * 2], None, Smoother(), **settings)
+    apart, wrong = (float(np.sqrt(np.mean((found.volume.data - once.volume.data) ** 2))) for found in (twice, both))
+    assert apart < 1e-3
+    assert wrong > 5 * apart
+    for residual in twice.other_residuals:
+        np.testing.assert_allclose(2**0.5 * residual.data, once.other_residuals[0].data, atol=0.2)
 
 
 def test_scans_and_operators_go_together() -> None:

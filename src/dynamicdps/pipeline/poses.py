@@ -15,7 +15,7 @@ from dynamicdps.operators import Operator
 from dynamicdps.operators.posed_voxels import PosedVoxels, posed
 from dynamicdps.volumes import Volume, from_slices, to_batch
 from dynamicdps.volumes.alignment import rigid_by_mutual_information
-from dynamicdps.volumes.grids import Grid, grid_over, native_grid, prior_grid, sample
+from dynamicdps.volumes.grids import Grid, covered, grid_over, native_grid, prior_grid, sample
 
 Matrix = NDArray[np.float64]
 
@@ -31,9 +31,11 @@ SAME_HEAD = 0.75
 # 1 mm found no better poses (0.05 to 0.09 mm on simulated heads, either way) in four times the time.
 EDGE_MM, ROUNDS, STILL_MM = 2.0, 12, 0.05
 ITERATIONS, MARGIN_MM = 4, 8.0
+# Image intensity from which something is there, and the share of a voxel that is all of it.
+LIT, WHOLE = 0.05, 0.98
 # Radius in mm of a head, where a rotation is a movement.
 HEAD_MM = 70.0
-MOST_POINTS = 60_000
+FEWEST_POINTS, MOST_POINTS = 100, 60_000
 # A residual beyond this many robust standard deviations counts less (Huber).
 HUBER = 2.0
 
@@ -62,9 +64,9 @@ class Pose:
     Attributes:
         movement: ``(4, 4)``, a point in mm of the scan's header to its place in the image's space.
         centre: point in mm that `shift` belongs to.
-        error_mm: of the shift along x, y, z: half of what the scan's even and odd slices differ by, each alone.
+        error_mm: of the shift along x, y, z: half of what the scan's even and odd slices, each alone, differ by; NaN of too few voxels.
         error_degrees: of the rotation about them, likewise.
-        correlation: of the scan with what the other scans foretell of it.
+        correlation: of the scan with what the other scans foretell of it; 0 where they share too little.
     """
 
     movement: Matrix
@@ -88,8 +90,8 @@ class Pose:
             "movement": np.round(self.movement, 6).tolist(),
             "shift_mm": np.round(self.shift_mm, 3).tolist(),
             "rotation_degrees": np.round(self.degrees, 3).tolist(),
-            "error_mm": [round(e, 3) for e in self.error_mm],
-            "error_degrees": [round(e, 3) for e in self.error_degrees],
+            "error_mm": [round(e, 3) if np.isfinite(e) else None for e in self.error_mm],
+            "error_degrees": [round(e, 3) if np.isfinite(e) else None for e in self.error_degrees],
             "correlation": round(self.correlation, 4),
         }
 
@@ -115,10 +117,14 @@ def find_poses(scans: Sequence[ScanToAlign]) -> list[Pose]:
     for _ in range(ROUNDS):
         grid = image_grid([(moved(s.measurement, m), s.inside) for s, m in zip(scans, movements, strict=True)], MARGIN_MM, EDGE_MM)
         images = [sample(moved(s.image, m), grid).data for s, m in zip(scans, movements, strict=True)]
+        shown = [covered(moved(s.image, m), grid) for s, m in zip(scans, movements, strict=True)]
         found = list(movements)
         for k, each in enumerate(scans):
-            others = np.asarray(np.mean([image for j, image in enumerate(images) if j != k], axis=0), dtype=np.float32)
-            found[k], errors[k], correlations[k] = _refined(each, movements[k], Volume(others, grid.affine), centre)
+            count = np.sum([known for j, known in enumerate(shown) if j != k], axis=0)
+            total = np.sum([image for j, image in enumerate(images) if j != k], axis=0)
+            others = Volume(np.asarray(total / np.maximum(count, 1), dtype=np.float32), grid.affine)
+            known = others.with_data((count > 0).astype(np.float32))
+            found[k], errors[k], correlations[k] = _refined(each, movements[k], others, known, centre)
         before, movements = movements, _about_the_mean(found, centre)
         if max(_farthest(a, b, centre) for a, b in zip(before, movements, strict=True)) < STILL_MM:
             break
@@ -147,18 +153,26 @@ def _smooth(volume: Volume) -> Volume:
 
 
 def _alike(fixed: Volume, moving: Volume) -> float:
-    """Correlation over what either shows."""
+    """Correlation over what either shows where both were measured; 0 where that is less than half of what one of them shows."""
     other = sample(moving, native_grid(fixed)).data
-    either = (fixed.data > 0.05) | (other > 0.05)
-    return float(np.corrcoef(fixed.data[either], other[either])[0, 1]) if either.sum() > 100 else 0.0
+    either = ((fixed.data > LIT) | (other > LIT)) & covered(moving, native_grid(fixed))
+    least = max(100, min((fixed.data > LIT).sum(), (moving.data > LIT).sum()) / 2)
+    return float(np.corrcoef(fixed.data[either], other[either])[0, 1]) if either.sum() > least else 0.0
 
 
 def _refined(
-    scan: ScanToAlign, movement: Matrix, expected: Volume, centre: NDArray[np.float64]
+    scan: ScanToAlign, movement: Matrix, expected: Volume, known: Volume, centre: NDArray[np.float64]
 ) -> tuple[Matrix, NDArray[np.float64], float]:
-    """A movement that makes a scan more like what is expected, the errors of its six parameters, and the correlation there."""
+    """A movement that makes a scan more like what is expected, the errors of its six parameters, and the correlation there.
+
+    What counts is where something is expected (`known` is 1) of the whole of a voxel: a slab says nothing of the rest of the head.
+    """
     shown = _as_measured(scan, movement, expected)
     index = np.argwhere(scan.inside)
+    whole_voxel = _values(_as_measured(scan, movement, known), apply_affine(movement @ scan.measurement.affine, index))
+    index = index[whole_voxel > WHOLE * max(whole_voxel.max(), 0.5)]
+    if len(index) < FEWEST_POINTS:
+        return movement, np.full(6, np.nan), 0.0
     index = index[:: max(1, len(index) // MOST_POINTS)]
     y = scan.measurement.data[tuple(index.T)].astype(np.float64)
     places = apply_affine(scan.measurement.affine, index)
@@ -170,7 +184,8 @@ def _refined(
             break
     final = _rigid(whole, centre) @ movement
     across = int(np.argmax(scan.measurement.spacing))
-    halves = [_step(shown, y[index[:, across] % 2 == k], places[index[:, across] % 2 == k], final, centre) for k in (0, 1)]
+    odd = index[:, across] % 2 > 0
+    halves = [_step(shown, y[k], places[k], final, centre) if k.sum() >= FEWEST_POINTS else np.full(6, np.nan) for k in (odd, ~odd)]
     values = _values(shown, apply_affine(final, places))
     return final, np.abs(halves[0] - halves[1]) / 2, float(np.corrcoef(values, y)[0, 1])
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -26,10 +27,12 @@ from dynamicdps.solvers.initial import Initial, initial_from_volume
 from dynamicdps.solvers.solve import on_grid
 from dynamicdps.volumes import BrainMask, BrainScan, Volume, from_slices, to_batch
 from dynamicdps.volumes.crop import bounding_box, crop
-from dynamicdps.volumes.grids import Grid, grid_over, native_grid, prior_grid, sample
+from dynamicdps.volumes.grids import Grid, covered, grid_over, native_grid, prior_grid, sample
 
 # Around the brain, in mm: as far as a thick slice there reaches into it.
 MARGIN_MM = 8
+# Wavelength of the detail that counts for the information along an axis: details of 2 mm.
+DETAIL_MM = 4.0
 
 
 @dataclass(frozen=True)
@@ -244,9 +247,12 @@ class ScansOfHead:
         return []
 
     def facts(self) -> dict[str, Any]:
-        shares = np.array([_counted(brain, own) / Noise.of(own.operator).std ** 2 for brain, own in self._pairs])
-        shares /= shares.sum()
-        return {"scans": [self.scans[k].to_json() | {"share_of_information": round(float(shares[k]), 3)} for k in self.given]}
+        shape = native_grid(self.head.brain).shape
+        known = np.array([[_counted(brain, own), *_power_along(own, shape)] for brain, own in self._pairs])
+        known /= np.array([[Noise.of(own.operator).std ** 2] for _, own in self._pairs])
+        shares = np.round(known / known.sum(0), 3).tolist()
+        names = "share_of_information", "share_along_axes"
+        return {"scans": [self.scans[k].to_json() | dict(zip(names, (shares[k][0], shares[k][1:]), strict=True)) for k in self.given]}
 
     def _of_one_scale(self, grid: Grid) -> list[tuple[Volume, ScanOperator]]:
         """The pairs with intensity scales that agree about the mean image; their geometric mean stays."""
@@ -275,6 +281,21 @@ def _counted(brain: Volume, operator: ScanOperator) -> float:
     return float(brain.data.size if operator.weights is None else operator.weights.sum())
 
 
+def _power_along(operator: ScanOperator, shape: tuple[int, int, int]) -> list[float]:
+    """What a scan shows of a wave of `DETAIL_MM` along each axis of an image of 1 mm: the sum of its squares, without a contrast."""
+    linear = operator.operator.linear
+    assert linear is not None, "several scans are linear behind their contrasts"
+    powers = []
+    for axis in range(3):
+        phase = torch.arange(shape[axis]) * (2 * torch.pi / DETAIL_MM)
+        sizes = [1, 1, 1, 1, 1]
+        sizes[-1 - axis] = shape[axis]
+        waves = [wave.view(sizes).expand(1, 1, *shape[::-1]) for wave in (phase.cos(), phase.sin())]
+        seen = np.sum([from_slices(linear(wave.contiguous())[0].movedim(1, 0)) ** 2 for wave in waves], axis=0)
+        powers.append(float((seen if operator.weights is None else seen * operator.weights).sum()))
+    return powers
+
+
 def _weighted(scan: OneScan, grid: Grid) -> ScanOperator:
     measured = scan.head.measured
     own = scan.operator if measured is None else scan.operator.weighted(measured)
@@ -283,15 +304,11 @@ def _weighted(scan: OneScan, grid: Grid) -> ScanOperator:
 
 def _mean(images: Sequence[Volume], grid: Grid, order: int = 1) -> Volume:
     """The mean on a grid of those images that cover each voxel."""
-    total, covered = np.zeros(grid.shape, np.float32), np.zeros(grid.shape, np.float32)
+    total, count = np.zeros(grid.shape, np.float32), np.zeros(grid.shape, np.float32)
     for image in images:
-        # Raised above 0, so that what is 0 afterwards lies outside of the image.
-        lift = np.float32(2 * np.abs(image.data).max() + 1e-6)
-        found = sample(image.with_data(image.data + lift), grid, order).data
-        here = found > 0
-        total += np.where(here, found - lift, 0)
-        covered += here
-    return Volume(np.asarray(total / np.maximum(covered, 1), dtype=np.float32), grid.affine, grid.native)
+        total += sample(image, grid, order).data
+        count += covered(image, grid)
+    return Volume(np.asarray(total / np.maximum(count, 1), dtype=np.float32), grid.affine, grid.native)
 
 
 def _together(scans: Sequence[OneScan]) -> BrainScan:

@@ -147,7 +147,10 @@ def _scan_rows(scan: Mapping[str, Any]) -> list[tuple[str, str]]:
             ("correlation", "correlation with what the other scans foretell"),
         ):
             rows.append((label, text_of(pose.get(name))))
-    return [*rows, ("share of the information", text_of(scan.get("share_of_information")))]
+    rows.append(("share of the information", text_of(scan.get("share_of_information"))))
+    if scan.get("share_along_axes"):
+        rows.append(("share of what is known of details of 2 mm along right, front, up", text_of(scan["share_along_axes"])))
+    return rows
 
 
 def operator_facts(values: Mapping[str, Any], heading: str = "Operator") -> list[Facts]:

@@ -144,6 +144,17 @@ def _grid_of_file(name: str | Path) -> Grid:
     return like(name)
 
 
+def covered(volume: Volume, grid: Grid) -> NDArray[np.bool_]:
+    """Whether the voxels of a grid have their centres within the faces of a volume's."""
+    matrix = np.linalg.inv(volume.affine) @ grid.affine
+    x, y, z = np.ogrid[tuple(map(slice, grid.shape))]
+    inside = np.ones(grid.shape, bool)
+    for (a, b, c, first), count in zip(matrix[:3], volume.shape, strict=True):
+        at = a * x + b * y + c * z + first
+        inside &= (at >= -0.5 - 1e-6) & (at <= count - 0.5 + 1e-6)
+    return inside
+
+
 def sample(volume: Volume, grid: Grid, order: int = 1) -> Volume:
     """Values of a volume at the voxels of a grid; 0 outside the faces of its voxels.
 
