@@ -43,7 +43,7 @@ def test_an_operator_beside_the_file_is_used_and_another_is_fitted(poor: Path, q
 @pytest.mark.parametrize(
     ("scan", "error", "words"),
     [
-        (np.zeros((4, 4, 4)), TypeError, "the scan is a ndarray; expected a path, a nibabel image or a Volume"),
+        (np.zeros((4, 4, 4)), TypeError, "the scan is of type ndarray; expected a path, a nibabel image or a Volume"),
         (None, TypeError, "the scan is a NoneType"),
         ([], dd.InputError, "no scan is given; expected one or more"),
         (["missing.nii.gz", "other.nii.gz"], dd.InputError, "missing.nii.gz does not exist"),
