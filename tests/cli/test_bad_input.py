@@ -1,5 +1,6 @@
 """A user's mistake: exit code 2, one sentence on standard error, nothing left behind."""
 
+import json
 import shlex
 import subprocess
 import sys
@@ -130,6 +131,26 @@ def test_odd_files_are_named_for_what_they_are_before_a_network_is_built(
     monkeypatch.setattr("dynamicdps.pipeline.enhancement.open_prior", built)
     assert words in refused(["enhance", str(odd_files(tmp_path)[name]), *arguments], capsys)
     assert not (tmp_path / f"{name}_enhanced").exists()
+
+
+def test_what_is_odd_but_can_be_taken_is_said_wherever_warnings_are(
+    tiny_models: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No numbers around the head, and no word of where it lies: printed, in run.json and on the page."""
+    phantom = make_phantom((24, 28, 6))
+    image = nib.Nifti1Image(np.where(phantom.data > 0, phantom.data, np.float32(np.nan)), None)
+    nib.save(image, tmp_path / "odd.nii.gz")
+    (tmp_path / "identity.json").write_text('{"type": "LowField", "noise_std": 0.05}')
+    words = ["enhance", str(tmp_path / "odd.nii.gz"), "--prior", tiny_models[0], "--conditional", tiny_models[1], "--mask", "none"]
+    words += ["--samples", "1", "--steps", "1", "--start-sigma", "0.05", "--operator", str(tmp_path / "identity.json")]
+    assert main(words) == 0
+    printed, out = " ".join(capsys.readouterr().out.split()), tmp_path / "odd_enhanced"
+    warnings = " ".join(json.loads((out / "run.json").read_text())["warnings"])
+    page = (out / "report.html").read_text(encoding="utf-8")
+    for sentence in ("hold no number (NaN); they were taken as 0", "which side is left is a guess"):
+        assert sentence in warnings
+        assert sentence in printed
+        assert sentence in page
 
 
 def test_enhance_with_the_operator_of_another_scan(

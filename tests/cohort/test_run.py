@@ -406,7 +406,7 @@ def test_contrasts_of_a_study_share_a_folder(study: Path, tmp_path: Path) -> Non
     assert [each.name for each in find_scans(study)] == [row["scan"] for row in rows(out)]
     left_out = {each.source: each.reason for each in find_left_out(study, [scan], suffix="T2w")}
     assert scan.source not in left_out
-    assert left_out[SCAN] == "its suffix is T1w; only T2w scans are enhanced"
+    assert left_out[SCAN] == "its suffix is T1w; only T2w scans are enhanced; another run with --contrast T1w enhances it"
     run_cohort([scan], study, out, Stub(), in_process)
     after = contents(out)
     t1w = {place for place in before if place.startswith("sub-")}

@@ -14,7 +14,7 @@ from dynamicdps.cli.parse import read_command
 from dynamicdps.volumes import load, load_dicom
 from tests.docs.test_code_blocks import ROOT, blocks
 from tests.pipeline.head_scans import movement, one_head, scan_from
-from tests.volumes.dicom_files import Stack, write_slices
+from tests.volumes.dicom_files import stack_of, write_slices
 
 PAGE = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
 RUN = [shlex.split(code) for _, info, code in blocks(PAGE) if info == ["sh"]]
@@ -40,8 +40,7 @@ def stack(across: int) -> Callable[[Path], None]:
 def export(folder: Path) -> None:
     """Two series of a session, each in a folder of its own."""
     for series, scan in ((3, scan_from(one_head(), 2, np.eye(4), scale=900.0)), (4, one_head())):
-        stored = np.maximum(scan.data.transpose(2, 1, 0)[:, ::-1, ::-1], 0).astype(np.uint16)
-        write_slices(folder / f"S{series}", Stack(stored, np.eye(3), scan.spacing, np.zeros(3)), series)
+        write_slices(folder / f"S{series}", stack_of(scan), series)
 
 
 STAND_INS: dict[str, Callable[[Path], None]] = {

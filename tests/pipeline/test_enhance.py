@@ -43,8 +43,8 @@ def test_an_operator_beside_the_file_is_used_and_another_is_fitted(poor: Path, q
 @pytest.mark.parametrize(
     ("scan", "error", "words"),
     [
-        (np.zeros((4, 4, 4)), TypeError, "the scan is a ndarray; expected a path, a nibabel image or a Volume"),
-        (None, TypeError, "the scan is a NoneType"),
+        (np.zeros((4, 4, 4)), TypeError, "the scan is of type ndarray; expected a path, a nibabel image or a Volume"),
+        (None, TypeError, "the scan is of type NoneType"),
         ([], dd.InputError, "no scan is given; expected one or more"),
         (["missing.nii.gz", "other.nii.gz"], dd.InputError, "missing.nii.gz does not exist"),
         ("missing.nii.gz", dd.InputError, "does not exist"),
@@ -85,7 +85,7 @@ def test_an_initial_image_of_any_kind(poor: Path, quick: dict[str, Any], tmp_pat
         np.testing.assert_array_equal(result.image.data, results[0].image.data)
         assert result.facts["initial"].startswith(f"volume {path}")
     assert "conditional" not in results[0].facts["models"]
-    with pytest.raises(TypeError, match="the initial image is a ndarray"):
+    with pytest.raises(TypeError, match="the initial image is of type ndarray"):
         dd.enhance(poor, initial=start.data, **quick)
 
 

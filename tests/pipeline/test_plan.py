@@ -23,11 +23,19 @@ def test_a_plan_says_what_is_known_of_scan_scanner_models_and_solver(poor: Path,
     rows = dict(plan.rows)
     assert "12 x 14 x 12 voxels of 4 x 4 x 1 mm" in rows["scan"]
     assert rows["recognised"].startswith("an image file, a brain without its skull, T1w by its name")
+    said = dict(announced(named, **quick | {"contrast": "unknown"}).rows)["recognised"]
+    assert "another contrast as you say" in said
     assert rows["scanner"].startswith("given (beside the scan): LowField(")
     assert quick["conditional"] in rows["initial image"]
     assert rows["solver"].startswith("dynamicdps, 2 posterior samples of 1 noise level each")
     assert set(plan.seconds) == {"initial", "solve", "volumes", "write"}
     assert "--quality fast" in rows["faster"]
+
+
+def test_the_contrast_is_said_to_be_known_from_where_it_is(poor: Path, quick: dict[str, Any]) -> None:
+    assert "its contrast is seen from its intensities" in dict(announced(poor, **quick).rows)["recognised"]
+    poor.with_name("poor.json").write_text('{"EchoTime": 0.006, "RepetitionTime": 1.5, "InversionTime": 0.3}')
+    assert "T1w by its sequence" in dict(announced(poor, **quick).rows)["recognised"]
 
 
 def test_a_scan_without_an_operator_is_said_to_be_fitted(poor: Path, quick: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
+from dynamicdps.volumes import Volume
 from tests.volumes.head import rotation
 
 IDENTITY = {
@@ -54,6 +55,12 @@ def make_stack(axes: tuple[int, int, int] = (0, 1, 2), degrees: float = 0.0, sli
     directions[:, 2] = np.cross(directions[:, 0], directions[:, 1]) * (-1 if left_handed else 1)
     stored = np.random.default_rng(0).integers(0, 1000, (slices, 8, 11)).astype(np.uint16)
     return Stack(stored, directions, (1.5, 1.25, 6.0), np.array([-30.0, 12.0, -7.5]))
+
+
+def stack_of(volume: Volume, scale: float = 1.0) -> Stack:
+    """A volume as a stack of axial slices whose patient lies on the back."""
+    stored = np.maximum(scale * volume.data.transpose(2, 1, 0)[:, ::-1, ::-1], 0).astype(np.uint16)
+    return Stack(stored, np.eye(3), volume.spacing, np.zeros(3))
 
 
 def base(sop_class: str, series: int, uid: str) -> FileDataset:

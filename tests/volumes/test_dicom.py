@@ -94,7 +94,8 @@ def test_values_that_cannot_be_are_left_out_with_a_warning(tmp_path: Path) -> No
 def test_several_series_are_listed_without_names(tmp_path: Path) -> None:
     write_slices(tmp_path / "a", make_stack(), series=3)
     write_slices(tmp_path / "b", make_stack(slices=4), series=7)
-    with input_error(r"2 series; .*--series.* 3 \(MR, GR\\IR, 11 x 8, 1.5 x 1.25 mm, 6 images\), 7 \(MR, .*, 4 images\)$"):
+    times = "TE 6.5 ms, TR 1500 ms, TI 400 ms"
+    with input_error(rf"2 series; .*--series.* 3 \(MR, GR\\IR, {times}, axial, 11 x 8, 1.5 x 1.25 mm, 6 images\), 7 \(MR, .*, 4 images\)$"):
         load_dicom(tmp_path)
     with pytest.raises(ValueError, match="series") as caught:
         load_dicom(tmp_path)

@@ -82,6 +82,9 @@ class _AnyScanToFolder:
 class Segment(SegmentOptions, _AnyScanToFolder):
     """Find the brain and its structures in a scan of any contrast, and measure their volumes."""
 
+    dicom: Path | None = None
+    """Of a folder of DICOM files: also write the structures there, as a DICOM segmentation of the same patient and study."""
+
 
 @dataclass
 class Simulate:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from dynamicdps.cli.commands import Enhance
+from dynamicdps.cli.dicom_folder import check_dicom_folder
 from dynamicdps.cli.progress import out, say, stage_bars
 from dynamicdps.cli.record import recorded
 from dynamicdps.cli.table import fit_table, volumes_line
@@ -64,12 +65,10 @@ def check_dicom(arguments: Enhance) -> None:
     """Refuse a DICOM series that could not be written at the end.
 
     Raises:
-        InputError: as `check_dicom_out`; the folder is that of the other results, or words are to be drawn into no series.
+        InputError: as `check_dicom_folder`; or words are to be drawn into no series.
     """
     if arguments.dicom is None:
         if arguments.dicom_stamp:
             raise InputError("--dicom-stamp is given without --dicom; expected both; give --dicom a new folder")
         return
-    if arguments.dicom.resolve() == arguments.folder.resolve():
-        raise InputError(f"{arguments.dicom} is that of the other results, which name no patient; expected another; change --dicom")
-    check_dicom_out(arguments.scan[0], arguments.dicom, arguments.series)
+    check_dicom_folder(check_dicom_out, arguments.scan[0], arguments.dicom, arguments.folder, arguments.series)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from dynamicdps import __version__
-from dynamicdps.cli.commands import Command, Enhance, Rerun
+from dynamicdps.cli.commands import Command, Enhance, Rerun, Segment
 from dynamicdps.cli.guard import check
 from dynamicdps.cli.parse import read_command
 from dynamicdps.cli.progress import say
@@ -88,6 +88,8 @@ def restore(record: Mapping[str, Any], folder: Path) -> Command:
     if isinstance(each, Enhance):
         # What goes to an archive went there once.
         each = replace(each, dicom=None, dicom_stamp=False)
+    if isinstance(each, Segment):
+        each = replace(each, dicom=None)
     moved = replace(each, out=folder / each.out.name if TABLE[type(each)].to_file else folder)
     return with_chosen(command, moved)
 

@@ -199,7 +199,8 @@ def _why(image: Path, wanted: str) -> str:
     """Why an anatomical image is no scan that is enhanced."""
     suffix = str(_stem(image.name)).rpartition("_")[2]
     if re.fullmatch(NAME, str(_stem(image.name)).removesuffix(suffix)) and suffix.isalnum():
-        return f"its suffix is {suffix}; only {wanted} scans are enhanced"
+        hint = f"; another run with --contrast {suffix} enhances it" if suffix in (SUFFIX, "T2w", "FLAIR") else ""
+        return f"its suffix is {suffix}; only {wanted} scans are enhanced{hint}"
     return f"its name is none of BIDS; expected one such as sub-01_ses-1_{wanted}.nii.gz"
 
 

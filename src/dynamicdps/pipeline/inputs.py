@@ -57,7 +57,7 @@ def as_volume(image: Any, what: str) -> Volume:
     if isinstance(image, SpatialImage):
         return from_nibabel(image, what)
     raise TypeError(
-        f"{what} is a {type(image).__name__}; expected {ACCEPTED}; convert it, for example with nibabel.Nifti1Image(array, affine)"
+        f"{what} is of type {type(image).__name__}; expected {ACCEPTED}; convert it, for example with nibabel.Nifti1Image(array, affine)"
     )
 
 

@@ -13,7 +13,7 @@ from dynamicdps.pipeline.cost import image_shape, measure_pace, quicker, stage_s
 from dynamicdps.pipeline.inputs import name_of
 from dynamicdps.pipeline.kspace_scan import is_kspace
 from dynamicdps.pipeline.options import EnhanceOptions
-from dynamicdps.pipeline.scan_contrast import contrast_of
+from dynamicdps.pipeline.scan_contrast import contrast_of, sequence_contrast
 from dynamicdps.volumes import BrainScan, Volume
 
 PLANES = ("sagittal", "coronal", "axial")
@@ -64,7 +64,7 @@ def make_plan(
     pairs = [(each, brain) for each, brain, _ in others]
     rows = [
         *(("scan", f"{name_of(s)}, {_by(h.whole.shape)} voxels of {_by(h.whole.spacing)} mm") for s, h in [(scan, head), *pairs]),
-        ("recognised", ", ".join(recognised(scan, head))),
+        ("recognised", ", ".join(recognised(scan, head, options.contrast))),
         (
             "brain",
             f"found by {head.mask.method}, {head.mask.millilitres(head.whole):.0f} ml" if head.weights is not None else "no mask needed",
@@ -97,16 +97,21 @@ def _of_several(seconds: Mapping[str, float], others: int) -> dict[str, float]:
     return {stage: value * factors.get(stage, 1) for stage, value in seconds.items()}
 
 
-def recognised(scan: Path | Volume, head: BrainScan) -> list[str]:
-    """What kind of scan it is, as far as its files and its image say."""
+def recognised(scan: Path | Volume, head: BrainScan, asked: str = "auto") -> list[str]:
+    """What kind of scan it is, as far as the user, its files and its image say; `asked` is the contrast of the options."""
     path = scan.path if isinstance(scan, Volume) else scan
     facts = []
     if path is not None:
         facts.append("raw k-space" if is_kspace(path) else "a folder of DICOM files" if path.is_dir() else "an image file")
     facts.append("a head with its skull" if head.weights is not None else "a brain without its skull")
-    contrast = None if path is None else contrast_of(path)
-    facts.append(f"{contrast} by its name" if contrast else "its contrast is taken to be the prior's")
     acquisition = head.acquisition
+    sources = (
+        (None if asked == "auto" else asked, "as you say"),
+        (None if path is None else contrast_of(path), "by its name"),
+        (sequence_contrast(acquisition), "by its sequence"),
+    )
+    known = (f"{'another contrast' if name == 'unknown' else name} {source}" for name, source in sources if name is not None)
+    facts.append(next(known, "its contrast is seen from its intensities"))
     if acquisition.field_strength_t is not None:
         facts.append(f"{acquisition.field_strength_t:g} T")
     if acquisition.slice_axis is not None:

@@ -7,13 +7,16 @@ from typing import Any
 
 import numpy as np
 
+from dynamicdps import __version__
 from dynamicdps import output_names as names
 from dynamicdps.errors import InputError
 from dynamicdps.json_file import write_json
 from dynamicdps.pipeline.named_inputs import is_file, named_inputs
 from dynamicdps.pipeline.provenance import input_hashes, run_record
 from dynamicdps.pipeline.structure_volumes import StructureVolume, write_labels, write_volumes
+from dynamicdps.segmentation.classes import structures
 from dynamicdps.volumes import Volume
+from dynamicdps.volumes.dicom_segmentation import write_segmentation
 
 
 @dataclass(frozen=True, repr=False)
@@ -83,6 +86,24 @@ class Segmented:
         self.brain_mask.save(folder / names.BRAIN_MASK, dtype=np.uint8)
         write_volumes(folder / names.STRUCTURE_VOLUMES, self.structures)
         write_labels(folder, self.labels, sided=self.sided)
+
+    def write_dicom(self, folder: str | Path, source: str | Path | None = None) -> Path:
+        """Write the structures as a DICOM segmentation of the patient and study that they came from; no other output names them.
+
+        Args:
+            folder: new or empty, and not in `source`; gets ``segmentation.dcm``.
+            source: folder of the DICOM files; by default the scan.
+
+        Returns:
+            The file.
+
+        Raises:
+            InputError: as `dynamicdps.volumes.dicom_segmentation.write_segmentation`.
+        """
+        known = {structure.label: structure.full_name for structure in structures(sided=self.sided)}
+        labels = self.labels.data.astype(np.uint8)
+        series = self.arguments.get("series")
+        return write_segmentation(labels, self.labels.affine, known, source or self.scan, folder, series=series, version=__version__)
 
     def __repr__(self) -> str:
         brain = float(self.brain_mask.data.sum() * np.prod(self.brain_mask.spacing)) / 1000

@@ -25,6 +25,9 @@ HEADER = [
     *[*GEOMETRY, *SEQUENCE, *PIXELS],
 ]
 DECODING = [*PIXELS, "PixelData", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PlanarConfiguration"]
+TIMES = {"TE": "echo_time_ms", "TR": "repetition_time_ms", "TI": "inversion_time_ms"}
+# By the axis of the patient that is nearest to the slices' normal.
+PLANES = ("sagittal", "coronal", "axial")
 
 
 @dataclass(frozen=True)
@@ -77,11 +80,14 @@ class Series:
     frames: list[Frame] = field(default_factory=list)
 
     def describe(self) -> str:
-        """Number, modality, sequence, matrix, pixel size and count, and nothing else."""
+        """Number, modality, sequence with its times, plane, matrix, pixel size and count, and nothing else."""
         words = [self.modality or "no modality"]
         if self.frames:
             first = self.frames[0]
             words += [first.sequence] if first.sequence else []
+            words += [f"{name} {time:g} ms" for name, key in TIMES.items() if isinstance(time := first.facts.get(key), int | float)]
+            if first.orientation is not None:
+                words.append(PLANES[int(np.abs(np.cross(*first.orientation)).argmax())])
             words.append(f"{first.shape[1]} x {first.shape[0]}")
             words += [f"{first.spacing[1]:g} x {first.spacing[0]:g} mm"] if first.spacing else []
         return f"{'no number' if self.number is None else self.number} ({', '.join([*words, f'{len(self.frames)} images'])})"

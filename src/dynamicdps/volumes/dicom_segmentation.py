@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from dynamicdps.atomic_file import atomic_write
 from dynamicdps.errors import InputError
+from dynamicdps.volumes.dicom import OpenSeries
 from dynamicdps.volumes.dicom_frames import quiet_pydicom
 from dynamicdps.volumes.dicom_writer import EMPTY, MOST_NUMBER, WORDS, check_dicom_out, turned
 from dynamicdps.volumes.volume import Volume
@@ -18,6 +20,17 @@ from dynamicdps.volumes.volume import Volume
 NAME = "segmentation.dcm"
 # Of names that no list of codes has.
 SCHEME = "99DYNAMICDPS"
+
+
+def check_segmentation_out(source: Path, folder: Path, series: int | None = None) -> OpenSeries:
+    """Refuse what `write_segmentation` cannot do, before there is anything to write.
+
+    Raises:
+        InputError: highdicom is not installed; or as `check_dicom_out`.
+    """
+    if find_spec("highdicom") is None:
+        raise InputError("DICOM segmentations need highdicom; expected it to be installed; run: pip install 'dynamicdps[dicom-seg]'")
+    return check_dicom_out(source, folder, series)
 
 
 def write_segmentation(
@@ -42,17 +55,13 @@ def write_segmentation(
         version: of the program.
 
     Raises:
-        InputError: as `check_dicom_out`; highdicom is not installed; the labels are no whole numbers or none of them has a name; or the
-            source lacks what a segmentation needs.
+        InputError: as `check_segmentation_out`; the labels are no whole numbers or none of them has a name; or the source lacks what a
+            segmentation needs.
     """
     source, folder = Path(source), Path(folder)
-    try:
-        import highdicom
-    except ImportError as error:
-        raise InputError(
-            "DICOM segmentations need highdicom; expected it to be installed; run: pip install 'dynamicdps[dicom-seg]'"
-        ) from error
-    opened = check_dicom_out(source, folder, series)
+    opened = check_segmentation_out(source, folder, series)
+    import highdicom
+
     present = [label for label in sorted(names) if label > 0 and (labels == label).any()]
     if labels.ndim != 3 or labels.dtype.kind not in "iu" or not present:
         raise InputError(
