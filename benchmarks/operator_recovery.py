@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from dynamicdps.conditional import ConditionalUNet, load_unet
-from dynamicdps.data_term import DataTerm
+from dynamicdps.data_term import DataTerm, Noise
 from dynamicdps.diffusion import load_prior
 from dynamicdps.evaluation.fidelity import psnr, ssim
 from dynamicdps.operators import LowField, preset, simulate
@@ -130,7 +130,7 @@ def reconstruct(
                     "misfit": float(result.misfit.mean()) if solver == "dynamicdps" else math.nan,
                     "gamma": float(forward.gamma),
                     "blur": float(forward.blur),
-                    "noise_std": float(forward.noise_std),
+                    "noise_std": float(Noise.of(forward).std),
                     "fit_seconds": round(fit_seconds, 2),
                     "seconds": round(seconds, 2),
                 }

@@ -11,6 +11,8 @@ each averaged over the thickness of the slice. NAME.png shows all of them. About
 With --kspace the folders hold NAME_0.055T_GRE_kspace_postEMI.npz too, and DynamicDPS explains the k-space instead of the image. What is
 compared with 3 T are the voxels of the image, inside its brain mask, so that the rows (real_scans_kspace.csv; the phase-corrected image is
 "real") stand beside those of the run without.
+
+With --contrast T2w the scans are NAME_0.055T_FSE.nii.gz and NAME_3T_T2w.nii.gz, enhanced as T2w ones; the rows are in real_scans_T2w.csv.
 """
 
 import argparse
@@ -33,13 +35,16 @@ from dynamicdps.operators.fit import FITTED
 from dynamicdps.operators.kspace_measurement import kspace_noise, measure_kspace
 from dynamicdps.pipeline.fit import FittedScan, fit_scan
 from dynamicdps.pipeline.kspace_scan import KSpaceScan
+from dynamicdps.segmentation import brain_finder
 from dynamicdps.solvers import make_config, solve
-from dynamicdps.volumes import BrainScan, RawScan, Volume, load, open_brain, read_kspace, sample
+from dynamicdps.volumes import BrainScan, RawScan, Volume, load, open_brain, read_kspace, read_scan, sample
 from dynamicdps.volumes.brain_scan import cut_brain
 from dynamicdps.volumes.grids import Grid, native_grid
 from dynamicdps.volumes.scan import Scan
 
 Image = NDArray[np.float64]
+# The poor scan, the good one and the conditional model.
+SCANS = {"T1w": ("0.055T_GRE", "3T_T1w", "unet-range"), "T2w": ("0.055T_FSE", "3T_T2w", "unet-scanners")}
 
 
 def registered(moving: Image, static: Image) -> Image:
@@ -140,13 +145,13 @@ def enhance_kspace(raw: RawScan, head: BrainScan, mask: Path, samples: int) -> t
     return images, own.whole, gamma_of(fitted)
 
 
-def enhance(head: BrainScan, samples: int) -> tuple[dict[str, Volume], float]:
+def enhance(head: BrainScan, samples: int, contrast: str) -> tuple[dict[str, Volume], float]:
     """Initial image and result of a user who has nothing but the scan, and the contrast."""
-    fitted = fit_scan(head, None, "unet-range", FITTED, {})
+    fitted = fit_scan(head, None, SCANS[contrast][2], FITTED, {}, contrast=contrast)
     print(f"  {fitted.fit.operator}", flush=True)
     operator = fitted.fit.scan_operator
     assert head.weights is not None
-    denoiser = load_prior("brain", "cpu", torch.bfloat16)
+    denoiser = load_prior("brain", "cpu", torch.bfloat16, contrast)
     config = make_config("dynamicdps", {"samples": samples})
     result = solve("dynamicdps", head.brain, operator.weighted(head.weights), denoiser, initial=fitted.initial.volume, config=config)
     print(f"  start level {result.start_sigma:.3f}, {result.seconds:.0f} s", flush=True)
@@ -166,15 +171,21 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=8)
     parser.add_argument("--lesion", nargs="*", default=[], help="patients whose largest dark region is measured in each image")
     parser.add_argument("--kspace", action="store_true", help="from k-space instead of the image")
+    parser.add_argument("--contrast", choices=SCANS, default="T1w")
     arguments = parser.parse_args()
+    if arguments.kspace and arguments.contrast != "T1w":
+        parser.error("the k-space is that of the T1w scans; leave one of --kspace and --contrast out")
+    poor, best, _ = SCANS[arguments.contrast]
     arguments.out.mkdir(parents=True, exist_ok=True)
     torch.set_grad_enabled(False)
     rows = []
     for folder in arguments.folders:
         name = folder.name
         print(name, flush=True)
-        head = open_brain(folder / f"{name}_0.055T_GRE.nii.gz")
-        good = load(folder / f"{name}_3T_T1w.nii.gz").data.astype(np.float64)
+        path = folder / f"{name}_{poor}.nii.gz"
+        # The masks of T1w scans by `auto` are older than the network, and expect the contrast.
+        head = open_brain(path) if arguments.contrast == "T1w" else cut_brain(read_scan(path), "network", network=brain_finder())
+        good = load(folder / f"{name}_{best}.nii.gz").data.astype(np.float64)
         images = {"measurement": head.brain}
         slices = {"measurement": list(np.moveaxis(head.brain.data.astype(np.float64), 2, 0))}
         if arguments.kspace:
@@ -185,7 +196,7 @@ def main() -> None:
             print(f"  correlation of the magnitude with the image: {same:.4f}", flush=True)
             slices["real"] = list(np.moveaxis(found["real"].data.astype(np.float64), 2, 0))
         else:
-            found, gamma = enhance(head, arguments.samples)
+            found, gamma = enhance(head, arguments.samples, arguments.contrast)
         images |= found
         for stage, volume in images.items():
             volume.save(arguments.out / f"{name}_{stage}.nii.gz")
@@ -214,9 +225,8 @@ def main() -> None:
                 size, contrast = dark_lesion(alike, masks, seed)
                 print(f"| {name} | {stage} | lesion {size:.0f} voxels | contrast {contrast:.3f} |", flush=True)
         picture(arguments.out / f"{name}.png", slices | {"3 T, registered": references})
-    with (arguments.out / ("real_scans_kspace.csv" if arguments.kspace else "real_scans.csv")).open(
-        "w", newline="", encoding="utf-8"
-    ) as file:
+    suffix = "_kspace" if arguments.kspace else "" if arguments.contrast == "T1w" else f"_{arguments.contrast}"
+    with (arguments.out / f"real_scans{suffix}.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["patient", "slice", "stage", "correlation", "ssim"])
         writer.writerows(rows)

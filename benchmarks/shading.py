@@ -28,7 +28,7 @@ from dynamicdps.operators import LowField, add_noise, preset
 from dynamicdps.operators.fit import FITTED
 from dynamicdps.pipeline.fit import FittedScan, fit_scan
 from dynamicdps.solvers import make_config, solve
-from dynamicdps.volumes import BrainScan, IntensityScale, Volume, bounding_box, brain_mask, crop, from_slices, load, resample_to, to_slices
+from dynamicdps.volumes import BrainScan, IntensityScale, Volume, bounding_box, brain_mask, crop, from_slices, load, resample_to, to_batch
 from dynamicdps.volumes.acquisition import Acquisition
 from dynamicdps.volumes.brain_extraction import BrainMask
 from dynamicdps.volumes.grids import native_grid
@@ -59,14 +59,14 @@ def measure(truth: Volume, scanner: LowField, size: float, seed: int) -> tuple[B
     """A shaded scan of a brain, skull-stripped, and its gain."""
     scanner = replace(scanner, image_spacing=truth.spacing[2])
     scale = IntensityScale.robust(truth.data).scale
-    x = to_slices(truth.data / scale).movedim(0, 1)[None]
+    x = to_batch(truth.data / scale)
     affine = scanner.grid(native_grid(truth)).affine
-    brain = to_slices(brain_mask(truth).astype(np.float32)).movedim(0, 1)[None]
-    inside = from_slices(scanner.linear(brain)[0].movedim(0, 1)) > 0.5
+    brain = to_batch(brain_mask(truth))
+    inside = from_slices(scanner.linear(brain)) > 0.5
     gain = coils(affine, inside, size, np.random.default_rng(seed))
-    y = scanner(x) * to_slices(gain).movedim(0, 1)[None]
+    y = scanner(x) * to_batch(gain)
     y = add_noise(y, scanner.noise_std, [torch.Generator().manual_seed(seed)], scanner.noise)
-    data = np.where(inside, np.clip(from_slices(y[0].movedim(0, 1)), 0, None) * scale, 0)
+    data = np.where(inside, np.clip(from_slices(y), 0, None) * scale, 0)
     scan = Volume(data.astype(np.float32), affine)
     return BrainScan(scan, Acquisition(), BrainMask(inside, "none"), scan, None), gain
 

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from dynamicdps.conditional import load_conditional
-from dynamicdps.data_term import DataTerm
+from dynamicdps.data_term import DataTerm, Noise
 from dynamicdps.diffusion import load_prior
 from dynamicdps.evaluation import psnr
 from dynamicdps.models import demo_scan
@@ -48,7 +48,7 @@ def problem(scan: Path, count: int) -> tuple[Tensor, Tensor, Tensor]:
     middle = slices[len(slices) // 2 - min(count, len(slices)) // 2 :][:count]
     truth = middle.repeat(-(-count // len(middle)), 1, 1, 1)[:count]
     operator = PRESETS[CONDITION]
-    y = add_noise(operator(truth), operator.noise_std, [torch.Generator().manual_seed(i) for i in range(count)])
+    y = add_noise(operator(truth), Noise.of(operator).std, [torch.Generator().manual_seed(i) for i in range(count)])
     return truth, y, load_conditional("unet-iqt-in").enhance(y, operator, truth.shape)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from dynamicdps.conditional import load_conditional
-from dynamicdps.data_term import DataTerm
+from dynamicdps.data_term import DataTerm, Noise
 from dynamicdps.diffusion import load_prior
 from dynamicdps.evaluation import psnr, ssim
 from dynamicdps.operators import add_noise, preset
@@ -39,7 +39,7 @@ def main() -> None:
     print("| condition | samples | steps | passes | PSNR dB | SSIM |\n|---|---|---|---|---|---|")
     for condition in CONDITIONS:
         operator = preset(condition)
-        y = add_noise(operator(truth), operator.noise_std, [torch.Generator().manual_seed(i) for i in range(len(truth))])
+        y = add_noise(operator(truth), Noise.of(operator).std, [torch.Generator().manual_seed(i) for i in range(len(truth))])
         initial = unet.enhance(y, operator, truth.shape)
         for samples in (1, 8):
             for steps in STEPS if samples == 1 else [s for s in STEPS if s <= MOST_FOR_EIGHT]:

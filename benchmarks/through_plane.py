@@ -21,13 +21,13 @@ from torch import Tensor
 
 from dynamicdps.atomic_file import atomic_write
 from dynamicdps.conditional import ConditionalUNet, load_unet
-from dynamicdps.data_term import DataTerm
+from dynamicdps.data_term import DataTerm, Noise
 from dynamicdps.diffusion import Prior, load_prior
 from dynamicdps.evaluation import psnr, ssim, through_plane_calibration, through_plane_roughness
 from dynamicdps.operators import add_noise, preset
 from dynamicdps.solvers import make_config, solve_tensors
 from dynamicdps.solvers.dynamicdps import QUALITIES
-from dynamicdps.volumes import IntensityScale, Volume, brain_mask, load, to_slices
+from dynamicdps.volumes import IntensityScale, Volume, brain_mask, load, to_batch
 
 SCANNERS = {
     "thick-5mm": preset("thick-5mm"),
@@ -52,13 +52,13 @@ def middle(scan: Volume, slices: int) -> tuple[Tensor, Tensor]:
     scaled = IntensityScale.robust(scan.data).apply(scan)
     first = max((scan.shape[2] - slices) // 2, 0)
     slab = Volume(scaled.data[..., first : first + slices], scaled.affine)
-    return to_slices(slab.data).movedim(0, 1)[None], to_slices(brain_mask(slab)).movedim(0, 1)[None] > 0
+    return to_batch(slab.data), to_batch(brain_mask(slab)) > 0
 
 
 def measure(truth: Tensor, brain: Tensor, subject: str, scanner: str, unet: ConditionalUNet, prior: Prior) -> list[dict[str, Any]]:
     """One row a variant."""
     operator = SCANNERS[scanner]
-    y = add_noise(operator(truth), operator.noise_std, [torch.Generator().manual_seed(zlib.crc32(subject.encode()))])
+    y = add_noise(operator(truth), Noise.of(operator).std, [torch.Generator().manual_seed(zlib.crc32(subject.encode()))])
     initial = unet.enhance(y, operator, tuple(truth.shape))
     rows = []
     independent = copy.copy(prior)

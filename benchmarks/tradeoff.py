@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from dynamicdps.conditional import load_unet
-from dynamicdps.data_term import DataTerm, data_step
+from dynamicdps.data_term import DataTerm, Noise, data_step
 from dynamicdps.diffusion import load_prior
 from dynamicdps.evaluation.fidelity import psnr
 from dynamicdps.operators import add_noise, preset
@@ -41,7 +41,7 @@ def main() -> None:
     truth = spread_slabs(arguments.scans, 1)[:, :, 0]
     denoiser = load_prior(arguments.prior, "cpu", torch.bfloat16)
     operator = preset(arguments.degradation)
-    y = add_noise(operator(truth), operator.noise_std, [torch.Generator().manual_seed(i) for i in range(len(truth))])
+    y = add_noise(operator(truth), Noise.of(operator).std, [torch.Generator().manual_seed(i) for i in range(len(truth))])
     initial = load_unet("unet-iqt-in").enhance(y, operator, truth.shape)
     curves: dict[str, list[tuple[float, float]]] = {}
     print("| run | K | PSNR dB | spectrum dB |\n|---|---|---|---|")

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from dynamicdps.conditional import load_unet
-from dynamicdps.data_term import DataTerm
+from dynamicdps.data_term import DataTerm, Noise
 from dynamicdps.diffusion import load_prior
 from dynamicdps.evaluation.fidelity import psnr, ssim
 from dynamicdps.operators import add_noise, preset
@@ -115,7 +115,7 @@ def measure(truth: torch.Tensor, name: str) -> tuple[str, Any, torch.Tensor, tor
     """A degradation of all slices, with the conditional model's images."""
     operator = preset(name)
     generators = [torch.Generator().manual_seed(i) for i in range(len(truth))]
-    y = add_noise(operator(truth), operator.noise_std, generators, operator.noise)
+    y = add_noise(operator(truth), Noise.of(operator).std, generators, operator.noise)
     return name, operator, y, load_unet("unet-iqt-in").enhance(y, operator, truth.shape)
 
 

@@ -13,8 +13,8 @@ import matplotlib.pyplot as plt
 import torch
 
 import dynamicdps as dd
-from dynamicdps.operators import BiasField, add_noise, operator_from_json
-from dynamicdps.volumes import IntensityScale, to_slices
+from dynamicdps.operators import BiasField, operator_from_json
+from dynamicdps.volumes import IntensityScale, to_batch
 
 scan = dd.load(dd.demo_scan())
 scale = IntensityScale.robust(scan.data)
@@ -62,7 +62,7 @@ for place, title in zip(axes, ("the scan", "slices of 5 mm"), strict=True):
     show(place, title, images[title].data[:, 92], 144, 32)
 
 # %%
-# What ``LowField`` does not have is put on with ``@``: ``A @ B`` is A after B, and the noise that
+# What ``LowField`` does not have is put on with ``@``: ``A @ B`` is A after B, described with the noise
 # of A. This scanner's coil sees the subject's right better. Compositions work on tensors
 # ``(batch, 1, z, y, x)`` of intensities from 0 to 1.
 
@@ -71,9 +71,9 @@ shading[0, 0, 1] = 0.375  # factors exp(0.375) at one edge, exp(-0.375) at the o
 low_field = dd.LowField(gamma=0.7, in_plane_factor=1.6, blur=0.8, slice_thickness=5.0)
 scanner = BiasField(shading, noise_std=0.03) @ low_field
 
-volume = to_slices(scale.apply(scan).data).movedim(0, 1)[None]
+volume = to_batch(scale.apply(scan).data)
 seeds = [torch.Generator().manual_seed(0)]
-measured = add_noise(scanner(volume), scanner.noise_std, seeds)
+measured = dd.Noise.of(scanner).draw(scanner(volume), seeds)
 
 figure, axes = plt.subplots(1, 2, figsize=(5.2, 3.5), layout="constrained")
 for place, title, x in zip(axes, ("the scan", "measured"), (volume, measured), strict=True):

@@ -28,6 +28,12 @@ def atomic_write(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text; see `atomic_write`. What is no valid text, as a file's name may be, is replaced."""
+    with atomic_write(path) as partial:
+        partial.write_text(text, encoding="utf-8", errors="replace")
+
+
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Give a place beside a folder to write its files to, and move it there when the block ends.

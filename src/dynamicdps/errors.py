@@ -5,6 +5,11 @@ import re
 _LONG_WORD = re.compile(r"\S{400,}")
 
 
+def reason_of(error: Exception) -> str:
+    """What a library says is wrong, on one line of at most 100 characters."""
+    return " ".join(str(getattr(error, "strerror", None) or error).split())[:100]
+
+
 class InputError(ValueError):
     """Input that cannot be used.
 

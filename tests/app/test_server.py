@@ -32,7 +32,7 @@ def left_over(queue: JobQueue) -> list[Path]:
     return [path for path in (queue.folder / server.DROPS).rglob("*") if path.is_file()]
 
 
-@pytest.mark.parametrize("name", ["", "app.css", "app.js", "niivue.umd.js"])
+@pytest.mark.parametrize("name", ["", "app.css", "app.js", "niivue.umd.js", "slices.js"])
 def test_the_page_and_its_files(client: TestClient, name: str) -> None:
     answer = client.get(name)
     assert answer.status_code == 200

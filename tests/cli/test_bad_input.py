@@ -160,6 +160,8 @@ def test_others(scan_files: list[Path], tmp_path: Path, capsys: pytest.CaptureFi
     scan, out = str(scan_files[0]), str(tmp_path / "o")
     refused(["sample", "--out", out, "--n", "0"], capsys)
     refused(["sample", "--out", out, "--prior", "none-such"], capsys)
+    assert "PDw" in refused(["sample", "--out", out, "--contrast", "PDw"], capsys)
+    assert "PDw" in refused(["calibrate", "start", scan, scan, "--out", str(tmp_path / "c.json"), "--contrast", "PDw"], capsys)
     refused(["calibrate", "start", scan, "--out", str(tmp_path / "c.txt")], capsys)
     refused(["calibrate", "start", "--out", str(tmp_path / "c.json")], capsys)
     refused(["calibrate", "start", scan, "--out", str(tmp_path / "c.json"), "--degradations", "thick-5mm"], capsys)

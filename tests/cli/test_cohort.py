@@ -19,7 +19,7 @@ from dynamicdps.cli.run_cohort import cluster_config
 from dynamicdps.cohort import BidsScan, find_scans, in_process, make_enhancer
 from dynamicdps.cohort.derivatives import FILES, place_of
 from dynamicdps.conditional import load_conditional, train_unet
-from dynamicdps.diffusion import NeighbourConfig, NetworkConfig, TrainingConfig, held_models, load_prior, model_file, train_prior
+from dynamicdps.diffusion import NeighbourConfig, NetworkConfig, TrainingConfig, load_prior, model_cache, model_file, train_prior
 from dynamicdps.errors import InputError
 from dynamicdps.output_names import BRAIN_MASK
 from dynamicdps.pipeline import StudyOptions
@@ -67,7 +67,9 @@ def test_a_study(stub: None, study: Path, tmp_path: Path, capsys: pytest.Capture
     out = tmp_path / "out"
     command = ["cohort", str(study), str(out), "--workers", "1"]
     assert main([*command, "--dry-run"]) == 0
-    assert "3 of 3 scans to do" in capsys.readouterr().out
+    listed = capsys.readouterr().out
+    assert "3 of 3 scans to do" in listed
+    assert "also has" not in listed
     assert not out.exists()
     assert main(command) == 0
     assert "3 scans: 3 enhanced, 0 unchanged, 0 failed" in capsys.readouterr().out
@@ -85,8 +87,12 @@ def test_t2w_scans_beside_t1w_ones(stub: None, study: Path, tmp_path: Path, caps
     (study / SCAN).rename(study / SCAN.replace("T1w", "T2w"))
     out = tmp_path / "out"
     assert main(["cohort", str(study), str(out), "--workers", "1", "--contrast", "T2w"]) == 0
-    assert main(["cohort", str(study), str(out), "--workers", "1"]) == 0
     said = capsys.readouterr().out
+    assert "also has 2 T1w scans, which are not enhanced; --contrast T1w" in " ".join(said.split())
+    assert main(["cohort", str(study), str(out), "--workers", "1"]) == 0
+    again = capsys.readouterr().out
+    assert "also has 1 T2w scans" in " ".join(again.split())
+    said += again
     assert "1 scans: 1 enhanced" in said
     assert "2 scans: 2 enhanced" in said
     assert no_bids_names(out) == []
@@ -264,7 +270,7 @@ def test_a_worker_holds_its_models_from_scan_to_scan(tmp_path: Path, monkeypatch
         raise InputError("that was all")
 
     monkeypatch.setattr(model_file, "load_file", counted)
-    monkeypatch.setattr(held_models, "_held", {})
+    monkeypatch.setattr(model_cache, "_held", {})
     monkeypatch.setattr("dynamicdps.cohort.enhancer.enhance", enhance)
     enhancer = make_enhancer(StudyOptions(), here=True)
     read.clear()

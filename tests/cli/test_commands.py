@@ -168,6 +168,7 @@ def test_calibrate_and_benchmark(models: tuple[str, str], scan_files: list[Path]
     rule = json.loads(start.read_text())
     assert rule["kind"] == "start-level"
     assert rule["sigma"] == sorted(rule["sigma"])
+    assert "; T1w; " in rule["source"]
     out = tmp_path / "bench"
     command = ["benchmark", *scans, "--out", str(out), "--prior", models[0], "--conditions", f"{models[1]}/iqt-out"]
     assert main([*command, "--slices-per-scan", "2", "--solvers", "conditional,data-step"]) == 0

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from dynamicdps import __version__
 from dynamicdps.cli import main
-from dynamicdps.cli.parse import read_command
+from dynamicdps.cli.commands import Cohort
+from dynamicdps.cli.parse import DYNAMICDPS, DYNAMICDPS_BIDS, Program, read_command
+from dynamicdps.cli.registry import chosen
 from dynamicdps.errors import InputError
 
 
@@ -100,6 +102,35 @@ def test_what_the_parser_says_does_not_matter(capsys: pytest.CaptureFixture[str]
         with pytest.raises(SystemExit):
             main(words.split())
         assert capsys.readouterr().err == f"dynamicdps: {sentence}; see dynamicdps {words.split()[0]} --help\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "program", "option", "values", "field"),
+    [
+        ("enhance x", DYNAMICDPS, "--set", ["steps=10", "eta=0.5", "chunk=2"], "settings"),
+        ("cohort x y", DYNAMICDPS, "--set", ["steps=10", "eta=0.5", "chunk=2"], "settings"),
+        ("app", DYNAMICDPS, "--set", ["steps=10", "eta=0.5", "chunk=2"], "settings"),
+        ("x y participant", DYNAMICDPS_BIDS, "--set", ["steps=10", "eta=0.5", "chunk=2"], "settings"),
+        ("x y participant", DYNAMICDPS_BIDS, "--participant_label", ["01", "02", "sub-03"], "participant_label"),
+        ("calibrate operator x --out o.json", DYNAMICDPS, "--known", ["gamma=1", "blur=0"], "known"),
+        ("cohort x y", DYNAMICDPS, "--subject", ["01", "02", "03"], "subject"),
+    ],
+)
+def test_values_of_an_option_come_together_or_one_by_one(
+    command: str, program: Program, option: str, values: list[str], field: str
+) -> None:
+    """None is lost, whichever way they are given; their order stays."""
+    ways = [[option, *values], [word for value in values for word in (option, value)], [f"{option}={value}" for value in values]]
+    ways.append([option, *values[:-1], "--seed", "3", option, values[-1]] if "calibrate" not in command else ways[0])
+    for way in ways:
+        assert list(getattr(chosen(read_command([*command.split(), *way], program)), field)) == values
+
+
+def test_directives_of_jobs_that_look_like_options() -> None:
+    words = ["cohort", "x", "y", "--job-directive=--gres=gpu:1", "--job-directive=--account=brain"]
+    command = read_command(words)
+    assert isinstance(command, Cohort)
+    assert command.job_directive == ("--gres=gpu:1", "--account=brain")
 
 
 FLAGS = ("--out", "--samples", "--seed", "--set", "--channels", "--dry-run", "--no-resume", "--oot", "-x", "--samples=", "--")

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dynamicdps.data_term import DataTerm
+from dynamicdps.data_term import DataTerm, Noise
 from dynamicdps.diffusion import Domain, NeighbourConfig, NeighbourPrior, NeighbourUNet
 from dynamicdps.diffusion.prior_training import WindowScoreMatching
 from dynamicdps.diffusion.processes import Processes
@@ -57,7 +57,7 @@ def test_operators(case: Case, generator: torch.Generator) -> None:
 def test_solvers(name: str, operator: Operator, generator: torch.Generator) -> None:
     deep = (3,) if operator is THICK else ()
     truth = torch.rand((2, 1, *deep, 24, 20), generator=generator)
-    y = operator(truth) + operator.noise_std * torch.randn(operator(truth).shape, generator=generator)
+    y = operator(truth) + Noise.of(operator).std * torch.randn(operator(truth).shape, generator=generator)
     initial = truth + 0.1 * torch.randn(truth.shape, generator=generator)
     config = make_config(name, {"steps": 4} if name in FEWER else {"steps": 8} if name == "dynamicdps-paper" else {})
 

@@ -3,7 +3,7 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from dynamicdps.data_term import DataTerm, Outcome, data_step
+from dynamicdps.data_term import DataTerm, Noise, Outcome, data_step
 from dynamicdps.data_term.data_step import METHODS
 from dynamicdps.data_term.inner_products import inner
 from dynamicdps.operators import Linearisation, LowField, Operator, add_noise
@@ -24,7 +24,7 @@ def ridge(operator: LowField, y: torch.Tensor, centre: torch.Tensor, spread: tor
     """The minimum for a linear A, with its dense matrix; float64."""
     size = centre[0].numel()
     matrix = operator.linear(torch.eye(size, dtype=torch.float64).view(size, *centre.shape[1:])).flatten(1).T
-    data, prior = 1 / operator.noise_std**2, 1 / spread.double().square()
+    data, prior = 1 / Noise.of(operator).std ** 2, 1 / spread.double().square()
     left = [matrix.T @ matrix * data + torch.eye(size) * p for p in prior]
     right = [matrix.T @ a.flatten() * data + c.flatten() * p for a, c, p in zip(y.double(), centre.double(), prior, strict=True)]
     return torch.linalg.solve(torch.stack(left), torch.stack(right)).view(centre.shape)
@@ -97,12 +97,12 @@ def small_problem(operator: LowField, count: int = 2, size: tuple[int, int] = (1
     """Noisy measurements of small images, wrong centres, and spreads that differ; float64."""
     truth = blobs(count, *size).double() + 0.1
     generators = [torch.Generator().manual_seed(i) for i in range(count)]
-    y = add_noise(operator(truth), operator.noise_std, generators)
+    y = add_noise(operator(truth), Noise.of(operator).std, generators)
     return y, truth * 1.2 + 0.05, torch.linspace(0.05, 0.2, count, dtype=torch.float64)
 
 
 def objective(operator: Operator, y: torch.Tensor, centre: torch.Tensor, spread: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    residual, offset = (y - operator(x)) / operator.noise_std, x - centre
+    residual, offset = (y - operator(x)) / Noise.of(operator).std, x - centre
     return inner(residual, residual) / 2 + inner(offset, offset) / (2 * spread.double().square())
 
 
@@ -239,7 +239,7 @@ class Watched(Operator):
     """Notes how many images each application sees."""
 
     def __init__(self, operator: LowField, seen: list[int]) -> None:
-        self.operator, self.seen, self.noise_std = operator, seen, operator.noise_std
+        self.operator, self.seen, self.noise_std = operator, seen, Noise.of(operator).std
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         self.seen.append(len(x))

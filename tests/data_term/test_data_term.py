@@ -5,7 +5,19 @@ import torch
 from torch import Tensor
 
 from dynamicdps.data_term import DataTerm, Noise, excess_misfit, join, pooled_residual
-from dynamicdps.operators import BiasField, Contrast, LowField, MotionBlur, PowerLaw, Stack, SwapSliceAxis, add_noise
+from dynamicdps.operators import (
+    BiasField,
+    Contrast,
+    LinearOperator,
+    LowField,
+    MotionBlur,
+    PowerLaw,
+    SameGrid,
+    Scanner,
+    Stack,
+    SwapSliceAxis,
+    add_noise,
+)
 from tests.properties import assert_adjoint, assert_jacobian_products, input_error
 
 
@@ -34,6 +46,19 @@ def test_measurement_of_another_grid_is_refused() -> None:
         DataTerm(torch.zeros(1, 1, 8, 8), LowField(in_plane_factor=2.0)).whitened(torch.zeros(1, 1, 8, 8))
 
 
+class Halved(SameGrid, LinearOperator):
+    """An operator of which nobody says how noisy its scanner is."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 0.5 * x
+
+
+def test_an_operator_needs_no_noise_where_the_data_term_has_it() -> None:
+    with input_error("has no noise_std"):
+        DataTerm(torch.zeros(1, 1, 4, 4), 2.0 * (Halved() @ Halved()).linear.H)
+    assert float(DataTerm(torch.ones(1, 1, 4, 4), Halved(), 0.25).misfit(torch.zeros(1, 1, 4, 4))) == 4.0  # type: ignore[arg-type]
+
+
 SHAPE = (2, 1, 5, 12, 10)
 SCANNER = LowField(gamma=0.7, in_plane_factor=2.0, slice_thickness=2.0, noise_std=0.02)
 
@@ -55,7 +80,16 @@ def stationary(shape: tuple[int, ...]) -> Tensor:
 
 def test_the_noise_of_a_composition_is_the_outermost_ones_and_rician_where_any_part_is() -> None:
     rician = LowField(noise_std=0.03, noise="rician")
-    for operator in (rician, BiasField(torch.zeros(1, 1, 2), 0.03) @ rician, SwapSliceAxis(rician, 0)):
+    shading = BiasField(torch.zeros(1, 1, 2), 0.03)
+    wrapped = (
+        shading @ rician,
+        2.0 * rician,
+        SwapSliceAxis(rician, 0),
+        Scanner((shading @ rician).linear),
+        rician + shading,
+        Stack((rician,)),
+    )
+    for operator in (rician, *wrapped, rician.linear, rician.linear.H):
         noise = DataTerm(torch.zeros(1), operator).noise
         assert (noise.std, noise.kind) == (0.03, "rician")
     assert DataTerm(torch.zeros(1), rician, 0.1).noise.std == 0.1  # type: ignore[arg-type]

@@ -6,6 +6,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
+from dynamicdps.data_term import Noise
 from dynamicdps.evaluation import null_space_split, unsupported_map
 from dynamicdps.evaluation.null_space import unsupported_by_all
 from dynamicdps.operators import (
@@ -71,7 +72,7 @@ def test_the_null_part_leaves_nothing_above_the_noise(operator: Operator, genera
     exact, practical = (null_space_split(operator, error, signal=signal).null for signal in (math.inf, 0.1))
     assert (linear(exact).flatten(1).norm(dim=1) < 3e-4 * error.flatten(1).norm(dim=1)).all()
     # Each coefficient of amplitude 0.1 stays below one standard deviation of the noise.
-    limit = operator.noise_std / 0.1 * practical.flatten(1).norm(dim=1)
+    limit = Noise.of(operator).std / 0.1 * practical.flatten(1).norm(dim=1)
     assert (linear(practical).flatten(1).norm(dim=1) <= limit * (1 + 1e-5) + 1e-9).all()
 
 
@@ -119,7 +120,7 @@ def test_operators_without_a_basis_split_too(operator: Operator, generator: torc
     torch.testing.assert_close(split.measurement + split.null, error)
     assert (inner(split.measurement, split.null).abs() < 0.05 * inner(error, error)).all()
     null = split.null.flatten(1).norm(dim=1)
-    assert (operator.linear(split.null).flatten(1).norm(dim=1) <= 2 * operator.noise_std / 0.1 * null + 1e-9).all()
+    assert (operator.linear(split.null).flatten(1).norm(dim=1) <= 2 * Noise.of(operator).std / 0.1 * null + 1e-9).all()
 
 
 @pytest.mark.parametrize("gain", [0.03, 0.1, 0.3])

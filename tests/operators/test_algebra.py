@@ -100,17 +100,17 @@ def test_a_contrast_after_mixing_is_no_scanner(generator: torch.Generator) -> No
     assert operator.linear is None
     assert_jacobian_products(operator, image(generator), generator)
     with input_error("is not linear"):
-        operator.linear_problem(torch.zeros(SHAPE), SHAPE)
+        operator.linear_problem(torch.zeros(SHAPE), SHAPE, 0.01)
 
 
 def test_a_contrast_is_undone_only_behind_what_keeps_constants(generator: torch.Generator) -> None:
     """Behind shading, the inverse of the curve would be taken at the wrong intensity."""
     x = 0.5 * torch.ones(SHAPE, dtype=torch.float64)
     operator = Identity() @ SwapSliceAxis(BENT, 1)
-    problem = operator.linear_problem(operator(x), SHAPE)
+    problem = operator.linear_problem(operator(x), SHAPE, 0.01)
     torch.testing.assert_close(problem.measurement, 0.5 * torch.ones_like(problem.measurement), rtol=1e-4, atol=1e-4)
     with pytest.raises(InputError, match="is not linear"):
-        (SHADING @ BENT).linear_problem((SHADING @ BENT)(x), SHAPE)
+        (SHADING @ BENT).linear_problem((SHADING @ BENT)(x), SHAPE, 0.01)
 
 
 def test_files_of_earlier_versions_are_read(generator: torch.Generator) -> None:

@@ -98,7 +98,7 @@ def test_agrees_with_the_contrast_of_the_low_field_scanner(generator: torch.Gene
 @curves
 def test_linear_problem_undoes_the_contrast(curve: PowerLaw | MonotoneCurve, generator: torch.Generator) -> None:
     operator, x = Contrast(curve, noise_std=0.01), torch.rand(2, 1, 6, 5, generator=generator, dtype=torch.float64)
-    problem = operator.linear_problem(operator(x), x.shape)
+    problem = operator.linear_problem(operator(x), x.shape, 0.01)
     model = spectral(problem.model)
     torch.testing.assert_close(problem.measurement, x, atol=1e-6, rtol=1e-5)
     for function in (model.forward, model.adjoint, model.pseudo_inverse):

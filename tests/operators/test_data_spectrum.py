@@ -55,6 +55,18 @@ def test_it_is_symmetric_and_positive_with_contrast_shading_and_a_mask(generator
     torch.testing.assert_close(apply(outside), outside / NOISE**2)
 
 
+def test_correlated_errors_enter_once_for_each_correlation(generator: torch.Generator) -> None:
+    """``A M M^T A^T``; the decomposition is kept for the same M and never taken for another."""
+    w = torch.randn(MIXING(torch.zeros(SHAPE)).shape, generator=generator)
+    first, second = (torch.linalg.cholesky(0.3 * torch.eye(9) + share) for share in (0.7, 0.1))
+    found = MIXING.data_spectrum(SHAPE, w, first)
+    assert found is MIXING.data_spectrum(SHAPE, w, first)
+    for factor, spectrum in ((first, found), (second, MIXING.data_spectrum(SHAPE, w, second))):
+        assert spectrum is not None
+        spread = torch.einsum("ij,ncjyx->nciyx", factor @ factor.mT, MIXING.adjoint(w, SHAPE))
+        torch.testing.assert_close(spectrum.from_basis(spectrum.values * spectrum.to_basis(w)), MIXING(spread), atol=1e-5, rtol=1e-4)
+
+
 def test_two_parts_that_mix_have_none() -> None:
     assert (MIXING @ MIXING).data_spectrum(SHAPE, torch.zeros(2, 1, 1, 5, 4)) is None
 

@@ -98,7 +98,7 @@ def test_operators(name: str, golden: Golden) -> None:
         solve = spectrum.preconditioner(secant.jvp(secant.vjp(torch.ones_like(w))), spread, 0.1)
         found["spectrum"] = [spectrum.values.sort().values, spectrum.row_sums, solve(w)]
     if operator.is_linear:
-        model = operator.linear_problem(w, shape).model
+        model = operator.linear_problem(w, shape, 0.01).model
         c = torch.full((len(x),), 0.5, dtype=torch.float64)
         found["model"] = [model.solve_normal(x, c), model.solve_dual(w, c)]
         # Conjugate gradients keep only the digits that small singular values leave, which can be none.

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from dynamicdps.data_term import DataTerm, data_step
+from dynamicdps.data_term import DataTerm, Noise, data_step
 from dynamicdps.operators import LowField, Weighting
 from dynamicdps.operators.image_grid import voxel_factors
 from dynamicdps.operators.kspace_encoding import EncodedOperator, Encoding
@@ -89,7 +89,7 @@ def test_where_all_is_sampled_the_data_step_is_that_of_the_image(name: str, weig
     image = image * (inner.operators[0].weights if weighted else 1.0)  # type: ignore[attr-defined]
     spread = torch.tensor([0.05])
     inside = data_step(
-        DataTerm(q.to_kspace(image), EncodedOperator(inner, q, inner.noise_std)), centre, spread, cg_tolerance=1e-9, cg_iterations=300
+        DataTerm(q.to_kspace(image), EncodedOperator(inner, q, Noise.of(inner).std)), centre, spread, cg_tolerance=1e-9, cg_iterations=300
     )
     outside = data_step(DataTerm(image, inner), centre, spread, cg_tolerance=1e-9, cg_iterations=300)
     torch.testing.assert_close(inside.x, outside.x, atol=1e-4, rtol=0)

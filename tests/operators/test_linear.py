@@ -61,7 +61,7 @@ def case(request: pytest.FixtureRequest) -> Case:
     parameters, shape = CASES[name]
     operator = LowField(**parameters)
     y = operator.linear(torch.zeros(shape, dtype=torch.float64))
-    model = operator.linear_problem(y, shape).model
+    model = operator.linear_problem(y, shape, 0.01).model
     if kind == "iterative":
         model = IterativeModel(model.noise_std, operator.linear, lambda w: operator.linear.adjoint(w, shape), 500, 1e-12)
     return Case(operator, model, shape, y.shape)
@@ -72,7 +72,7 @@ def spectral_case(request: pytest.FixtureRequest) -> Case:
     parameters, shape = CASES[request.param]
     operator = LowField(**parameters)
     y = operator.linear(torch.zeros(shape, dtype=torch.float64))
-    return Case(operator, operator.linear_problem(y, shape).model, shape, y.shape)
+    return Case(operator, operator.linear_problem(y, shape, 0.01).model, shape, y.shape)
 
 
 def close(actual: Tensor, expected: Tensor, tolerance: float = 1e-8) -> None:
@@ -113,7 +113,7 @@ def test_both_solves_give_the_same_ridge_solution(case: Case, generator: torch.G
 def test_dual_solution_is_exact_in_float32_for_little_noise(spectral_case: Case, c: float, generator: torch.Generator) -> None:
     """``1 / c`` must not enlarge rounding: the noise can be a thousandth of the range."""
     case, b = spectral_case, spectral_case.measurement(generator)
-    single = case.operator.linear_problem(b.float(), case.shape).model
+    single = case.operator.linear_problem(b.float(), case.shape, 0.01).model
     small = torch.tensor([c], dtype=torch.float64)
     exact = case.model.adjoint(case.model.solve_dual(b, small))
     torch.testing.assert_close(single.adjoint(single.solve_dual(b.float(), small.float())).double(), exact, atol=1e-4, rtol=1e-4)
@@ -157,7 +157,7 @@ def test_linear_model_is_batch_independent(name: str, generator: torch.Generator
     operator = LowField(**parameters)
 
     def invert(y: Tensor) -> Tensor:
-        return operator.linear_problem(y, (len(y), *shape[1:])).model.pseudo_inverse(y)
+        return operator.linear_problem(y, (len(y), *shape[1:]), 0.01).model.pseudo_inverse(y)
 
     y = operator(torch.rand(3, *shape[1:], generator=generator, dtype=torch.float64))
     assert_batch_independent(invert, y)
@@ -178,9 +178,9 @@ def test_negligible_singular_values_are_each_image_s_own() -> None:
 
 
 def test_noise_and_measurement_are_kept_without_contrast(generator: torch.Generator) -> None:
-    operator = LowField(in_plane_factor=2.0, noise_std=0.03)
+    operator = LowField(in_plane_factor=2.0)
     y = torch.rand(2, 1, 4, 5, generator=generator)
-    problem = operator.linear_problem(y, (2, 1, 8, 10))
+    problem = operator.linear_problem(y, (2, 1, 8, 10), 0.03)
     assert problem.warnings == []
     assert torch.equal(problem.measurement, y)
     close(problem.model.noise_std, torch.tensor([0.03]))
@@ -188,12 +188,12 @@ def test_noise_and_measurement_are_kept_without_contrast(generator: torch.Genera
 
 @pytest.mark.parametrize("gamma", [0.4, 1.6, torch.tensor([0.5, 1.3])], ids=str)
 def test_contrast_is_undone_with_a_warning(gamma: float | Tensor, generator: torch.Generator) -> None:
-    operator = LowField(gamma=gamma, in_plane_factor=2.0, noise_std=0.01)
+    operator = LowField(gamma=gamma, in_plane_factor=2.0)
     wide = torch.as_tensor(gamma, dtype=torch.float64).view(-1, 1, 1, 1)
     blocks = torch.rand(2, 1, 4, 5, generator=generator, dtype=torch.float64)
     x = blocks.repeat_interleave(2, -1).repeat_interleave(2, -2)
     y = operator(x)
-    problem = operator.linear_problem(y, x.shape)
+    problem = operator.linear_problem(y, x.shape, 0.01)
     assert len(problem.warnings) == 1
     assert "\n" not in problem.warnings[0]
     assert "contrast was undone" in problem.warnings[0]
@@ -205,9 +205,9 @@ def test_contrast_is_undone_with_a_warning(gamma: float | Tensor, generator: tor
 @pytest.mark.parametrize("gamma", [0.4, 0.7, 1.6])
 def test_noise_of_the_undone_contrast_is_that_of_many_draws(gamma: float, generator: torch.Generator) -> None:
     """First order in the noise, so a small one."""
-    operator = LowField(gamma=gamma, in_plane_factor=2.0, noise_std=1e-4)
+    operator = LowField(gamma=gamma, in_plane_factor=2.0)
     y = operator(0.2 + 0.8 * torch.rand(2, 1, 32, 32, generator=generator, dtype=torch.float64))
-    clean = operator.linear_problem(y, (2, 1, 32, 32))
+    clean = operator.linear_problem(y, (2, 1, 32, 32), 1e-4)
     assert clean.model.noise_std.shape == (2,)
     noise = 1e-4 * torch.randn(200, *y.shape, generator=generator, dtype=torch.float64)
     noisy = inverse_power_law(y + noise, torch.tensor(gamma, dtype=torch.float64))
@@ -236,13 +236,13 @@ class Differences(LinearOperator, Squares):
 
 def test_nonlinear_operator_is_refused() -> None:
     with input_error("Squares is not linear"):
-        Squares().linear_problem(torch.zeros(1, 1, 4, 4), (1, 1, 4, 4))
+        Squares().linear_problem(torch.zeros(1, 1, 4, 4), (1, 1, 4, 4), 0.01)
 
 
 def test_custom_linear_operator_needs_only_its_forward_model(generator: torch.Generator) -> None:
     operator, shape = Differences(), (2, 1, 5, 8)
     x = torch.randn(shape, generator=generator, dtype=torch.float64)
-    problem = operator.linear_problem(operator(x), shape)
+    problem = operator.linear_problem(operator(x), shape, 0.01)
     assert problem.warnings == []
     assert torch.equal(problem.measurement, operator(x))
     assert torch.equal(problem.model(x), operator(x))
@@ -252,10 +252,10 @@ def test_custom_linear_operator_needs_only_its_forward_model(generator: torch.Ge
 
 
 def test_only_known_singular_values_are_spectral() -> None:
-    model = LowField(in_plane_factor=2.0).linear_problem(torch.zeros(1, 1, 4, 4), (1, 1, 8, 8)).model
+    model = LowField(in_plane_factor=2.0).linear_problem(torch.zeros(1, 1, 4, 4), (1, 1, 8, 8), 0.01).model
     assert spectral(model) is model
     with input_error("singular values are not known"):
-        spectral(Differences().linear_problem(torch.zeros(1, 1, 4, 3), (1, 1, 4, 4)).model)
+        spectral(Differences().linear_problem(torch.zeros(1, 1, 4, 3), (1, 1, 4, 4), 0.01).model)
 
 
 def definite(generator: torch.Generator, count: int = 3, size: int = 12) -> tuple[Tensor, Callable[[Tensor], Callable[[Tensor], Tensor]]]:

@@ -32,6 +32,7 @@ from dynamicdps.operators import (
     registry,
 )
 from dynamicdps.operators.image_grid import voxel_factors
+from dynamicdps.operators.noise import described_noise
 from dynamicdps.volumes import Volume
 from tests.properties import input_error
 
@@ -162,7 +163,7 @@ def test_composition_is_one_after_the_other(generator: torch.Generator) -> None:
     left, right = (outer @ middle) @ inner, outer @ (middle @ inner)
     torch.testing.assert_close(left(x), outer(middle(inner(x))))
     assert left.operators == right.operators == (outer, middle, inner)
-    assert left.noise_std == 0.02
+    assert described_noise(left) == (0.02, "gaussian")
     assert left.couples_slices
     assert not left.is_linear
     assert (outer @ middle).is_linear

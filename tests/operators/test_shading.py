@@ -9,6 +9,7 @@ import torch
 
 from dynamicdps.operators import BiasField, Composition, LowField, SwapSliceAxis, operator_from_json
 from dynamicdps.operators.fit import fit_operator
+from dynamicdps.operators.noise import described_noise
 from dynamicdps.operators.shading import SLAB_LIMIT, WHOLE_LIMIT, Shading, find_shading, without_shading
 from dynamicdps.volumes import Volume, from_slices, swap_axes, to_slices
 from dynamicdps.volumes.preparation import in_words
@@ -102,7 +103,7 @@ def test_the_factor_is_the_last_of_the_operator_whatever_the_slices(axis: int) -
     assert isinstance(factor, BiasField)
     assert isinstance(inner, LowField if axis == 2 else SwapSliceAxis)
     assert fit.scanner.to_json() == even.scanner.to_json()
-    assert fit.operator.noise_std == even.operator.noise_std
+    assert described_noise(fit.operator) == described_noise(even.operator)
     assert fit.scan_operator.intensity_scale == even.scan_operator.intensity_scale
     gain = from_slices(factor.gain(to_slices(scan.data).movedim(0, 1)[None])[0].movedim(0, 1))
     assert found.estimate is not None

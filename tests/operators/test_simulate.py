@@ -1,13 +1,15 @@
 """A simulated scan lies where the scan lies, and its operator's file says how it was made."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from dynamicdps.operators import PRESETS, LowField, ScanOperator, preset, read_operator, simulate
+from dynamicdps.operators import PRESETS, Identity, KSpace, LowField, ScanOperator, preset, read_operator, simulate
 from dynamicdps.operators.image_grid import voxel_factors
 from dynamicdps.volumes import IntensityScale, Volume
 from tests.conftest import make_phantom
@@ -75,6 +77,21 @@ def test_rician_measurements_are_magnitudes(phantom: Volume) -> None:
     measurement, _ = simulate(phantom, LowField(noise_std=0.05, noise="rician"))
     assert (measurement.data >= 0).all()
     assert measurement.data[phantom.data == 0].mean() > 0.04
+
+
+def test_a_composition_keeps_the_noise_and_the_slice_distance_of_its_parts() -> None:
+    scan = make_phantom((40, 44, 12), spacing=(1.0, 1.0, 1.3))
+    inner = LowField(slice_thickness=4.0, noise="rician")
+    alone, _ = simulate(scan, replace(inner, noise_std=0.05), seed=1)
+    composed, tied = simulate(scan, Identity(0.05) @ inner, seed=1)
+    np.testing.assert_array_equal(composed.data, alone.data)
+    np.testing.assert_allclose(composed.affine, alone.affine)
+    assert tied.to_json()["operators"][1]["image_spacing"] == pytest.approx(1.3)
+
+
+def test_raw_kspace_is_no_scan(phantom: Volume) -> None:
+    with input_error("raw k-space"):
+        simulate(phantom, KSpace(torch.ones(56, 48)))
 
 
 def test_unusable_scans_are_refused(phantom: Volume) -> None:

@@ -4,6 +4,7 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from dynamicdps.data_term import Noise
 from dynamicdps.operators import LowField, Operator, SwapSliceAxis
 from dynamicdps.volumes import Volume, from_slices, to_slices
 from dynamicdps.volumes.grids import Grid, native_grid, sample
@@ -41,6 +42,6 @@ def scan_from(head: Volume, across: int, place: np.ndarray, scale: float = 1.0, 
     operator = scanner_of(across, thickness)
     y = operator(to_slices(moved.data.clip(0)).movedim(0, 1)[None])
     data = from_slices(y[0].movedim(1, 0))
-    data = data + operator.noise_std * np.random.default_rng(seed).standard_normal(data.shape) * (data > 0.05)
+    data = data + Noise.of(operator).std * np.random.default_rng(seed).standard_normal(data.shape) * (data > 0.05)
     affine = operator.grid(Grid(head.shape, head.affine)).affine
     return Volume((scale * data).astype(np.float32), affine)

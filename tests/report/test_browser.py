@@ -202,6 +202,110 @@ def test_swipe_shows_two_at_once(viewer: Any) -> None:
     assert picture(viewer) == alone
 
 
+def test_the_radiological_convention_mirrors_the_planes_and_the_keys(viewer: Any) -> None:
+    neurological = picture(viewer)
+    assert find(viewer, "#side").text == "left"
+    x, y, z = position(viewer)
+    find(viewer, "#radiological").click()
+    assert picture(viewer) != neurological
+    assert find(viewer, "#side").text == "right"
+    assert position(viewer) == [x, y, z]
+    # The key goes to the left of the screen, which is the subject's right now.
+    press(viewer, "ArrowLeft", "ArrowUp")
+    assert position(viewer) == pytest.approx([x + 1, y + 1, z], abs=0.11)
+    find(viewer, "#radiological").click()
+    press(viewer, "ArrowLeft", "ArrowDown")
+    assert position(viewer) == pytest.approx([x, y, z], abs=0.11)
+    assert picture(viewer) == neurological
+
+
+def test_swipe_shows_its_line_in_mirrored_planes_too(viewer: Any) -> None:
+    lines = "return [...document.querySelectorAll('#dividers div')].map((e) => [parseFloat(e.style.left), e.offsetHeight])"
+    find(viewer, "#swipe").click()
+    wait_until(viewer, "document.getElementById('shown').textContent.includes('|')")
+    plain = viewer.execute_script(lines)
+    find(viewer, "#radiological").click()
+    settle(viewer)
+    mirrored = viewer.execute_script(lines)
+    assert len(mirrored) == len(plain) == 3
+    # At half of the plane, the line is where it was.
+    np.testing.assert_allclose(mirrored, plain, atol=2)
+
+
+def test_slices_are_changed_by_touch(viewer: Any) -> None:
+    """A finger on a slider on a phone moves one axis, and the slices themselves let a finger move the crosshair."""
+    phone = {"width": 390, "height": 800, "deviceScaleFactor": 2, "mobile": True}
+    viewer.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+    viewer.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": True})
+    try:
+        wait_until(viewer, "window.innerWidth === 390")
+        for axis in range(3):
+            before = position(viewer)
+            touch(viewer, f"#slice-{axis}", (0.3, 0.5), (0.85, 0.5))
+            moved = [abs(a - b) > 1 for a, b in zip(position(viewer), before, strict=True)]
+            assert moved == [i == axis for i in range(3)]
+            number, _, count = find(viewer, f"#slice-{axis}-value").text.partition(" of ")
+            assert 0.7 < int(number) / int(count) <= 1
+        before = position(viewer)
+        touch(viewer, "#screen", (0.2, 0.3), (0.25, 0.35))
+        assert position(viewer) != before
+        assert viewer.execute_script("return document.documentElement.scrollWidth") <= 390
+    finally:
+        viewer.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": False})
+        viewer.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def touch(browser: Any, name: str, start: tuple[float, float], end: tuple[float, float]) -> None:
+    """A finger from one place on an element to another, as shares of its size."""
+    element = find(browser, name)
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
+    box = "const box = arguments[0].getBoundingClientRect(); return [box.x, box.y, box.width, box.height]"
+    left, top, width, height = browser.execute_script(box, element)
+    points = [{"x": left + x * width, "y": top + y * height} for x, y in (start, end)]
+    for kind, at in (("touchStart", points[:1]), ("touchMove", points[1:]), ("touchEnd", [])):
+        browser.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": kind, "touchPoints": at})
+
+
+def test_the_outline_of_the_mask_lies_over_any_map(browser: Any, report: Report, tmp_path: Path) -> None:
+    image = report.stages[-1].volume
+    assert image is not None
+    open_page(browser, write_report(tmp_path, replace(report, brain_mask=image.with_data((image.data > 0.1).astype(np.float32)))))
+    if browser.execute_script("return document.getElementById('viewer').hidden"):
+        pytest.skip("Chromium has no WebGL 2 here, not even in software")
+    assert [option.text for option in browser.find_elements("css selector", "#map option")][-1] == "error"
+    seen = []
+    try:
+        # So high that nothing scrolls.
+        resize(browser, 800, 2400)
+        for name in ("1", "-1"):
+            choose(browser, "#map", name)
+            for _ in range(2):
+                seen.append(picture(browser))
+                find(browser, "#outline").click()
+        assert len(set(seen)) == 4
+        choose(browser, "#map", "1")
+        assert picture(browser) == seen[0]
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+@pytest.mark.parametrize("slab", [(slice(None), slice(None), slice(20, 24)), (slice(20, 24),), (slice(None), slice(20, 24))], ids=str)
+@pytest.mark.parametrize("window", [(1280, 800), (1280, 1400), (390, 800)])
+def test_no_half_of_the_slices_is_black(browser: Any, slab: tuple[slice, ...], window: tuple[int, int], tmp_path: Path) -> None:
+    """Of a slab of four slices across any axis, in a wide window, a high one, and on a phone."""
+    block = np.ones((44, 52, 48), np.float32)[slab]
+    try:
+        resize(browser, *window)
+        open_page(browser, write_report(tmp_path, Report("slab", [Stage("enhanced", Volume(block, np.eye(4)))])))
+        if browser.execute_script("return document.getElementById('viewer').hidden"):
+            pytest.skip("Chromium has no WebGL 2 here, not even in software")
+        picture(browser)
+        pixels = imread(io.BytesIO(find(browser, "#screen").screenshot_as_png))[..., :3]
+        assert (pixels.max(-1) > 0.3).mean() > 0.55
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
 def test_maps_lie_over_the_image_as_strongly_as_wanted(viewer: Any) -> None:
     plain = picture(viewer)
     seen = {plain}
@@ -321,6 +425,7 @@ def test_tables_of_the_demos_width_need_no_scrolling(browser: Any, report: Repor
 
 def test_tab_reaches_every_control_and_shows_where_it_is(viewer: Any) -> None:
     wanted = {"screen", "other", "blink", "every-second", "swipe", "map", "opacity", "window-low", "window-high", "smooth"}
+    wanted |= {"slice-0", "slice-1", "slice-2", "radiological"}
     reached = set()
     body = find(viewer, "body")
     body.send_keys("\ue004")

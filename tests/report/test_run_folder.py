@@ -12,7 +12,7 @@ import pytest
 from dynamicdps.cli import main
 from dynamicdps.errors import InputError
 from dynamicdps.report import read_report
-from dynamicdps.report.facts import operator_facts
+from dynamicdps.report.facts import made_of, operator_facts
 from dynamicdps.report.page import render
 from dynamicdps.report.run_folder import command_of
 from dynamicdps.report.trace import read_rows, write_rows
@@ -61,6 +61,25 @@ def test_tissue_volumes_reach_page_and_summary(run: Path, tmp_path: Path) -> Non
     assert text.count('class="whisker') == 1
     assert slab in text
     assert f"{0.9 * grey / 1000:.1f} to {1.1 * grey / 1000:.1f}" in text
+
+
+def test_the_top_says_how_it_was_made(run: Path) -> None:
+    """Time and models before all else; what a sample is, where there are samples."""
+    facts = json.loads((run / "run.json").read_text()) | {"durations": {"expected": 9.0, "solve": 70.0, "total": 125.2}}
+    mean = {"estimate": "mean", "samples": 2}
+    for settings, first in (
+        (mean, "Mean of 2 posterior samples, "),
+        (mean | {"samples": 1}, "One posterior sample, "),
+        ({"estimate": "deterministic", "samples": 2}, "One run without noise, "),
+        ({}, "M"),
+    ):
+        made = made_of(facts | {"settings": settings, "cards": {"prior": {"name": "brain"}, "conditional": {"name": "mine"}}})
+        assert made.startswith(first)
+        assert "ade in 2 min 5 s, prior brain, conditional model mine." in made
+        assert ("One sample is " in made) == ("posterior sample" in first)
+    assert made_of({}) == ""
+    text = (run / "report.html").read_text(encoding="utf-8")
+    assert text.index("prior brain") < text.index('id="images"')
 
 
 def test_page_made_again_is_the_same(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dynamicdps.data_term import DataTerm
+from dynamicdps.data_term import DataTerm, Noise
 from dynamicdps.operators import LowField, Operator, add_noise
 from dynamicdps.solvers import Reconstruction, make_config, solve_tensors
 from dynamicdps.solvers.registry import find_solver
@@ -36,7 +36,7 @@ class IsotropicGaussian:
     def posterior(self, operator: LowField, y: Tensor) -> "Gaussian":
         size = self.height * self.width
         prior = torch.full((size,), self.data_mean, dtype=torch.float64), self.std**2 * torch.eye(size, dtype=torch.float64)
-        return condition(*prior, dense(operator, self.height, self.width), operator.noise_std, y)
+        return condition(*prior, dense(operator, self.height, self.width), Noise.of(operator).std, y)
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class CorrelatedGaussian:
 
     def posterior(self, operator: LowField, y: Tensor) -> "Gaussian":
         mean = torch.full((self.height * self.width,), self.data_mean, dtype=torch.float64)
-        return condition(mean, self.covariance, dense(operator, self.height, self.width), operator.noise_std, y)
+        return condition(mean, self.covariance, dense(operator, self.height, self.width), Noise.of(operator).std, y)
 
 
 @dataclass(frozen=True)
@@ -136,8 +136,8 @@ class TwoGaussians:
         """Weights and components."""
         matrix = dense(operator, *self.images.shape[1:])
         inner = self.std**2 * torch.eye(matrix.shape[1], dtype=torch.float64)
-        parts = [condition(image.flatten(), inner, matrix, operator.noise_std, y) for image in self.images]
-        spread = matrix @ inner @ matrix.T + operator.noise_std**2 * torch.eye(len(matrix), dtype=torch.float64)
+        parts = [condition(image.flatten(), inner, matrix, Noise.of(operator).std, y) for image in self.images]
+        spread = matrix @ inner @ matrix.T + Noise.of(operator).std ** 2 * torch.eye(len(matrix), dtype=torch.float64)
         evidence = [
             torch.distributions.MultivariateNormal(matrix @ image.flatten(), spread).log_prob(y.double().flatten()) for image in self.images
         ]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dynamicdps.data_term import DataTerm
+from dynamicdps.data_term import DataTerm, Noise
 from dynamicdps.diffusion import as_prior
 from dynamicdps.operators import AffineResample, Inpainting, LowField, ScanOperator, simulate
 from dynamicdps.report.trace import start_rows
@@ -36,7 +36,7 @@ class Smooth:
 
 def noisy(operator: LowField, truth: Tensor) -> Tensor:
     y = operator(truth)
-    return y + operator.noise_std * torch.randn(y.shape, generator=torch.Generator().manual_seed(1), dtype=y.dtype)
+    return y + Noise.of(operator).std * torch.randn(y.shape, generator=torch.Generator().manual_seed(1), dtype=y.dtype)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dynamicdps.data_term import DataTerm
+from dynamicdps.data_term import DataTerm, Noise
 from dynamicdps.operators import LinearOperator, LowField, Operator, add_noise
 from dynamicdps.solvers import Reconstruction, available, make_config, solve_tensors
 from dynamicdps.solvers.deepinv_adapter import (
@@ -63,7 +63,7 @@ def problem(operator: Operator | None = None, shape: tuple[int, ...] = (BATCH, 1
     operator = operator or LowField(in_plane_factor=2.0, noise_std=NOISE)
     truth = (MEAN + STD * torch.randn(shape, generator=torch.Generator().manual_seed(3))).clamp(0.02, 1)
     generators = [torch.Generator().manual_seed(i) for i in range(len(truth))]
-    return add_noise(operator(truth), operator.noise_std, generators), operator, gaussian, torch.full_like(truth, 0.95)
+    return add_noise(operator(truth), Noise.of(operator).std, generators), operator, gaussian, torch.full_like(truth, 0.95)
 
 
 def terms(given: tuple[Tensor, Operator, Any, Tensor]) -> tuple[list[DataTerm], Any, Tensor]:
@@ -182,7 +182,7 @@ def test_linear_physics(deepinv: Any, generator: torch.Generator, name: str) -> 
     x = torch.rand(BATCH, 1, HEIGHT, WIDTH, generator=generator, dtype=torch.float64)
     y = operator(x)
     found = deepinv_physics(operator, y, x.shape)
-    physics, model = found.physics, operator.linear_problem(y, x.shape).model
+    physics, model = found.physics, operator.linear_problem(y, x.shape, Noise.of(operator).std).model
     assert isinstance(physics, deepinv.physics.LinearPhysics)
     assert isinstance(physics, deepinv.physics.DecomposablePhysics) == (name != "products only")
     assert not found.warnings

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dynamicdps.data_term import DataTerm, data_step, excess_misfit
+from dynamicdps.data_term import DataTerm, Noise, data_step, excess_misfit
 from dynamicdps.data_term.error_correlation import ErrorCorrelation
 from dynamicdps.data_term.line_search import search
 from dynamicdps.operators import Inpainting, LowField, Operator, ScanOperator, simulate
@@ -46,7 +46,7 @@ def problem(name: str) -> tuple[Operator, Tensor, Tensor]:
     images = PRIOR.data_mean + (white * values.sqrt()) @ vectors.T
     truth = images.view(count, 1, *depth, 12, 10)
     y = operator(truth)
-    y = y + operator.noise_std * torch.randn(y.shape, generator=seeded(2), dtype=torch.float64)
+    y = y + Noise.of(operator).std * torch.randn(y.shape, generator=seeded(2), dtype=torch.float64)
     far = torch.tensor([0.02, 0.3, 0.1], dtype=torch.float64)[:count].view(-1, *[1] * (truth.ndim - 1))
     return operator, y, truth + far * torch.randn(truth.shape, generator=seeded(3), dtype=torch.float64).clamp(-2, 2)
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dynamicdps.data_term import DataTerm
+from dynamicdps.data_term import DataTerm, Noise
 from dynamicdps.operators import LowField, add_noise, power_law
 from dynamicdps.solvers import make_config, solve_tensors
 from tests.solvers.known_posteriors import (
@@ -34,7 +34,7 @@ OPERATORS = {
 
 
 def measured(operator: LowField, truth: Tensor) -> Tensor:
-    return add_noise(operator(truth), operator.noise_std, [torch.Generator().manual_seed(1)])
+    return add_noise(operator(truth), Noise.of(operator).std, [torch.Generator().manual_seed(1)])
 
 
 def checkerboard(height: int, width: int) -> Tensor:

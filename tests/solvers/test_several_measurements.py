@@ -8,7 +8,7 @@ import torch
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from dynamicdps.data_term import DataTerm, data_step, join
+from dynamicdps.data_term import DataTerm, Noise, data_step, join
 from dynamicdps.operators import LowField, Operator, ScanOperator, SwapSliceAxis, add_noise
 from dynamicdps.operators.posed_voxels import posed
 from dynamicdps.solvers import DynamicDPSConfig, available, make_config, solve, solve_tensors
@@ -25,7 +25,7 @@ NEED_SINGULAR_VALUES = {"ddnm", "ddrm"}
 
 
 def measured(operator: Operator, truth: Tensor, seed: int) -> Tensor:
-    return add_noise(operator(truth), operator.noise_std, [torch.Generator().manual_seed(seed + i) for i in range(len(truth))])
+    return add_noise(operator(truth), Noise.of(operator).std, [torch.Generator().manual_seed(seed + i) for i in range(len(truth))])
 
 
 def truth_of(count: int = 1, size: int = 6) -> Tensor:
@@ -35,8 +35,8 @@ def truth_of(count: int = 1, size: int = 6) -> Tensor:
 def posterior(prior: IsotropicGaussian | CorrelatedGaussian, operators: list[LowField], ys: list[Tensor]) -> Gaussian:
     size = prior.height * prior.width
     covariance = prior.covariance if isinstance(prior, CorrelatedGaussian) else prior.std**2 * torch.eye(size, dtype=torch.float64)
-    rows = [dense(operator, prior.height, prior.width) / operator.noise_std for operator in operators]
-    y = torch.cat([each.flatten() / operator.noise_std for each, operator in zip(ys, operators, strict=True)])
+    rows = [dense(operator, prior.height, prior.width) / Noise.of(operator).std for operator in operators]
+    y = torch.cat([each.flatten() / Noise.of(operator).std for each, operator in zip(ys, operators, strict=True)])
     return condition(torch.full((size,), prior.data_mean, dtype=torch.float64), covariance, torch.cat(rows), 1.0, y)
 
 
@@ -73,7 +73,7 @@ def test_the_data_step_reaches_the_joint_posterior_of_scans_that_lie_askew() -> 
     terms = [DataTerm(measured(operator, truth, seed), operator) for seed, operator in enumerate(operators)]
     size, r = truth.numel(), 0.2
     basis = torch.eye(size, dtype=torch.float64).view(size, *truth.shape[1:])
-    rows = torch.cat([operator(basis).flatten(1).T / operator.noise_std for operator in operators])
+    rows = torch.cat([operator(basis).flatten(1).T / term.noise.std for operator, term in zip(operators, terms, strict=True)])
     y = torch.cat([term.measurement.flatten() / term.noise.std for term in terms])
     prior = torch.eye(size, dtype=torch.float64) * r**2
     expected = condition(torch.full((size,), 0.5, dtype=torch.float64), prior, rows, 1.0, y).mean
@@ -105,7 +105,7 @@ def test_the_order_of_measurements_does_not_matter(name: str) -> None:
 def test_a_measurement_given_twice_is_one_of_half_the_variance(name: str, operator: LowField) -> None:
     truth = truth_of(2, 12).clamp_min(0.05)
     term = DataTerm(measured(operator, truth, 1), operator)
-    better = replace(operator, noise_std=operator.noise_std / 2**0.5)
+    better = replace(operator, noise_std=Noise.of(operator).std / 2**0.5)
     once = run(name, [DataTerm(term.measurement, better)], 0.8 * truth)
     torch.testing.assert_close(run(name, [term, term], 0.8 * truth), once, atol=2e-3, rtol=0)
 
@@ -180,7 +180,7 @@ def test_a_scan_given_twice_with_half_the_information_each_counts_once(name: str
     def noisier(factor: float) -> ScanOperator:
         inner = operator.operator
         assert isinstance(inner, SwapSliceAxis)
-        return replace(operator, operator=SwapSliceAxis(replace(inner.inner, noise_std=factor * inner.noise_std), inner.axis))
+        return replace(operator, operator=SwapSliceAxis(replace(inner.inner, noise_std=factor * Noise.of(inner).std), inner.axis))
 
     config = make_config(name, {"samples": 1, "steps": 2, "start_sigma": 0.1} if name == "dynamicdps" else {})
     settings = {"initial": head.with_data(0.9 * head.data), "config": config}

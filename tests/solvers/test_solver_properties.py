@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dynamicdps.data_term import DataTerm
+from dynamicdps.data_term import DataTerm, Noise
 from dynamicdps.diffusion import as_prior
 from dynamicdps.diffusion.levels import cosine_levels
 from dynamicdps.operators import LinearOperator, LowField, Operator, add_noise
@@ -123,7 +123,7 @@ def problem(operator: Operator, count: int = 4, depth: int | None = None) -> tup
     generator = torch.Generator().manual_seed(7)
     bright = torch.rand(shape, generator=generator) < 0.5
     truth = 0.2 + 0.5 * bright + 0.1 * torch.randn(shape, generator=generator)
-    y = add_noise(operator(truth), operator.noise_std, [torch.Generator().manual_seed(i) for i in range(count)])
+    y = add_noise(operator(truth), Noise.of(operator).std, [torch.Generator().manual_seed(i) for i in range(count)])
     wrong = torch.linspace(0, 0.2, count).view(-1, *[1] * (len(shape) - 1))
     return y, (truth + wrong * torch.linspace(-1, 1, WIDTH)).clamp(0, 1)
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from dynamicdps.volumes import Volume, brain_mask, load
-from dynamicdps.volumes.contrast import SURE, look_at_contrast
+from dynamicdps.volumes.contrast import SURE, T1_RISE, T2_TAIL, contrast_likelihood, look_at_contrast
 from tests.conftest import make_phantom
 
 SHAPE = (96, 110, 8)
@@ -63,6 +63,19 @@ def test_units_and_orientation_change_nothing(contrast: str) -> None:
         assert each is not None
         assert each.bright_tail == pytest.approx(found.bright_tail, rel=1e-3)
         assert each.deep_rise == pytest.approx(found.deep_rise, abs=1e-3)
+
+
+def test_thresholds_are_where_two_contrasts_are_alike() -> None:
+    for tail, rise in ((T2_TAIL, T1_RISE), (1.8, 0.06)):
+        at_tail = contrast_likelihood(tail, None, tail, rise)
+        assert at_tail["T2w"] == pytest.approx(0.5)
+        assert at_tail["T1w"] == at_tail["FLAIR"]
+        at_rise = contrast_likelihood(0.5 * tail, rise, tail, rise)
+        assert at_rise["T1w"] == pytest.approx(at_rise["FLAIR"])
+        assert sum(at_rise.values()) == pytest.approx(1.0)
+        assert contrast_likelihood(0.5 * tail, rise + 0.05, tail, rise)["T1w"] > SURE
+        assert contrast_likelihood(0.5 * tail, rise - 0.05, tail, rise)["FLAIR"] > SURE
+        assert contrast_likelihood(2 * tail, rise + 0.05, tail, rise)["T2w"] > SURE
 
 
 def test_known_numbers() -> None:

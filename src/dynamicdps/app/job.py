@@ -132,7 +132,7 @@ class Job:
 
     @property
     def millilitres(self) -> float:
-        """Of all its scans."""
+        """Brain volume of all its scans."""
         return sum(scan.recognised.millilitres for scan in self.scans if scan.recognised is not None)
 
     def save(self) -> None:

@@ -144,7 +144,7 @@ class JobQueue:
             if job.state not in ENDED:
                 raise InputError(f"the job is {job.state} already; expected one that is not; wait for it, or cancel it first")
             if quality not in self._passes:
-                raise InputError(f"there is no quality {quality!r}; expected one of {', '.join(self._passes)}; change it")
+                raise InputError(f"there is no quality {quality!r}; expected one of {', '.join(self._passes)}")
             if not job.usable:
                 raise InputError(f"the scan cannot be used: {job.scans[0].problem}")
             shutil.rmtree(job.result, ignore_errors=True)

@@ -29,13 +29,14 @@ from dynamicdps.output_names import ENHANCED, REPORT
 DROPS = ".drops"
 MAX_WORDS = 64 * 1024
 STATIC = files("dynamicdps.app") / "static"
-NIIVUE = files("dynamicdps.report") / "static" / "niivue" / "niivue.umd.js"
+REPORT_STATIC = files("dynamicdps.report") / "static"
 JAVASCRIPT = "text/javascript; charset=utf-8"
 PAGE_FILES = {
     "": (STATIC / "index.html", "text/html; charset=utf-8"),
     "app.css": (STATIC / "app.css", "text/css; charset=utf-8"),
     "app.js": (STATIC / "app.js", JAVASCRIPT),
-    "niivue.umd.js": (NIIVUE, JAVASCRIPT),
+    "niivue.umd.js": (REPORT_STATIC / "niivue" / "niivue.umd.js", JAVASCRIPT),
+    "slices.js": (REPORT_STATIC / "slices.js", JAVASCRIPT),
 }
 
 

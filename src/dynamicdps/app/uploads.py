@@ -184,7 +184,7 @@ def _by_series(name: str, files: Sequence[Path], folder: Path) -> list[FoundScan
 
 
 def _ending(file: Path) -> str:
-    """Of what a packed file holds: ``scan.nii.gz`` ends in ``.nii``."""
+    """The ending of what a packed file holds: that of ``scan.nii.gz`` is ``.nii``."""
     name = file.name.lower()
     inner = Path(name.removesuffix(".gz"))
     return inner.suffix if inner.suffix in PACKED else Path(name).suffix

@@ -5,13 +5,17 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from tyro.conf import Positional, arg
+from tyro.conf import Positional, UseAppendAction, arg
 
 from dynamicdps.output_names import folder_beside
 from dynamicdps.pipeline.options import EnhanceOptions, FitOptions, ReadOptions, SegmentOptions, StudyOptions
 
 Scans = Annotated[Positional[tuple[Path, ...]], arg(metavar="SCAN...")]
-Settings = Annotated[tuple[str, ...], arg(name="set", help="More of the solver's settings, as NAME=VALUE; docs/solvers.md lists them.")]
+# Any number of values, after the option together or each after an option of its own.
+Words = UseAppendAction[tuple[str, ...]]
+Settings = Annotated[Words, arg(name="set", help="More of the solver's settings, as NAME=VALUE; docs/solvers.md lists them.")]
+
+Extension = Annotated[Path | None, arg(help="Python file of your own solvers or operators: docs/architecture.md.")]
 
 
 @dataclass
@@ -55,7 +59,7 @@ class Enhance(EnhanceOptions, _ScansOfHead):
     initial: Path | None = None
     """Any model's enhanced volume to start from; without it the conditional model runs."""
     dicom: Path | None = None
-    """Of a folder of DICOM files: also write the enhanced scan there, as a series of the same patient and study."""
+    """Folder for the enhanced scan as a DICOM series of the same patient and study, where SCAN is a DICOM folder."""
     dicom_stamp: bool = False
     """Draw "DynamicDPS, not for diagnosis" into the pixels of that series."""
     settings: Settings = ()
@@ -84,11 +88,11 @@ class Simulate:
     """Make a low-field scan from a good one; its operator is written beside it."""
 
     scan: Annotated[Positional[Path], arg(metavar="SCAN")]
-    """A good scan: a skull-stripped T1w NIfTI file."""
+    """A good scan: a skull-stripped image file."""
     out: Path
     """The simulated scan: a name that ends in .nii or .nii.gz."""
     degradation: str = "iqt-out"
-    """Named degradation that gives the parameters left out below."""
+    """The scanner: a named degradation, which gives the parameters left out below, or an operator's JSON file."""
     gamma: float | None = None
     """Exponent of the contrast."""
     in_plane_factor: float | None = None
@@ -100,11 +104,12 @@ class Simulate:
     noise_std: float | None = None
     """Standard deviation of the noise as a share of the intensity range."""
     snr: float | None = None
-    """The noise as a signal-to-noise ratio in white matter instead."""
+    """Signal-to-noise ratio in white matter, in the place of --noise-std."""
     noise: Literal["gaussian", "rician"] | None = None
     """Kind of noise."""
     seed: int = 0
     """Seed of the noise."""
+    extension: Extension = None
 
 
 @dataclass
@@ -113,7 +118,7 @@ class _Training:
     """Skull-stripped scans to learn from."""
     out: Path
     """Folder of the training: model, checkpoint, log."""
-    validation: tuple[Path, ...] = ()
+    validation: UseAppendAction[tuple[Path, ...]] = ()
     """Scans of other subjects to measure the error on; without them a tenth of SCAN... is held out."""
     resume: bool = False
     """Continue the training in --out."""
@@ -134,11 +139,11 @@ class _Training:
     bfloat16: bool = True
     """Compute in bfloat16 where the processor has units for it; elsewhere it would cost many times float32."""
     optimiser: Literal["adamw", "muon"] = "adamw"
-    """AdamW, or Muon: orthogonal momentum, which learns faster a step."""
+    """AdamW, or Muon: orthogonal momentum, which learns more in each step."""
     batches: int = 1
-    """Batches a step, whose loss is their mean; several processes deal them out."""
+    """Batches of each step, whose mean loss it lowers; several processes share them."""
     accumulate: int = 1
-    """Parts of a batch that pass the network one after another: the same step in less memory."""
+    """Parts of each batch, which pass the network one after another: the same step in less memory."""
     device: str = "cpu"
     """cpu, cuda or mps; of several processes each takes a GPU of its own."""
     seed: int = 0
@@ -160,11 +165,11 @@ class TrainPrior(_UNetTraining):
     slices_in: int = 7
     """Neighbouring slices that the network sees, odd; 1 for single slices."""
     slices_out: int = 5
-    """Slices in their middle that it returns, odd: more cost less a slice."""
+    """Slices in their middle that it returns, odd; the more, the less each costs."""
     contrast: str = "T1w"
     """BIDS suffix of the scans' contrast: T1w, T2w, FLAIR or unknown."""
     optimiser: Literal["adamw", "muon"] = "muon"
-    """AdamW, or Muon: orthogonal momentum, which learns faster a step."""
+    """AdamW, or Muon: orthogonal momentum, which learns more in each step."""
     learning_rate: float = 1e-3
     """Peak of the learning rate."""
 
@@ -208,14 +213,14 @@ class TrainSegmenter(_Training):
     residual_blocks: tuple[int, ...] = (1, 2, 2)
     """Residual blocks of each level."""
     optimiser: Literal["adamw", "muon"] = "muon"
-    """AdamW, or Muon: orthogonal momentum, which learns faster a step."""
+    """AdamW, or Muon: orthogonal momentum, which learns more in each step."""
     learning_rate: float = 1e-3
     """Peak of the learning rate."""
 
 
 @dataclass
 class TrainOperatorFit:
-    """Train what `calibrate operator` and `enhance --operator fit` know of scanners, on scans simulated from good ones."""
+    """Train the estimator behind `calibrate operator` and `enhance --operator fit`, on scans simulated from good ones."""
 
     scans: Scans
     """Skull-stripped scans at 1 mm."""
@@ -226,7 +231,7 @@ class TrainOperatorFit:
     simulations: int = 6000
     """Scans to simulate."""
     epochs: int = 120
-    """Passes over them."""
+    """Passes over the simulated scans."""
     with_image: int = 150
     """Scans of held-out subjects to run the conditional model on."""
     data_name: str = "unnamed"
@@ -237,7 +242,7 @@ class TrainOperatorFit:
 
 @dataclass
 class Train:
-    """Train a prior, a conditional model, what finds the brain, or what the fit of operators knows."""
+    """Train a prior, a conditional model, the network that finds the brain, or the estimator of operators."""
 
     model: (
         Annotated[TrainPrior, tyro.conf.subcommand("prior")]
@@ -256,10 +261,12 @@ class Sample:
     """Folder for samples.png and samples.nii.gz."""
     prior: str = "brain"
     """Bundled prior or a .safetensors file."""
+    contrast: str | None = None
+    """What the prior is told: T1w, T2w, FLAIR or unknown; without it the contrast that its model card names first."""
     n: int = 8
-    """How many."""
+    """Number of samples."""
     slices: int = 1
-    """Neighbouring slices of each: more than 1 draws volumes."""
+    """Neighbouring slices of each sample; more than 1 draws volumes."""
     sampler: Literal["heun", "ancestral"] = "heun"
     """Second-order deterministic solver, or ancestral sampling."""
     steps: int = 32
@@ -278,7 +285,7 @@ class Sample:
 
 @dataclass
 class CalibrateStart:
-    """Find the map from an initial image's misfit to the best start level, on good scans."""
+    """Find the map from an initial image's misfit to the best start level, on good scans of one contrast."""
 
     scans: Scans
     """Skull-stripped scans that neither the prior nor the conditional models have seen."""
@@ -286,10 +293,12 @@ class CalibrateStart:
     """The calibration: a .json file."""
     prior: str = "brain"
     """Bundled prior or a .safetensors file."""
+    contrast: str | None = None
+    """The scans' contrast, which the prior is told: T1w, T2w, FLAIR or unknown; without it the contrast that its model card names first."""
     conditional: tuple[str, ...] = ("unet-iqt-in", "unet-range")
     """Conditional models whose errors the map must cover."""
     degradations: tuple[str, ...] = ("iqt-in", "iqt-out", "blur-mismatch")
-    """Degradations it must cover."""
+    """Degradations that the map must cover."""
     rule: Literal["misfit", "bank"] = "misfit"
     """misfit: the level of lowest true error; bank: the paper's memory bank, a reference run of the whole reverse process."""
     slices_per_scan: int = 2
@@ -322,7 +331,7 @@ class CalibrateOperator(FitOptions, ReadOptions, _ScanToFile):
     """Any model's enhanced volume; without it the conditional model runs."""
     fit: str = "gamma,blur,slice_thickness,noise_std"
     """What to find, separated by commas: gamma, blur, slice_thickness, noise_std. What the header says is kept."""
-    known: tuple[str, ...] = ()
+    known: Words = ()
     """What is known, as NAME=VALUE, and kept: gamma, blur (mm), slice_thickness (mm), noise_std (share of the intensity range)."""
     profile: str = ""
     """Parameters whose neighbouring values are tried too, with the others following, separated by commas; written as .profile.csv."""
@@ -348,9 +357,10 @@ class Evaluate:
     measurement: Path | None = None
     """The measurement, for the data misfit."""
     operator: str | None = None
-    """Its operator's JSON file; needed with --measurement."""
+    """JSON file of the measurement's operator; needed with --measurement."""
     name: str = "dynamicdps"
     """Stage name in metrics.json."""
+    extension: Extension = None
 
 
 @dataclass
@@ -385,6 +395,7 @@ class Benchmark:
     """Type in which the prior computes; bfloat16 is about twice as fast on CPUs made for it."""
     seed: int = 0
     """Seed of all randomness."""
+    extension: Extension = None
 
 
 @dataclass
@@ -418,18 +429,18 @@ class Cohort(StudyOptions, _Together, _Study):
     Without --operator, a scan that has no .operator.json of its own beside it has its operator fitted.
     """
 
-    subject: tuple[str, ...] = ()
-    """Subjects to take, with or without sub-; all without."""
-    session: tuple[str, ...] = ()
+    subject: Words = ()
+    """Subjects to take, with or without sub-; without it all."""
+    session: Words = ()
     """Sessions to take."""
-    acquisition: tuple[str, ...] = ()
+    acquisition: Words = ()
     """Acquisitions (acq-) to take."""
     pattern: str | None = None
     """For folders that are no BIDS dataset: which files are scans, such as '*/t1.nii.gz'."""
     cluster: str = "local"
     """local, slurm, sge, pbs, lsf, or the address of a running Dask scheduler, tcp://HOST:PORT."""
     workers: int | None = None
-    """Scans at a time. Without it one a GPU, else as many as cores and memory (4 GB each) allow; for a queue 1."""
+    """Scans at a time. Without it one for each GPU, else as many as cores and memory (4 GB each) allow; with a queue 1."""
     threads: int = 1
     """Cores for each worker. Another number may change the last digits of results."""
     memory: str = "8GB"
@@ -438,9 +449,9 @@ class Cohort(StudyOptions, _Together, _Study):
     """Time of each job."""
     queue: str | None = None
     """Queue or partition of the jobs."""
-    job_directive: tuple[str, ...] = ()
+    job_directive: Words = ()
     """Further directives of the jobs, such as --job-directive=--gres=gpu:1."""
-    job_prologue: tuple[str, ...] = ()
+    job_prologue: Words = ()
     """Shell lines of the jobs before the worker, such as 'module load cuda'."""
     dry_run: bool = False
     """Only list what would be done."""
@@ -480,16 +491,16 @@ class _BidsPlaces:
 class BidsApp(StudyOptions, _Together, _BidsPlaces):
     """Enhance the T1w scans of a BIDS dataset, as a BIDS App. Research use only."""
 
-    participant_label: tuple[str, ...] = ()
-    """Participants to take, with or without sub-; all without."""
-    session_label: tuple[str, ...] = ()
-    """Sessions to take, with or without ses-; all without."""
+    participant_label: Words = ()
+    """Participants to take, with or without sub-; without it all."""
+    session_label: Words = ()
+    """Sessions to take, with or without ses-; without it all."""
     skip_bids_validation: bool = False
     """Do not ask for a dataset_description.json that says Name and BIDSVersion."""
     n_cpus: int | None = None
-    """Cores to use; all without."""
+    """Cores to use; without it all."""
     omp_nthreads: int | None = None
-    """Of them for each scan. Without it those that are there for every scan that is done at the same time."""
+    """Cores for each scan; without it the scans that are done at the same time share all cores equally."""
     mem_mb: int | None = None
     """Memory to stay within, in MB: fewer scans at a time, and fewer slices. Without it that of the machine."""
     settings: Settings = ()
@@ -515,7 +526,7 @@ class AddModel:
     file: Annotated[Positional[Path], arg(metavar="FILE")]
     """A .safetensors file with its model card, a .json file of the same name, beside it."""
     sha256: str | None = None
-    """What the file's SHA-256 must be, as its source says."""
+    """SHA-256 that the file must have, as its source says."""
 
 
 @dataclass
@@ -534,7 +545,7 @@ class Rerun:
     """Repeat a run from its run.json, and say what differs: inputs, models, versions, machine, and the files that come out."""
 
     run_json: Annotated[Positional[Path], arg(metavar="RUN_JSON")]
-    """What a command left behind: run.json, or NAME.run.json."""
+    """Record that a command left behind: run.json, or NAME.run.json."""
     out: Path | None = None
     """Folder for the results; without it a new folder beside the run's, NAME-rerun."""
 

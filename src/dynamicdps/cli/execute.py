@@ -3,6 +3,7 @@
 from dynamicdps.cli.commands import Command, Rerun
 from dynamicdps.cli.guard import check
 from dynamicdps.cli.registry import chosen, function_of
+from dynamicdps.extension import load_extension
 
 
 def execute(command: Command) -> None:
@@ -13,6 +14,7 @@ def execute(command: Command) -> None:
         SystemExit: a part of many scans failed (1).
     """
     each = chosen(command)
+    load_extension(getattr(each, "extension", None))
     check(each)
     run = function_of(each)
     # What repeats a command is handed the way to run it.

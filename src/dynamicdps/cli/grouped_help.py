@@ -22,7 +22,7 @@ GROUPS: dict[Any, dict[str, tuple[str, ...]]] = {
         "models and scanner": ("conditional", "prior", "shading"),
         "solver": (
             *("solver", "steps", "estimate", "gradient", "start_quantile", "start_sigma", "start_step", "start_calibration"),
-            "settings",
+            *("settings", "extension"),
         ),
     }
 }

@@ -30,7 +30,7 @@ def check(command: Any) -> None:
     """
     seed = getattr(command, "seed", 0)
     if not 0 <= seed <= MAX_SEED:
-        raise InputError(f"--seed is {seed}; expected a whole number from 0 to {MAX_SEED}; change it")
+        raise InputError(f"--seed is {seed}; expected a whole number from 0 to {MAX_SEED}")
     _check_there(command)
     folder, names = written(command)
     for given, path in _inputs(command) if names else ():

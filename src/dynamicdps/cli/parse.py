@@ -14,6 +14,7 @@ from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import tyro
+from tyro.conf import UseAppendAction
 
 from dynamicdps.cli.commands import BidsApp, Command, Enhance
 from dynamicdps.cli.grouped_help import grouped_help
@@ -75,7 +76,7 @@ def read_command(words: Sequence[str], program: Program = DYNAMICDPS) -> Any:
                 program.kind,
                 prog=program.name,
                 description=program.description,
-                args=words,
+                args=_one_by_one(words, _command_of(words, program)[2]),
                 config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
             )
         # The parser takes any number of scans, also none.
@@ -92,16 +93,38 @@ def fault(words: Sequence[str], program: Program = DYNAMICDPS) -> str:
 
     Found from the commands' own fields: the parser's report is made to be looked at, and changes with its version.
     """
-    place, rest = [program.name], list(words)
-    kind: Any = program.kind
-    while rest and rest[0] in (below := _commands(kind)):
-        place.append(rest.pop(0))
-        kind = _kind_of(below[place[-1]])
+    place, rest, kind = _command_of(words, program)
     command = " ".join(place)
     see = f"see {command} --help"
     if below := _commands(kind):
         return f"{_no_command(command, rest, list(below))}; {see}"
     return f"{_wrong_option(' '.join(place[1:]) or command, rest, _options(kind))}; {see}"
+
+
+def _command_of(words: Sequence[str], program: Program) -> tuple[list[str], list[str], Any]:
+    """The names of the command that words begin with, the words after them, and what these are read as."""
+    place, rest = [program.name], list(words)
+    kind: Any = program.kind
+    while rest and rest[0] in (below := _commands(kind)):
+        place.append(rest.pop(0))
+        kind = _kind_of(below[place[-1]])
+    return place, rest, kind
+
+
+def _one_by_one(words: Sequence[str], kind: Any) -> list[str]:
+    """``--set a b --set c`` as ``--set=a --set=b --set=c``: the parser takes one value after an option that may be repeated."""
+    if _commands(kind):
+        return list(words)
+    repeated = {flag for option in _options(kind) if option.repeated for flag in option.flags}
+    out: list[str] = []
+    option = ""
+    for word in words:
+        if _is_flag(word):
+            option = word if word.replace("_", "-") in repeated else ""
+            if option:
+                continue
+        out.append(f"{option}={word}" if option else word)
+    return out
 
 
 def _no_command(command: str, rest: Sequence[str], below: Sequence[str]) -> str:
@@ -146,6 +169,7 @@ class _Option:
         flags: its names; of a positional one none.
         hint: type of a value.
         several: whether it takes any number of values.
+        repeated: whether it may be given more than once, which adds values.
         required: whether it must be given.
         short: what stands for it in a sentence.
         long: the same with its value.
@@ -154,6 +178,7 @@ class _Option:
     flags: tuple[str, ...]
     hint: Any
     several: bool
+    repeated: bool
     required: bool
     short: str
     long: str
@@ -200,11 +225,12 @@ def _options(kind: Any) -> list[_Option]:
         required = known.default is MISSING and known.default_factory is MISSING
         if _POSITIONAL in marks:
             name = next((mark.metavar for mark in marks if getattr(mark, "metavar", None)), known.name.upper())
-            found.append(_Option((), hint, several, required, name.removesuffix("..."), name))
+            found.append(_Option((), hint, several, False, required, name.removesuffix("..."), name))
             continue
         name = "--" + next((mark.name for mark in marks if getattr(mark, "name", None)), known.name).replace("_", "-")
         flags = (name, name.replace("--", "--no-", 1)) if hint is bool else (name,)
-        found.append(_Option(flags, hint, several, required, name, f"{name} {getattr(hint, '__name__', 'VALUE').upper()}"))
+        repeated = UseAppendAction in marks
+        found.append(_Option(flags, hint, several, repeated, required, name, f"{name} {getattr(hint, '__name__', 'VALUE').upper()}"))
     return found
 
 

@@ -12,7 +12,7 @@ from dynamicdps.cli.progress import out, progress_bar, say
 from dynamicdps.cli.record import recorded
 from dynamicdps.cli.table import benchmark_table
 from dynamicdps.diffusion import read_model
-from dynamicdps.errors import InputError
+from dynamicdps.errors import InputError, reason_of
 from dynamicdps.evaluation.benchmark import (
     REFERENCES,
     Cell,
@@ -62,8 +62,9 @@ def read_settings(path: Path) -> dict[str, dict[str, Any]]:
     try:
         values = read_json(path)
     except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:100]
-        raise InputError(f'{path} cannot be read ({reason}); expected JSON such as {{"dps": {{"step": 1}}}}; change --settings') from error
+        raise InputError(
+            f'{path} cannot be read ({reason_of(error)}); expected JSON such as {{"dps": {{"step": 1}}}}; change --settings'
+        ) from error
     if not isinstance(values, dict) or not all(isinstance(v, dict) for v in values.values()):
         raise InputError(f'{path} holds something else; expected JSON such as {{"dps": {{"step": 1}}}}; change --settings')
     return values
@@ -102,7 +103,7 @@ def check(arguments: Benchmark) -> None:
         load(scan)
     for name, least in (("slices_per_scan", 1), ("slab", 1), ("lesions", 0)):
         if getattr(arguments, name) < least:
-            raise InputError(f"--{name.replace('_', '-')} is {getattr(arguments, name)}; expected at least {least}; change it")
+            raise InputError(f"--{name.replace('_', '-')} is {getattr(arguments, name)}; expected at least {least}")
 
 
 def run(arguments: Benchmark) -> None:

@@ -154,7 +154,7 @@ def shares(arguments: BidsApp, scans: int) -> tuple[int, int, float | None]:
     """
     for name, given in (("--n-cpus", arguments.n_cpus), ("--omp-nthreads", arguments.omp_nthreads), ("--mem-mb", arguments.mem_mb)):
         if given is not None and given < 1:
-            raise InputError(f"{name} is {given}; expected at least 1; change it")
+            raise InputError(f"{name} is {given}; expected at least 1")
     here, memory = cores_and_memory()
     cores, threads = arguments.n_cpus or here, arguments.omp_nthreads
     fit = memory // MEMORY_BYTES if arguments.mem_mb is None else arguments.mem_mb // WORKER_MB

@@ -22,7 +22,7 @@ def run(arguments: CalibrateStart) -> None:
     if arguments.out.suffix != ".json":
         raise InputError(f"cannot write {arguments.out.name!r}; expected a name that ends in .json; change --out")
     if not arguments.scans:
-        raise InputError("there is no scan to calibrate on; expected at least one SCAN; name skull-stripped T1w files")
+        raise InputError("there is no scan to calibrate on; expected at least one SCAN; name skull-stripped files")
     for name, lowest, highest in (
         ("steps", 1, 1000),
         ("samples", 1, 1000),
@@ -32,7 +32,7 @@ def run(arguments: CalibrateStart) -> None:
     ):
         value = getattr(arguments, name)
         if value is not None and not lowest <= value <= highest:
-            raise InputError(f"--{name.replace('_', '-')} is {value}; expected {lowest:g} to {highest:g}; change it")
+            raise InputError(f"--{name.replace('_', '-')} is {value}; expected {lowest:g} to {highest:g}")
     degradations = {name: preset(name) for name in arguments.degradations}
     coupled = [name for name, operator in degradations.items() if operator.couples_slices]
     if coupled and arguments.depth < LEAST_COUPLED:
@@ -48,10 +48,10 @@ def run(arguments: CalibrateStart) -> None:
                 f"{images} calibration images are too few; expected at least {least}; give more scans, slices, models or degradations"
             )
         models = {name: load_conditional(name) for name in arguments.conditional} if arguments.rule == "misfit" else {}
+        prior = open_prior(arguments.prior, "cpu", arguments.precision, arguments.contrast)
         record.facts["models"] = {"prior": read_model(arguments.prior, "prior").card["sha256"]}
         images_of = f"{len(truth)} images of {arguments.depth} slices of {len(arguments.scans)} scans"
-        source = f"{images_of}; {', '.join(models)}; {', '.join(degradations)}"
-        prior = open_prior(arguments.prior, "cpu", arguments.precision)
+        source = f"{images_of}; {prior.domain.suffix}; {', '.join(models)}; {', '.join(degradations)}"
         with progress_bar("calibrate start", "runs") as bar, record.timed("calibrate"):
             if arguments.rule == "bank":
                 count = arguments.steps or 1000

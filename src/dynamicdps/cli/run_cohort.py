@@ -28,7 +28,7 @@ from dynamicdps.cohort import (
     plan,
     run_cohort,
 )
-from dynamicdps.cohort.bids import SUFFIX, suffix_of
+from dynamicdps.cohort.bids import SUFFIX, other_contrasts, suffix_of
 from dynamicdps.cohort.clusters import QUEUES, require_dask
 from dynamicdps.cohort.derivatives import DESCRIPTION, FILES, is_own, place_of
 from dynamicdps.errors import InputError
@@ -63,6 +63,7 @@ def run(arguments: Cohort) -> None:
         for each in planned:
             say(f"{each.reason:13} {each.task.scan.source} -> {place_of(each.task.scan, FILES[ENHANCED])}")
         say(f"{sum(each.reason != 'unchanged' for each in planned)} of {len(planned)} scans to do; nothing was written")
+        tell_other_contrasts(dataset, arguments.pattern, suffix)
         return
     require_dask()
     # Whoever is refused because another run is at it leaves that run's record alone.
@@ -83,6 +84,7 @@ def run(arguments: Cohort) -> None:
                 )
         record.facts |= facts_of(summary)
         tell(summary, folder)
+        tell_other_contrasts(dataset, arguments.pattern, suffix)
         say(f"{folder / 'cohort.tsv'}\n{folder / 'index.html'}")
         if summary.failures:
             raise SystemExit(1)
@@ -101,6 +103,14 @@ def as_asked(arguments: Cohort | BidsApp, scans: list[BidsScan]) -> list[BidsSca
     together = combine(scans)
     say(f"{len(scans)} scans make {len(together)} when those of a session are combined")
     return together
+
+
+def tell_other_contrasts(dataset: Path, pattern: str | None, suffix: str) -> None:
+    """Say which scans of a BIDS dataset have another contrast than those that are enhanced."""
+    others = {} if pattern else other_contrasts(dataset, suffix)
+    if others:
+        counted = " and ".join(f"{count} {other}" for other, count in others.items())
+        say(f"the dataset also has {counted} scans, which are not enhanced; --contrast {' or '.join(others)} enhances those")
 
 
 @contextmanager

@@ -32,7 +32,7 @@ def parse_known(texts: Sequence[str]) -> dict[str, float]:
         try:
             known[name.strip()] = float(value)
         except ValueError:
-            raise InputError(f"--known {text!r} has no number; expected NAME=VALUE such as slice_thickness=5; change it") from None
+            raise InputError(f"--known {text!r} has no number; expected NAME=VALUE such as slice_thickness=5") from None
     return known
 
 
@@ -43,7 +43,7 @@ def check_names(fit: Sequence[str], known: Mapping[str, float], profiled: Sequen
         InputError: there is one.
     """
     if unknown := [name for name in (*fit, *known, *profiled) if name not in FITTED]:
-        raise InputError(f"there is no parameter {unknown[0]!r} to fit or to know; expected some of {', '.join(FITTED)}; change it")
+        raise InputError(f"there is no parameter {unknown[0]!r} that a scan tells; expected some of {', '.join(FITTED)}; correct it")
     found = [name for name in fit if name in BOUNDS and name not in known]
     if lost := [name for name in profiled if name not in found]:
         raise InputError(f"{lost[0]} has no profile, for it is not fitted; expected some of {', '.join(found) or 'none'}; change --profile")
@@ -90,7 +90,7 @@ def run_training(arguments: TrainOperatorFit) -> None:
 
     for name in ("simulations", "epochs", "with_image"):
         if getattr(arguments, name) < 1:
-            raise InputError(f"--{name.replace('_', '-')} is {getattr(arguments, name)}; expected at least 1; change it")
+            raise InputError(f"--{name.replace('_', '-')} is {getattr(arguments, name)}; expected at least 1")
     model = load_conditional(arguments.conditional)
     with recorded(arguments.out, "train operator-fit", arguments) as record, progress_bar("operator-fit", "scans") as bar:
         path = train_estimator(

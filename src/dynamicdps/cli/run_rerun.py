@@ -16,7 +16,7 @@ from dynamicdps.cli.parse import read_command
 from dynamicdps.cli.progress import say
 from dynamicdps.cli.registry import TABLE, chosen, with_chosen
 from dynamicdps.diffusion.model_file import file_hash
-from dynamicdps.errors import InputError
+from dynamicdps.errors import InputError, reason_of
 from dynamicdps.json_file import read_json
 from dynamicdps.output_names import METRICS
 from dynamicdps.pipeline.provenance import input_hashes, machine, versions
@@ -60,8 +60,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         record = read_json(path)
     except (OSError, ValueError) as error:
-        reason = " ".join(str(getattr(error, "strerror", None) or error).split())[:100]
-        raise InputError(f"{path} cannot be read ({reason}); expected a run.json that a command wrote; check the path") from error
+        raise InputError(f"{path} cannot be read ({reason_of(error)}); expected a run.json that a command wrote; check the path") from error
     if not isinstance(record, dict) or record.get("command") not in REPEATED or not record.get("argv"):
         raise InputError(f"{path} is no record of a run that can be repeated; expected one of {', '.join(REPEATED)}; name its run.json")
     return record

@@ -17,10 +17,10 @@ from dynamicdps.volumes import Volume, from_slices
 def run(arguments: Sample) -> None:
     for name, high in (("n", 10_000), ("steps", 1000), ("slices", 512), ("height", 1024), ("width", 1024)):
         if not 1 <= getattr(arguments, name) <= high:
-            raise InputError(f"--{name} is {getattr(arguments, name)}; expected 1 to {high}; change it")
+            raise InputError(f"--{name} is {getattr(arguments, name)}; expected 1 to {high}")
     device = check_device(arguments.device)
     with recorded(arguments.out, "sample", arguments) as record:
-        prior = open_prior(arguments.prior, device, arguments.precision)
+        prior = open_prior(arguments.prior, device, arguments.precision, arguments.contrast)
         card = read_model(arguments.prior, "prior").card
         affine = np.diag([*prior.domain.spacing, 1.0])
         record.facts["models"] = {"prior": card["sha256"]}
@@ -44,7 +44,8 @@ def run(arguments: Sample) -> None:
             Volume(from_slices(stack), affine).save(arguments.out / name)
             files.append(arguments.out / name)
         what = "random slices" if arguments.slices == 1 else f"middle slices of volumes of {arguments.slices}, each in three planes,"
-        write_sheet(arguments.out / "samples.png", sheet_of(samples[:32]), f"{arguments.n} {what} of {arguments.prior}")
+        told = "" if arguments.contrast is None else f", told {arguments.contrast}"
+        write_sheet(arguments.out / "samples.png", sheet_of(samples[:32]), f"{arguments.n} {what} of {arguments.prior}{told}")
     say("\n".join(map(str, files)))
 
 

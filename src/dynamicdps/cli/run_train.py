@@ -75,7 +75,7 @@ def prior_config(arguments: TrainPrior) -> NeighbourConfig:
     """
     levels = network_config(arguments)
     if arguments.contrast not in CONTRASTS:
-        raise InputError(f"--contrast is {arguments.contrast!r}; expected one of {', '.join(CONTRASTS)}; change it")
+        raise InputError(f"--contrast is {arguments.contrast!r}; expected one of {', '.join(CONTRASTS)}")
     return NeighbourConfig(arguments.slices_in, arguments.slices_out, levels.channels, levels.residual_blocks, levels.attention)
 
 

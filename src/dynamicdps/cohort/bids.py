@@ -17,6 +17,7 @@ SUFFIX = "T1w"
 COMBINED = ("acq", "run", "dir")
 # Between the places of scans that are enhanced together.
 BETWEEN = " | "
+CONTRASTS = (SUFFIX, "T2w", "FLAIR")
 NAME = r"sub-[0-9A-Za-z+]+(_[a-z]+-[0-9A-Za-z+]+)*_"
 
 
@@ -86,7 +87,13 @@ class LeftOut:
 
 def suffix_of(contrast: str) -> str:
     """Suffix of the scans that a study's contrast means, as in its options: T1w unless it names T2w or FLAIR."""
-    return contrast if contrast in ("T2w", "FLAIR") else SUFFIX
+    return contrast if contrast in CONTRASTS else SUFFIX
+
+
+def other_contrasts(folder: Path, suffix: str = SUFFIX) -> dict[str, int]:
+    """How many scans of a BIDS dataset have each of the other contrasts that can be enhanced; those without a scan are left out."""
+    counts = {other: sum(1 for _ in _files(folder, None, other)) for other in CONTRASTS if other != suffix}
+    return {other: count for other, count in counts.items() if count}
 
 
 def find_scans(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dynamicdps import __version__
-from dynamicdps.atomic_file import atomic_write
+from dynamicdps.atomic_file import write_text
 from dynamicdps.cohort.bids import SUFFIX, BidsScan
 from dynamicdps.cohort.state import ScanState
 from dynamicdps.errors import InputError
@@ -158,9 +158,3 @@ def write_description(out: Path, dataset: Path) -> None:
     write_json(description, values)
     write_text(readme, README)
     write_text(ignored, "".join(f"{name}\n" for name in NOT_BIDS))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text; see `atomic_write`. What is no valid text is replaced."""
-    with atomic_write(path) as partial:
-        partial.write_text(text, encoding="utf-8", errors="replace")

@@ -10,8 +10,9 @@ from dynamicdps import __version__
 from dynamicdps.cohort.bids import BidsScan
 from dynamicdps.conditional import CONDITIONAL_KINDS, load_conditional
 from dynamicdps.diffusion import load_prior, read_model
-from dynamicdps.diffusion.held_models import holding_models
+from dynamicdps.diffusion.model_cache import holding_models
 from dynamicdps.diffusion.model_file import file_hash
+from dynamicdps.extension import load_extension
 from dynamicdps.pipeline import EnhanceOptions, StudyOptions, enhance
 from dynamicdps.pipeline.checks import FIT, check_device, check_options, device_kind
 from dynamicdps.pipeline.enhancement import settings_of
@@ -23,7 +24,7 @@ from dynamicdps.pipeline.provenance import run_record
 MEASURED = ("data_misfit", "start_sigma", "nfe", "nbackward", "volumes_interval_mm3")
 # Of the result, in the sidecar.
 KEPT = ("operator", "scans", "solver", "settings", "models", "warnings", "initial", "brain", "versions")
-FILES = ("mask", "grid", "prior", "conditional", "operator", "start_calibration")
+FILES = ("mask", "grid", "prior", "conditional", "operator", "start_calibration", "extension")
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,7 @@ def make_enhancer(options: StudyOptions, *, here: bool, memory: float | None = N
         InputError: there is no such solver, model or file, or an option is wrong.
     """
     (check_device if here else device_kind)(options.device)
+    load_extension(options.extension)
     check_options(options)
     load_conditional(options.conditional)
     load_prior(options.prior)
@@ -108,7 +110,7 @@ def make_enhancer(options: StudyOptions, *, here: bool, memory: float | None = N
             # Workers may run in other folders.
             path = Path(values[name]).resolve()
             models[f"{name} file"] = file_hash(path)
-            values[name] = path if name == "start_calibration" else str(path)
+            values[name] = path if isinstance(values[name], Path) else str(path)
     return ScanEnhancer(StudyOptions(**values), tuple(models.items()), memory, keep_all)
 
 

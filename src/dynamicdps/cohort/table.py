@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from dynamicdps.atomic_file import write_text
 from dynamicdps.cohort.bids import BETWEEN, LeftOut
-from dynamicdps.cohort.derivatives import write_text
 from dynamicdps.cohort.state import ScanState
 from dynamicdps.evaluation import TISSUES
 from dynamicdps.json_file import write_json

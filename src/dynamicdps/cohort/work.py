@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from dynamicdps.atomic_file import write_text
 from dynamicdps.cohort.bids import BidsScan
-from dynamicdps.cohort.derivatives import publish, sidecar, withdraw, write_text
+from dynamicdps.cohort.derivatives import publish, sidecar, withdraw
 from dynamicdps.cohort.fingerprint import hash_of, input_hash, input_stamp
 from dynamicdps.cohort.measures import measure, volumes_of
 from dynamicdps.cohort.state import HIDDEN, ScanState, read_state, state_path

@@ -8,7 +8,7 @@ from dynamicdps.conditional.model import InitialModel
 from dynamicdps.conditional.unet import unet_of
 from dynamicdps.conditional.volume_model import volume_unet_of
 from dynamicdps.diffusion import ModelFile, read_model
-from dynamicdps.diffusion.held_models import held
+from dynamicdps.diffusion.model_cache import held
 from dynamicdps.models.names import CONDITIONAL_KINDS
 
 _BUILDERS: dict[str, Callable[[ModelFile, str], InitialModel]] = {"unet": unet_of, "esrgan": esrgan_of, "volume-unet": volume_unet_of}

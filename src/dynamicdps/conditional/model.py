@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from dynamicdps.operators import Operator, ScanOperator, to_image_grid
-from dynamicdps.volumes import Volume, to_slices
+from dynamicdps.volumes import Volume, to_batch
 
 CENTRE, SPREAD = 0.5, 0.3
 
@@ -75,7 +75,7 @@ class ConditionalModel(nn.Module):
         """
         shape, _ = operator.grid_for(scan)
         data = scan.data if mask is None else scan.data * (mask.data >= 1)
-        y = to_slices(data / scale).movedim(0, 1)[None]
+        y = to_batch(data / scale)
         return self.enhance(y, operator.operator, (1, 1, *shape[::-1]))
 
 

@@ -55,8 +55,8 @@ class DataTerm:
     @cached_property
     def _outer(self) -> tuple[Operator, ...]:
         """What stands before the scanner: weights after the filter."""
-        weights = () if self.weights is None else (Weighting(self.weights, self.noise.std),)
-        return weights if self.noise.spectrum is None else (*weights, Whitening(self.noise.spectrum, self.noise.std))
+        weights = () if self.weights is None else (Weighting(self.weights),)
+        return weights if self.noise.spectrum is None else (*weights, Whitening(self.noise.spectrum))
 
     @cached_property
     def target(self) -> Tensor:

@@ -27,7 +27,7 @@ class ErrorCorrelation:
 
     @classmethod
     def of_distances(cls, depth: int, correlations: Sequence[float]) -> "ErrorCorrelation":
-        """Of slices whose errors correlate by their distance alone, as a prior's domain says.
+        """The correlation of slices whose errors are alike by their distance alone, as a prior's domain says.
 
         Args:
             depth: number of slices.

@@ -8,9 +8,8 @@ from torch import Tensor
 
 from dynamicdps.errors import InputError
 from dynamicdps.operators import LinearOperator, Operator, SameGrid, add_noise
-from dynamicdps.operators.operator import Composition
+from dynamicdps.operators.noise import described_noise
 from dynamicdps.operators.parameters import check_range
-from dynamicdps.operators.swap_slice_axis import SwapSliceAxis
 
 KINDS = ("gaussian", "rician")
 
@@ -36,15 +35,15 @@ class Noise:
     def __post_init__(self) -> None:
         check_range("the standard deviation of the noise", self.std, 1e-6, 1.0)
         if self.kind not in KINDS:
-            raise InputError(f"noise is {self.kind!r}; expected one of {', '.join(KINDS)}; change it")
+            raise InputError(f"noise is {self.kind!r}; expected one of {', '.join(KINDS)}")
         if self.spectrum is not None:
             check_range("the power of the noise", self.spectrum, 1e-6, 1e6)
             check_range("the mean power of the noise", self.spectrum.double().mean(), 0.999, 1.001)
 
     @classmethod
     def of(cls, operator: Operator) -> "Noise":
-        """The noise that an operator was described with; Rician where any part of a composition says so."""
-        return cls(operator.noise_std, _kind(operator))
+        """The noise that an operator was described with; see `dynamicdps.operators.noise.described_noise`."""
+        return cls(*described_noise(operator))
 
     def draw(self, y: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
         """Noisy measurements; each image from its own generator.
@@ -70,7 +69,6 @@ class Whitening(LinearOperator, SameGrid):
     """
 
     spectrum: Tensor
-    noise_std: float = 0.01
 
     def forward(self, x: Tensor) -> Tensor:
         return _filter(x, self.spectrum.rsqrt())
@@ -88,12 +86,3 @@ def _filter(x: Tensor, gain: Tensor) -> Tensor:
     axes = tuple(range(-gain.ndim, 0))
     out: Tensor = torch.fft.ifftn(torch.fft.fftn(x, dim=axes) * gain.to(x), dim=axes).real
     return out
-
-
-def _kind(operator: Operator) -> str:
-    if isinstance(operator, Composition):
-        kinds = {_kind(part) for part in operator.operators}
-        return "rician" if "rician" in kinds else "gaussian"
-    if isinstance(operator, SwapSliceAxis):
-        return _kind(operator.inner)
-    return str(getattr(operator, "noise", "gaussian"))

@@ -5,7 +5,7 @@ import torch
 from dynamicdps.data_term.data_term import DataTerm
 from dynamicdps.data_term.noise import Noise
 from dynamicdps.operators import ScanOperator
-from dynamicdps.volumes import Volume, to_slices
+from dynamicdps.volumes import Volume, to_batch, to_slices
 
 
 def scan_term(
@@ -23,9 +23,8 @@ def scan_term(
     if operator.kspace is not None:
         encoded = operator.kspace.operator(operator.operator, scale)
         return DataTerm((operator.kspace.data / scale).to(device), encoded)
-    y = to_slices(scan.data / scale, device)
-    if operator.couples_slices if whole is None else whole:
-        y = y.movedim(0, 1)[None]
+    couples = operator.couples_slices if whole is None else whole
+    y = (to_batch if couples else to_slices)(scan.data / scale, device)
     weights = None
     if operator.weights is not None:
         of_slices = to_slices(operator.weights)[:, 0]

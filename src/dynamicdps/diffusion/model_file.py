@@ -16,11 +16,11 @@ from torch.overrides import TorchFunctionMode
 
 from dynamicdps.atomic_file import atomic_write
 from dynamicdps.diffusion.denoiser import NetworkDenoiser
-from dynamicdps.diffusion.held_models import held
+from dynamicdps.diffusion.model_cache import held
 from dynamicdps.diffusion.neighbour_network import NeighbourConfig, NeighbourUNet
 from dynamicdps.diffusion.network import NetworkConfig, SliceUNet
 from dynamicdps.diffusion.prior import AXES, Domain, NeighbourPrior, Prior, SlicePrior
-from dynamicdps.errors import InputError
+from dynamicdps.errors import InputError, reason_of
 from dynamicdps.json_file import read_json, write_json
 from dynamicdps.models.names import model_path
 from dynamicdps.volumes.contrast import CONTRASTS
@@ -128,9 +128,8 @@ def read_model(name: str | Path, kind: str | tuple[str, ...]) -> ModelFile:
     except InputError:
         raise
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:100]
         raise InputError(
-            f"{path} cannot be read as a model ({reason}); expected weights with their model card {card_path.name} beside them"
+            f"{path} cannot be read as a model ({reason_of(error)}); expected weights with their model card {card_path.name} beside them"
         ) from error
     if found not in kinds:
         wanted = " or ".join(repr(kind) for kind in kinds)
@@ -259,8 +258,9 @@ def _domain(model: ModelFile, contrast: str | None = None) -> Domain:
         if not alike or alike[0] != 1 or not -1 <= min(alike) <= max(alike) <= 1:
             raise ValueError(f"error_correlation {alike}")
     except (TypeError, ValueError, AttributeError, OverflowError) as error:
-        reason = " ".join(str(error).split())[:100]
-        raise InputError(f"the model card of {model.path} is damaged ({reason}); expected that of its training; copy both again") from error
+        raise InputError(
+            f"the model card of {model.path} is damaged ({reason_of(error)}); expected that of its training; copy both again"
+        ) from error
     return Domain(
         contrast=str(card.get("contrast", "")),
         suffix=suffix,

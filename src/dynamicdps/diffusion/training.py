@@ -22,7 +22,7 @@ from dynamicdps.atomic_file import atomic_write
 from dynamicdps.diffusion.model_file import real_numbers
 from dynamicdps.diffusion.muon import Muon
 from dynamicdps.diffusion.processes import Processes
-from dynamicdps.errors import InputError
+from dynamicdps.errors import InputError, reason_of
 from dynamicdps.json_file import read_json, write_json
 
 Batch = tuple[Tensor, ...]
@@ -180,8 +180,9 @@ class TrainingState:
                 self.step = int(step)
                 tensors = real_numbers({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 (not a dictionary)
         except (OSError, SafetensorError, TypeError, KeyError, ValueError) as error:
-            reason = " ".join(str(error).split())[:100]
-            raise InputError(f"{path} cannot be read ({reason}); expected the checkpoint of a training; choose another folder") from error
+            raise InputError(
+                f"{path} cannot be read ({reason_of(error)}); expected the checkpoint of a training; choose another folder"
+            ) from error
         try:
             self.network.load_state_dict({n.removeprefix("network."): v for n, v in tensors.items() if n.startswith("network.")})
         except RuntimeError as error:
@@ -330,8 +331,9 @@ def _check_settings(path: Path, config: TrainingConfig) -> None:
         if not isinstance(before, dict):
             raise ValueError("it is no object")
     except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:100]
-        raise InputError(f"{path} cannot be read ({reason}); expected the settings of a training; copy it again or remove it") from error
+        raise InputError(
+            f"{path} cannot be read ({reason_of(error)}); expected the settings of a training; copy it again or remove it"
+        ) from error
     changes = [
         f"{name} {json.dumps(before[name])[:40]}, now {json.dumps(value)}"
         for name, value in asdict(config).items()

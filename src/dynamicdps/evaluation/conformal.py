@@ -27,7 +27,7 @@ def error_heuristic(spread: NDArray[Any], restart_difference: NDArray[Any] | Non
         InputError: the floor is not greater than 0.
     """
     if not floor > 0:
-        raise InputError(f"the floor is {floor}; expected a number greater than 0; change it")
+        raise InputError(f"the floor is {floor}; expected a number greater than 0")
     guess = np.asarray(spread, dtype=np.float64) + floor
     return guess if restart_difference is None else guess + np.abs(restart_difference)
 

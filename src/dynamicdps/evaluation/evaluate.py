@@ -151,7 +151,7 @@ def residual_map(reconstruction: Volume, measurement: Volume, operator: ScanOper
     residual = term.whitened(x)
     if operator.kspace is not None:
         return measurement.with_data(operator.kspace.residual_image(residual))
-    return measurement.with_data(from_slices(residual if residual.ndim == 4 else residual[0].movedim(1, 0)))
+    return measurement.with_data(from_slices(residual))
 
 
 def _term(reconstruction: Volume, measurement: Volume, operator: ScanOperator, scale: IntensityScale) -> tuple[DataTerm, Tensor]:

@@ -70,7 +70,7 @@ def hallucination_index(
     elif reference_std > 0:
         matched = torch.full((len(t),), reference_std**2, dtype=t.dtype, device=t.device)
     else:
-        raise InputError(f"reference_std is {reference_std}; expected a number greater than 0; change it")
+        raise InputError(f"reference_std is {reference_std}; expected a number greater than 0")
     blocks = _blocks(x - t, patch)
     overlap = _overlap(blocks, matched.view(-1, *[1] * (t.ndim - 1)))
     distances = (1 - overlap).clamp(0, 1).sqrt()

@@ -49,7 +49,7 @@ def high_frequency_error(image: Tensor, truth: Tensor, *, low: float, high: floa
     if not bool(band.any()):
         raise InputError(
             f"the band from {low:g} to {high:g} cycles/mm is empty; expected frequencies up to {float(radius.max()):.3g} for pixels of "
-            f"{spacing:g} mm; change it"
+            f"{spacing:g} mm"
         )
 
     def energy(x: Tensor) -> Tensor:

@@ -68,7 +68,7 @@ def make_lesion(
     if not (SMALLEST_MM <= diameter_mm <= LARGEST_MM and contrast != 0 and all(0.5 <= r <= 2 for r in ratios)):
         raise InputError(
             f"the lesion has {diameter_mm} mm, contrast {contrast} and ratios {ratios}; expected {SMALLEST_MM:g} to {LARGEST_MM:g} mm, "
-            "a contrast other than 0 and ratios from 0.5 to 2; change it"
+            "a contrast other than 0 and ratios from 0.5 to 2"
         )
     nearest = tuple(round(c) for c in centre)
     if not all(0 <= c < n for c, n in zip(nearest, tissue.shape, strict=True)) or tissue[nearest] == 0:

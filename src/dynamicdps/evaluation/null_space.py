@@ -7,10 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dynamicdps.data_term import Noise
 from dynamicdps.errors import InputError
 from dynamicdps.operators import LinearModel, Operator, ScanOperator, SpectralModel, conjugate_gradients, to_image_grid
 from dynamicdps.operators.linear import NEGLIGIBLE
-from dynamicdps.volumes import IntensityScale, Volume, from_slices, to_slices
+from dynamicdps.volumes import IntensityScale, Volume, from_slices, to_batch, to_slices
 
 SIGNAL = 0.1
 ITERATIONS, TOLERANCE = 200, 1e-4
@@ -68,7 +69,7 @@ def null_space_split(operator: Operator, image: Tensor, truth: Tensor | None = N
         ValueError: the shapes differ.
     """
     if not signal > 0:
-        raise InputError(f"the signal is {signal}; expected an amplitude greater than 0; change it")
+        raise InputError(f"the signal is {signal}; expected an amplitude greater than 0")
     if truth is not None and truth.shape != image.shape:
         raise ValueError(f"the images have shapes {tuple(image.shape)} and {tuple(truth.shape)}; expected the same")
     error = image.double() if truth is None else image.double() - truth.double()
@@ -77,8 +78,9 @@ def null_space_split(operator: Operator, image: Tensor, truth: Tensor | None = N
         raise InputError(
             f"{type(operator).__name__} is not linear behind a contrast; expected it to be; give the linear operator that is nearest to it"
         )
-    model = linear.linear_problem(linear(torch.zeros_like(error)), error.shape).model
-    measured = _projection(model, operator.noise_std / signal)(error)
+    noise = Noise.of(operator).std
+    model = linear.linear_problem(linear(torch.zeros_like(error)), error.shape, noise).model
+    measured = _projection(model, noise / signal)(error)
     return NullSpaceSplit(measured, error - measured)
 
 
@@ -102,12 +104,11 @@ def unsupported_map(image: Volume, operator: ScanOperator, scale: IntensityScale
     linear = None if operator.operator.linear is None else operator.operator.linear.mixing_part
     if linear is None:
         return None
-    x = to_slices(scale.apply(image).data)
-    x = x.movedim(0, 1)[None] if linear.couples_slices else x
-    if not isinstance(linear.linear_problem(linear(x), x.shape).model, SpectralModel):
+    x = (to_batch if linear.couples_slices else to_slices)(scale.apply(image).data)
+    if not isinstance(linear.linear_problem(linear(x), x.shape, Noise.of(linear).std).model, SpectralModel):
         return None
     null = null_space_split(linear, x, to_image_grid(linear(x), linear, x.shape), signal=signal).null
-    return image.with_data(from_slices(null[0].movedim(1, 0) if null.ndim == 5 else null).astype(np.float32) * scale.scale)
+    return image.with_data(from_slices(null).astype(np.float32) * scale.scale)
 
 
 @torch.inference_mode()
@@ -133,14 +134,14 @@ def unsupported_by_all(image: Volume, operators: Sequence[ScanOperator], scale: 
     for each in operators:
         if each.operator.linear is None:
             raise InputError(f"{each.operator} is not linear behind a contrast; expected it to be for the map of several scans")
-        parts.append((each.operator.linear, signal / each.operator.noise_std))
-    x = to_slices(scale.apply(image).data).movedim(0, 1)[None]
+        parts.append((each.operator.linear, signal / Noise.of(each.operator).std))
+    x = to_batch(scale.apply(image).data)
 
     def normal(v: Tensor) -> Tensor:
         return torch.stack([gain**2 * linear.adjoint(linear(v), v.shape) for linear, gain in parts]).sum(0)
 
     shown = conjugate_gradients(lambda v: normal(v) + v, normal(x), JOINT_ITERATIONS, JOINT_TOLERANCE)
-    return image.with_data(from_slices((x - shown)[0].movedim(1, 0)).astype(np.float32) * scale.scale)
+    return image.with_data(from_slices(x - shown).astype(np.float32) * scale.scale)
 
 
 def _projection(model: LinearModel, cutoff: float) -> Callable[[Tensor], Tensor]:

@@ -33,7 +33,7 @@ def lpips(image: Tensor, truth: Tensor, network: str = "alex") -> Tensor:
     if image.shape != truth.shape or image.ndim != 4 or image.shape[1] != 1:
         raise ValueError(f"slices have shapes {tuple(image.shape)} and {tuple(truth.shape)}; expected (slices, 1, height, width) twice")
     if network not in NETWORKS:
-        raise InputError(f"the network of LPIPS is {network!r}; expected one of {', '.join(NETWORKS)}; change it")
+        raise InputError(f"the network of LPIPS is {network!r}; expected one of {', '.join(NETWORKS)}")
     if min(image.shape[-2:]) < SMALLEST:
         raise InputError(f"slices have {image.shape[-2]} x {image.shape[-1]} pixels; expected at least {SMALLEST} for LPIPS; use ssim")
     metric = _metric(network).to(image.device)

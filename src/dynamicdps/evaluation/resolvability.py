@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dynamicdps.data_term import Noise
 from dynamicdps.errors import InputError
 from dynamicdps.evaluation.lesions import Lesion, check_shape, contrast_kept
 from dynamicdps.evaluation.null_space import null_space_split
@@ -55,7 +56,7 @@ def resolvable(lesion: Lesion, operator: Operator, image: NDArray[Any], *, snr: 
         raise InputError(f"the thresholds are {snr} and {kept}; expected numbers of at least 0; change them")
     x, alone = (_as_volume(values) for values in (image, lesion.contrast * lesion.mask))
     change = operator.linearise(x).jvp(alone)
-    ratio = float(change.norm()) / operator.noise_std
+    ratio = float(change.norm()) / Noise.of(operator).std
     signal = float(alone.norm()) / snr if snr > 0 else math.inf
     measured = null_space_split(operator, alone, signal=signal).measurement[0, 0].numpy().transpose(2, 1, 0)
     share = contrast_kept(measured, lesion.contrast * lesion.mask, lesion)

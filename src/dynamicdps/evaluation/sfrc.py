@@ -79,7 +79,7 @@ def scanning_frc(
         raise ValueError(f"slices have shapes {tuple(image.shape)} and {tuple(truth.shape)}; expected (slices, 1, height, width) twice")
     if not SMALLEST_PATCH <= patch <= min(image.shape[-2:]):
         size = " x ".join(map(str, image.shape[-2:]))
-        raise InputError(f"the patch is {patch} pixels; expected from {SMALLEST_PATCH} to what slices of {size} pixels hold; change it")
+        raise InputError(f"the patch is {patch} pixels; expected from {SMALLEST_PATCH} to what slices of {size} pixels hold")
     if not (frequency > 0 and spacing > 0 and 0 < threshold < 1 and floor >= 0 and (stride is None or stride >= 1)):
         raise InputError(
             f"frequency, spacing, threshold, floor and stride are {frequency}, {spacing}, {threshold}, {floor}, {stride}; expected "

@@ -74,9 +74,7 @@ def tissue_intervals(
         InputError: there are fewer than two samples, the coverage is out of range, or a sample cannot be segmented.
     """
     if len(samples) < 2 or not 0 < coverage < 1:
-        raise InputError(
-            f"there are {len(samples)} samples for intervals of {coverage}; expected at least 2 and a share between 0 and 1; change it"
-        )
+        raise InputError(f"there are {len(samples)} samples for intervals of {coverage}; expected at least 2 and a share between 0 and 1")
     if pairs:
         samples = samples[: len(samples) // 2 * 2]
     labels = [segment(sample, mask) for sample in samples]

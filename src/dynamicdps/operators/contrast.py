@@ -133,7 +133,7 @@ class PowerLaw(Curve):
     def __post_init__(self) -> None:
         gamma = torch.as_tensor(self.gamma).detach()
         if gamma.ndim > 1 or not bool(((gamma >= 0.05) & (gamma <= 5)).all()):
-            raise InputError(f"gamma is {gamma.tolist()}; expected a number from 0.05 to 5, or one an image; change it")
+            raise InputError(f"gamma is {gamma.tolist()}; expected a number from 0.05 to 5, or one an image")
 
     def __call__(self, x: Tensor) -> Tensor:
         return power_law(x, self._like(x))

@@ -35,9 +35,9 @@ class Contrast(Scanner):
 
     def __post_init__(self) -> None:
         if not 1e-6 <= self.noise_std <= 1:
-            raise InputError(f"noise_std is {self.noise_std}; expected a number from 1e-06 to 1; change it")
+            raise InputError(f"noise_std is {self.noise_std}; expected a number from 1e-06 to 1")
         if self.noise not in NOISES:
-            raise InputError(f"noise is {self.noise!r}; expected one of {', '.join(NOISES)}; change it")
+            raise InputError(f"noise is {self.noise!r}; expected one of {', '.join(NOISES)}")
 
     @property
     def linear(self) -> LinearOperator:
@@ -95,14 +95,14 @@ class Contrast(Scanner):
 
 def _number(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise InputError(f"{name} is {value!r}; expected a number; change it")
+        raise InputError(f"{name} is {value!r}; expected a number")
     return float(value)
 
 
 def _knots(values: Mapping[str, Any], name: str) -> Tensor:
     knots = values[name]
     if not isinstance(knots, list | tuple):
-        raise InputError(f"{name} is {knots!r}; expected a list of numbers; change it")
+        raise InputError(f"{name} is {knots!r}; expected a list of numbers")
     return torch.tensor([_number(name, value) for value in knots], dtype=torch.float64)
 
 

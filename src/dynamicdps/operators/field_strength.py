@@ -75,7 +75,7 @@ def tissue(name: str, field: float) -> Tissue:
         InputError: there is no such tissue, or the field is out of its range.
     """
     if name not in TISSUES:
-        raise InputError(f"there is no tissue {name!r}; expected one of {', '.join(TISSUES)}; change it")
+        raise InputError(f"there is no tissue {name!r}; expected one of {', '.join(TISSUES)}")
     if not _LOWEST_FIELD <= field <= _HIGHEST_FIELD:
         raise InputError(f"the field strength is {field} T; expected {_LOWEST_FIELD:g} to {_HIGHEST_FIELD:g} T; give it in tesla")
     offset, rise = _R2[name]
@@ -167,12 +167,12 @@ class Mprage:
         _flip_angle(self.flip_angle)
         _longer("echo_spacing", self.echo_spacing, self.echo_time)
         if self.pulses < 1:
-            raise InputError(f"pulses is {self.pulses}; expected at least 1; change it")
+            raise InputError(f"pulses is {self.pulses}; expected at least 1")
         before, after = self._train
         if self.inversion_time < before * self.echo_spacing or self.repetition_time < self.inversion_time + after * self.echo_spacing:
             raise InputError(
                 f"a train of {self.pulses} pulses every {self.echo_spacing:g} s does not fit around an inversion_time of "
-                f"{self.inversion_time:g} s in a repetition_time of {self.repetition_time:g} s; expected a shorter train; change it"
+                f"{self.inversion_time:g} s in a repetition_time of {self.repetition_time:g} s; expected a shorter train"
             )
 
     @property
@@ -256,7 +256,7 @@ def _scaled(sequence: PulseSequence, field: float) -> list[float]:
 
 def _positive(name: str, value: float) -> None:
     if not (math.isfinite(value) and value > 0):
-        raise InputError(f"{name} is {value}; expected a number greater than 0; change it")
+        raise InputError(f"{name} is {value}; expected a number greater than 0")
 
 
 def _longer(name: str, value: float, echo_time: float) -> None:
@@ -266,7 +266,7 @@ def _longer(name: str, value: float, echo_time: float) -> None:
 
 def _flip_angle(value: float) -> None:
     if not 0 < value <= 90:
-        raise InputError(f"flip_angle is {value}; expected degrees above 0 and up to 90; change it")
+        raise InputError(f"flip_angle is {value}; expected degrees above 0 and up to 90")
 
 
 # The 3 T T1-weighted scan of many large studies; low-field protocols differ too much between makers to name one.

@@ -12,6 +12,7 @@ from torch import Tensor
 from dynamicdps.errors import InputError
 from dynamicdps.operators.least_squares import LeastSquaresFit, fit_least_squares, profile_likelihood
 from dynamicdps.operators.low_field import LowField
+from dynamicdps.operators.noise import described_noise
 from dynamicdps.operators.noise_estimate import NoiseEstimate, estimate_noise
 from dynamicdps.operators.operator import Composition, Operator
 from dynamicdps.operators.operator_file import ScanOperator
@@ -19,7 +20,7 @@ from dynamicdps.operators.parameter_estimator import ParameterEstimate, Paramete
 from dynamicdps.operators.scan_statistics import scan_statistics
 from dynamicdps.operators.shading import Shading, without_shading
 from dynamicdps.operators.swap_slice_axis import SwapSliceAxis
-from dynamicdps.volumes import Volume, crop, resample_to, swap_axes, to_slices
+from dynamicdps.volumes import Volume, crop, resample_to, swap_axes, to_batch
 
 FITTED = ("gamma", "blur", "slice_thickness", "noise_std")
 BOUNDS = {"gamma": (0.1, 3.0), "blur": (0.0, 6.0), "slice_thickness": (0.3, 20.0)}
@@ -122,7 +123,7 @@ def fit_operator(
     _check_names(fit, given)
     if shading is not None and shading.kept:
         even = fit_operator(shading.flat(scan), initial, fit=fit, known=known, noise=noise, scale=scale, estimator=estimator)
-        factor = shading.factor(even.operator.noise_std)
+        factor = shading.factor(described_noise(even.operator)[0])
         shaded = even.operator if factor is None else Composition((factor, even.operator))
         return replace(even, scan_operator=replace(even.scan_operator, operator=shaded))
     across = slice_axis(scan.spacing)
@@ -136,7 +137,7 @@ def fit_operator(
             f"the voxels are {spacing[0]:.3g} x {spacing[1]:.3g} mm in the plane; expected square ones; describe the scanner in a JSON file"
         )
     read = estimator or load_estimator()
-    y = to_slices(scan.data).movedim(0, 1)[None]
+    y = to_batch(scan.data)
     noise = noise or estimate_noise(y)
     statistics = scan_statistics(y[0, 0], spacing, float(noise.std[0]))
     estimate, found = _near_spacing(read(statistics), spacing[2]), None
@@ -224,7 +225,7 @@ def fit_profiles(scan: Volume, initial: Volume, found: OperatorFit, names: Seque
     scan = without_shading(scan, found.operator)
     if isinstance(found.unshaded, SwapSliceAxis):
         scan = swap_axes(scan, found.unshaded.axis)
-    y = to_slices(scan.data).movedim(0, 1)[None]
+    y = to_batch(scan.data)
     y = y / float(found.scan_operator.intensity_scale or 1.0)
     x = _on_grid(initial, scan, operator)
     free = {name: BOUNDS[name] for name in BOUNDS if name != "slice_thickness" or operator.slice_thickness is not None}
@@ -232,7 +233,7 @@ def fit_profiles(scan: Volume, initial: Volume, found: OperatorFit, names: Seque
     for name in names:
         if name not in free or name not in found.intervals:
             fitted = ", ".join(n for n in free if n in found.intervals) or "none"
-            raise InputError(f"{name!r} has no profile, for it was not fitted; expected some of {fitted}; change it")
+            raise InputError(f"{name!r} has no profile, for it was not fitted; expected some of {fitted}")
         low, high = found.intervals[name]
         wide = (high - low) / 2
         grid = np.unique(np.linspace(low - wide, high + wide, points).clip(*BOUNDS[name]))
@@ -245,7 +246,7 @@ def fit_profiles(scan: Volume, initial: Volume, found: OperatorFit, names: Seque
 def _check_names(fit: Sequence[str], given: Mapping[str, float]) -> None:
     unknown = [name for name in (*fit, *given) if name not in FITTED]
     if unknown:
-        raise InputError(f"there is no parameter {unknown[0]!r} to fit or to know; expected some of {', '.join(FITTED)}; change it")
+        raise InputError(f"there is no parameter {unknown[0]!r} that a scan tells; expected some of {', '.join(FITTED)}")
     if both := [name for name in given if name in fit]:
         raise InputError(f"{both[0]} is to be fitted and known; expected one of the two; leave it out of one")
 
@@ -274,7 +275,7 @@ def _on_grid(initial: Volume, scan: Volume, operator: LowField) -> Tensor:
     if not (initial.data > 0).any():
         raise nothing
     volume = resample_to(initial, *ScanOperator(operator).grid_for(scan))
-    x = to_slices(volume.data).movedim(0, 1)[None].clamp_min(0)
+    x = to_batch(volume.data).clamp_min(0)
     inside = x[x > 0]
     if not inside.numel():
         raise nothing

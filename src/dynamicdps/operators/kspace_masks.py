@@ -118,4 +118,4 @@ def _lines(shape: tuple[int, int], index: Tensor) -> Tensor:
 
 def _check_shape(shape: tuple[int, int]) -> None:
     if len(shape) != 2 or min(shape) < 1:
-        raise InputError(f"the mask's shape is {tuple(shape)}; expected height and width, at least 1 each; change it")
+        raise InputError(f"the mask's shape is {tuple(shape)}; expected height and width, at least 1 each")

@@ -16,7 +16,7 @@ from dynamicdps.operators.linear import conjugate_gradients
 from dynamicdps.operators.noise_estimate import NoiseEstimate, background_noise
 from dynamicdps.operators.operator import Operator, Size
 from dynamicdps.operators.weighting import Weighting
-from dynamicdps.volumes import RawScan, from_slices, to_slices
+from dynamicdps.volumes import RawScan, from_slices, to_batch, to_slices
 
 # Phase and sensitivities are taken as smooth over this length.
 SMOOTH_MM = 8.0
@@ -61,7 +61,7 @@ class KSpaceMeasurement:
             inner: B, which measures on the grid of the box.
             scale: units of the file of one image-intensity unit.
         """
-        weighted = inner if self.weights is None else Weighting(self.weights, inner.noise_std) @ inner
+        weighted = inner if self.weights is None else Weighting(self.weights) @ inner
         return EncodedOperator(weighted, self.encoding, min(max(self.noise_std / scale, 1e-6), 1.0), self.share)
 
     def residual_image(self, residual: Tensor) -> NDArray[np.float32]:
@@ -71,7 +71,7 @@ class KSpaceMeasurement:
         if self.weights is not None:
             # Exactly 0 where nothing counts, as the residual of an image is.
             image = torch.where(self.weights.to(image.device) > 0, image, torch.zeros_like(image))
-        return from_slices(image[0].movedim(1, 0))
+        return from_slices(image)
 
     def slice_misfits(self, residual: Tensor) -> NDArray[np.float64]:
         """Root mean square of a standardised residual of `data` over what counts of each slice, ``(slices,)``; without brain NaN."""
@@ -142,7 +142,7 @@ def measure_kspace(
     rest = float(noise_left.double().square().sum())
     # Coils and samples that leave nothing over tell nothing.
     unexplained = float(left.double().norm()) / (noise_std * math.sqrt(rest)) if rest > 1e-3 * float(whole.mask.sum()) else 1.0
-    return KSpaceMeasurement(data, part, kept, from_slices(image[0].movedim(1, 0)), noise_std, share, unexplained)
+    return KSpaceMeasurement(data, part, kept, from_slices(image), noise_std, share, unexplained)
 
 
 def real_image(encoding: Encoding, samples: Tensor, ridge: float = _RIDGE) -> Tensor:
@@ -212,7 +212,7 @@ def kspace_noise(raw: RawScan) -> NoiseEstimate:
     """
     sampled = raw.sampled
     try:
-        magnitude = to_slices(raw.magnitude().data).movedim(0, 1)[None]
+        magnitude = to_batch(raw.magnitude().data)
         found = background_noise(magnitude, coils=len(raw.kspace))
         return replace(found, std=found.std / math.sqrt(sampled.mean()))
     except InputError as error:

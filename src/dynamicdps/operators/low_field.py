@@ -11,7 +11,7 @@ from torch import Tensor
 from dynamicdps.errors import InputError
 from dynamicdps.operators.contrast import Curve, PowerLaw
 from dynamicdps.operators.linear import DataSpectrum, separable_spectrum
-from dynamicdps.operators.operator import CentredGrid, LinearOperator, Scanner
+from dynamicdps.operators.operator import CentredGrid, LinearOperator, Operator, Scanner
 from dynamicdps.operators.parameters import Parameter, check_images, check_range
 from dynamicdps.operators.precision import on_cpu
 from dynamicdps.operators.sampling import PROFILES, axis_matrix, constant_matrix, measured_size
@@ -63,9 +63,13 @@ class LowField(Scanner):
         if self.slice_spacing is not None:
             check_range("slice_spacing", self.slice_spacing, 0.1, 50.0)
         if self.slice_profile not in PROFILES:
-            raise InputError(f"slice_profile is {self.slice_profile!r}; expected one of {', '.join(PROFILES)}; change it")
+            raise InputError(f"slice_profile is {self.slice_profile!r}; expected one of {', '.join(PROFILES)}")
         if self.noise not in NOISES:
-            raise InputError(f"noise is {self.noise!r}; expected one of {', '.join(NOISES)}; change it")
+            raise InputError(f"noise is {self.noise!r}; expected one of {', '.join(NOISES)}")
+
+    @property
+    def parts(self) -> Sequence[Operator]:
+        return ()
 
     @cached_property
     def linear(self) -> LinearOperator:
@@ -84,8 +88,8 @@ class _Voxels(SeparableOperator, CentredGrid):
     scanner: LowField
 
     @property
-    def noise_std(self) -> float:  # type: ignore[override]
-        return self.scanner.noise_std
+    def parts(self) -> Sequence[Operator]:
+        return (self.scanner,)
 
     @property
     def couples_slices(self) -> bool:
@@ -108,10 +112,10 @@ class _Voxels(SeparableOperator, CentredGrid):
         return self.scanner.in_plane_factor, self.scanner.in_plane_factor, self._through_plane[0]
 
     def data_spectrum(self, shape: Sequence[int], like: Tensor, mixing: Tensor | None = None) -> DataSpectrum | None:
-        if isinstance(self.scanner.blur, Tensor) or mixing is not None:
+        if isinstance(self.scanner.blur, Tensor):
             return separable_spectrum(_mixed(self._matrices(shape, like), mixing), like)
         known = {name: getattr(self.scanner, name) for name in _OF_VOXELS}
-        return _spectrum(tuple(known.items()), tuple(shape), like.dtype, like.device)
+        return _spectrum(tuple(known.items()), tuple(shape), like.dtype, like.device, mixing)
 
     def to_json(self) -> dict[str, Any]:
         return replace(self.scanner, gamma=1.0).to_json()
@@ -151,9 +155,14 @@ _OF_VOXELS = ("in_plane_factor", "blur", "slice_thickness", "slice_spacing", "sl
 
 
 @lru_cache(maxsize=16)
-def _spectrum(known: tuple[tuple[str, Any], ...], shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> DataSpectrum:
-    """`separable_spectrum` of the operator with these parameters; all steps of a reconstruction ask for the same one."""
+def _spectrum(
+    known: tuple[tuple[str, Any], ...], shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, mixing: Tensor | None
+) -> DataSpectrum:
+    """`separable_spectrum` of the operator with these parameters; all steps of a reconstruction ask for the same one.
+
+    A tensor is known by its identity: that of the errors' correlation is one object for a whole reconstruction.
+    """
     # Cached for all callers: a tensor born in inference mode could not take part in a later gradient.
     with torch.inference_mode(False):
         like = torch.empty([1] * len(shape), dtype=dtype, device=device)
-        return separable_spectrum(_Voxels(LowField(**dict(known)))._matrices(shape, like), like)
+        return separable_spectrum(_mixed(_Voxels(LowField(**dict(known)))._matrices(shape, like), mixing), like)

@@ -1,9 +1,12 @@
 """Noise models of a measurement."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
+
+from dynamicdps.errors import InputError
+from dynamicdps.operators.operator import Operator
 
 Sampler = Callable[[Tensor, float, torch.Generator, int], Tensor]
 
@@ -34,6 +37,31 @@ def add_noise(y: Tensor, std: float, generators: Sequence[torch.Generator], kind
     if kind == "complex" and (y.ndim < 3 or y.shape[1] != 2):
         raise ValueError(f"the measurement has shape {tuple(y.shape)}; expected (batch, 2, ...) for complex noise")
     return torch.stack([_SAMPLERS[kind](image, std, g, coils) for image, g in zip(y, generators, strict=True)])
+
+
+def described_noise(operator: Operator) -> tuple[float, str]:
+    """Standard deviation and kind of the noise that an operator was described with.
+
+    The noise comes last, in the scanner's receiver: in a composition the outermost part that has a standard deviation says it. The noise is
+    Rician where any part says so.
+
+    Raises:
+        InputError: no part has a standard deviation.
+    """
+    stds, kinds = zip(*_descriptions(operator), strict=True)
+    std = next((each for each in stds if each is not None), None)
+    if std is None:
+        raise InputError(
+            f"{type(operator).__name__} has no noise_std; expected the standard deviation of its noise; give the data term one"
+        )
+    return std, "rician" if "rician" in kinds else "gaussian"
+
+
+def _descriptions(operator: Operator) -> Iterator[tuple[float | None, str]]:
+    """What an operator and all its parts say, the outermost first."""
+    yield getattr(operator, "noise_std", None), getattr(operator, "noise", "gaussian")
+    for part in operator.parts:
+        yield from _descriptions(part)
 
 
 def _normal(shape: Sequence[int], like: Tensor, generator: torch.Generator) -> Tensor:

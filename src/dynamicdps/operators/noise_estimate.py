@@ -4,14 +4,13 @@ import functools
 import math
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from scipy import special
 from torch import Tensor
 from torch.nn import functional
 
 from dynamicdps.errors import InputError
-from dynamicdps.volumes import BrainScan, to_slices
+from dynamicdps.volumes import BrainScan, to_batch
 
 KINDS = ("auto", "background", "image")
 MAD_OF_NORMAL = 0.6744897501960817  # median of |z|, z standard normal
@@ -81,7 +80,7 @@ def estimate_noise(y: Tensor, mask: Tensor | None = None, kind: str = "auto", co
         InputError: an image does not allow the estimate asked for, or shape, kind or coils are out of range.
     """
     if kind not in KINDS:
-        raise InputError(f"kind of the noise estimate is {kind!r}; expected one of {', '.join(KINDS)}; change it")
+        raise InputError(f"kind of the noise estimate is {kind!r}; expected one of {', '.join(KINDS)}")
     if kind == "background":
         return background_noise(y, None if mask is None else ~_like(mask, y), coils, search=True)
     if kind == "image":
@@ -107,14 +106,14 @@ def scan_noise(scan: BrainScan) -> NoiseEstimate:
     neighbouring voxels then share their noise, and n of them know less than n voxels. If a share s is independent, noise that is
     stronger by ``1 / sqrt(s)`` weighs what was measured rightly; noise alone then has a data misfit of the root of s.
     """
-    y = to_slices(scan.whole.data).movedim(0, 1)[None]
+    y = to_batch(scan.whole.data)
     if scan.weights is None:
         return estimate_noise(y)
     try:
         found = background_noise(y)
     except InputError:
         # A scanner that sets the air to 0: the quietest tissue of the brain is what is left.
-        return image_noise(y, to_slices(scan.mask.inside.astype(np.float32)).movedim(0, 1)[None] > 0)
+        return image_noise(y, to_batch(scan.mask.inside) > 0)
     share = max(independent_share(y[0]), _LEAST_SHARE)
     if share > _WHITE:
         return found
@@ -217,7 +216,7 @@ def _check(y: Tensor, coils: int) -> None:
             "give one channel"
         )
     if coils < 1:
-        raise InputError(f"coils is {coils}; expected a number from 1; change it")
+        raise InputError(f"coils is {coils}; expected a number from 1")
     if not bool(torch.isfinite(y).all()):
         raise InputError("the measurement has values that are not finite; expected numbers; mask or repair them")
 

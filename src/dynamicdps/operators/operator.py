@@ -81,11 +81,9 @@ class Operator(ABC):
     An operator that is a dataclass prints, and goes to a file and back, by its fields. Parameters that are tensors ``(batch,)``
     differ per image; how a field holds another tensor says `dynamicdps.operators.parameters`.
 
-    Attributes:
-        noise_std: standard deviation of the measurement's noise as a share of the intensity range, greater than 0.
+    The noise is the data term's. A field ``noise_std`` (standard deviation as a share of the intensity range) only describes what the
+    scanner is said to have, as its file does; `dynamicdps.operators.noise.described_noise` reads it.
     """
-
-    noise_std: float
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
@@ -104,7 +102,12 @@ class Operator(ABC):
 
     def __rmul__(self, factor: float) -> "Composition":
         """``(a * A)(x) = a A(x)``; the noise stays."""
-        return Composition((Multiple(float(factor), self.noise_std), self))
+        return Composition((Multiple(float(factor)), self))
+
+    @property
+    def parts(self) -> "Sequence[Operator]":
+        """The operators that it is made of, the outermost first."""
+        return ()
 
     @property
     def linear(self) -> "LinearOperator | None":
@@ -147,13 +150,13 @@ class Operator(ABC):
             )
         return self.linear.adjoint(w, shape)
 
-    def linear_problem(self, y: Tensor, shape: Sequence[int], noise_std: float | None = None) -> LinearProblem:
+    def linear_problem(self, y: Tensor, shape: Sequence[int], noise_std: float) -> LinearProblem:
         """What solvers that need a linear operator work on.
 
         Args:
             y: measurements.
             shape: of the images.
-            noise_std: by default the operator's own.
+            noise_std: standard deviation of the measurements' noise.
 
         Raises:
             InputError: the operator is not linear and does not know how to become so.
@@ -290,8 +293,8 @@ class LinearOperator(Operator):
         del spread
         return Linearisation(lambda: self.forward(x), self.forward, lambda w: self.adjoint(w, x.shape))
 
-    def linear_problem(self, y: Tensor, shape: Sequence[int], noise_std: float | None = None) -> LinearProblem:
-        return LinearProblem(self.model(shape, y, noise_like(self, y, noise_std)), y, [])
+    def linear_problem(self, y: Tensor, shape: Sequence[int], noise_std: float) -> LinearProblem:
+        return LinearProblem(self.model(shape, y, noise_like(y, noise_std)), y, [])
 
     def model(self, shape: Sequence[int], like: Tensor, noise_std: Tensor) -> LinearModel:
         """The operator with what linear solvers need of it: by its singular values where they are known, else iterative.
@@ -352,8 +355,8 @@ class Scanner(Operator):
         return self._contrast
 
     @property
-    def noise_std(self) -> float:  # type: ignore[override]
-        return self._outer.noise_std
+    def parts(self) -> Sequence[Operator]:
+        return () if self.linear is None else (self.linear,)
 
     @property
     def _outer(self) -> LinearOperator:
@@ -414,7 +417,7 @@ class Scanner(Operator):
     def covered_shape(self, measured: Size) -> Size:
         return self._outer.covered_shape(measured)
 
-    def linear_problem(self, y: Tensor, shape: Sequence[int], noise_std: float | None = None) -> LinearProblem:
+    def linear_problem(self, y: Tensor, shape: Sequence[int], noise_std: float) -> LinearProblem:
         """L; a contrast is undone on the measurement first.
 
         That is exact only where the image is constant over what L mixes: contrast and averaging do not commute. The noise is then that of
@@ -425,8 +428,8 @@ class Scanner(Operator):
         """
         linear = self.linear
         if linear is None or (not self.is_linear and not _keeps_constants(linear, shape, y)):
-            return super().linear_problem(y, shape)
-        noise, warnings = noise_like(self, y, noise_std), []
+            return super().linear_problem(y, shape, noise_std)
+        noise, warnings = noise_like(y, noise_std), []
         if self.contrast is not None and not self.is_linear:
             y = self.contrast.inverse(y)
             noise = float(noise) * self.contrast.slope(y).pow(-2).flatten(1).mean(1).sqrt()
@@ -436,9 +439,9 @@ class Scanner(Operator):
         return LinearProblem(linear.model(shape, y, noise), y, warnings)
 
 
-def noise_like(operator: Operator, y: Tensor, noise_std: float | None = None) -> Tensor:
+def noise_like(y: Tensor, noise_std: float) -> Tensor:
     """The noise's standard deviation ``(1,)`` with the measurement's type and device."""
-    return torch.full((1,), operator.noise_std if noise_std is None else noise_std, dtype=y.dtype, device=y.device)
+    return torch.full((1,), noise_std, dtype=y.dtype, device=y.device)
 
 
 def _keeps_constants(linear: LinearOperator, shape: Sequence[int], like: Tensor) -> bool:
@@ -454,8 +457,8 @@ class _Chain(Operator):
     operators: tuple[Operator, ...]
 
     @property
-    def noise_std(self) -> float:  # type: ignore[override]
-        return self.operators[0].noise_std
+    def parts(self) -> Sequence[Operator]:
+        return self.operators
 
     @property
     def couples_slices(self) -> bool:
@@ -491,7 +494,7 @@ class Composition(_Chain, Scanner):
     """``A(x) = A1(A2(... x))``; compositions in it are taken apart. ``A1 @ A2`` makes one.
 
     Linear after linear is linear, and linear after a scanner is a scanner. A contrast that comes after mixing is neither: there automatic
-    differentiation has to do. The noise is the outermost operator's: it comes last, in the scanner's receiver.
+    differentiation has to do.
 
     Attributes:
         operators: the outermost first.
@@ -504,7 +507,7 @@ class Composition(_Chain, Scanner):
 
     def __post_init__(self) -> None:
         if not self.operators or not all(isinstance(part, Operator) for part in self.operators):
-            raise InputError(f"a composition has {len(self.operators)} parts; expected one operator or more, nothing else; change it")
+            raise InputError(f"a composition has {len(self.operators)} parts; expected one operator or more, nothing else")
         flat = [p for part in self.operators for p in (part.operators if isinstance(part, _Chain) else (part,))]
         object.__setattr__(self, "operators", tuple(flat))
 
@@ -559,11 +562,9 @@ class Multiple(LinearOperator, SameGrid):
 
     Attributes:
         factor: a.
-        noise_std: standard deviation of the noise as a share of the intensity range.
     """
 
     factor: float
-    noise_std: float = 0.01
 
     @property
     def is_pointwise(self) -> bool:
@@ -588,8 +589,8 @@ class OperatorTuple(Operator):
     operators: tuple[Operator, ...]
 
     @property
-    def noise_std(self) -> float:  # type: ignore[override]
-        return self.operators[0].noise_std
+    def parts(self) -> Sequence[Operator]:
+        return self.operators
 
     @property
     def is_linear(self) -> bool:
@@ -642,8 +643,8 @@ class Adjoint(LinearOperator):
     operator: LinearOperator
 
     @property
-    def noise_std(self) -> float:  # type: ignore[override]
-        return self.operator.noise_std
+    def parts(self) -> Sequence[Operator]:
+        return (self.operator,)
 
     @property
     def couples_slices(self) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dynamicdps.errors import InputError
+from dynamicdps.errors import InputError, reason_of
 from dynamicdps.json_file import read_json, write_json
 from dynamicdps.operators.kspace_measurement import KSpaceMeasurement
 from dynamicdps.operators.operator import Operator
@@ -110,7 +110,6 @@ def read_operator(name: str | Path) -> ScanOperator:
         # A parameter out of its range does not know where it comes from.
         raise InputError(f"{path}: {error}") from error
     except (OSError, ValueError, TypeError, OverflowError) as error:
-        reason = " ".join(str(error).split())[:100]
         raise InputError(
-            f"{path} cannot be read as an operator ({reason}); expected JSON as `simulate` writes it; see docs/operators.md"
+            f"{path} cannot be read as an operator ({reason_of(error)}); expected JSON as `simulate` writes it; see docs/operators.md"
         ) from error

@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from dynamicdps.errors import InputError
+from dynamicdps.errors import InputError, reason_of
 from dynamicdps.json_file import read_json
 from dynamicdps.models import FOLDER
 from dynamicdps.operators.scan_statistics import COUNT, ScanStatistics
@@ -206,9 +206,8 @@ def load_estimator(path: str | Path | None = None) -> ParameterEstimator:
         contrast = ContrastWeight(**{name: float(value) for name, value in card["contrast"].items()})
         ranges = {name: tuple(map(float, limits)) for name, limits in card["ranges"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RuntimeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:100]
         raise InputError(
-            f"{place} cannot be read as an estimator of operators ({reason}); expected weights with their card {card_path.name} "
+            f"{place} cannot be read as an estimator of operators ({reason_of(error)}); expected weights with their card {card_path.name} "
             "beside them; make them with `dynamicdps train operator-fit`"
         ) from error
     return ParameterEstimator(network.eval().requires_grad_(False), stretch, (lowest, highest), contrast, ranges, card)

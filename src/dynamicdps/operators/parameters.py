@@ -79,7 +79,7 @@ def check_range(name: str, value: Parameter, low: float, high: float) -> None:
         shown: object = value if isinstance(value, float | int) else values.tolist()
         if values.numel() > 8:
             shown = f"from {float(values.min()):g} to {float(values.max()):g}"
-        raise InputError(f"{name} is {shown}; expected a number from {low:g} to {high:g}; change it")
+        raise InputError(f"{name} is {shown}; expected a number from {low:g} to {high:g}")
 
 
 def check_finite(name: str, value: Tensor, dims: tuple[int, ...]) -> None:
@@ -90,9 +90,9 @@ def check_finite(name: str, value: Tensor, dims: tuple[int, ...]) -> None:
     """
     if value.ndim not in dims or value.numel() == 0:
         expected = " or ".join(map(str, dims))
-        raise InputError(f"{name} has shape {tuple(value.shape)}; expected {expected} dimensions, none of them empty; change it")
+        raise InputError(f"{name} has shape {tuple(value.shape)}; expected {expected} dimensions, none of them empty")
     if not bool(torch.isfinite(value.detach()).all()):
-        raise InputError(f"{name} has values that are not finite; expected numbers; change it")
+        raise InputError(f"{name} has values that are not finite; expected numbers")
 
 
 def as_mask(name: str, value: Tensor, dims: tuple[int, ...]) -> Tensor:
@@ -103,7 +103,7 @@ def as_mask(name: str, value: Tensor, dims: tuple[int, ...]) -> Tensor:
     """
     check_finite(name, value, dims)
     if not bool(((value == 0) | (value == 1)).all()) or not bool((value != 0).any()):
-        raise InputError(f"{name} has other values than 0 and 1, or only 0; expected 1 where it is measured and 0 elsewhere; change it")
+        raise InputError(f"{name} has other values than 0 and 1, or only 0; expected 1 where it is measured and 0 elsewhere")
     return value != 0
 
 

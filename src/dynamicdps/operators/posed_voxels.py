@@ -52,8 +52,8 @@ class PosedVoxels(LinearOperator):
     pixel: tuple[float, float]
 
     @property
-    def noise_std(self) -> float:  # type: ignore[override]
-        return self.scanner.noise_std
+    def parts(self) -> Sequence[Operator]:
+        return (self.scanner,)
 
     @property
     def couples_slices(self) -> bool:

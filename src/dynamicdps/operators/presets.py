@@ -6,7 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dynamicdps.errors import InputError
+from dynamicdps.errors import InputError, reason_of
 from dynamicdps.json_file import read_json
 from dynamicdps.operators.low_field import LowField
 from dynamicdps.operators.operator import Operator
@@ -59,13 +59,12 @@ def read_degradations(path: Path) -> dict[str, Operator]:
     try:
         values: Any = read_json(path)
     except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:100]
-        raise InputError(f"{path} cannot be read ({reason}); {expected}") from error
+        raise InputError(f"{path} cannot be read ({reason_of(error)}); {expected}") from error
     if not isinstance(values, dict):
         raise InputError(f"{path} holds something else than degradations by name; {expected}")
     found = {}
     for name, each in values.items():
         if not name.strip() or set(name) & {"/", ","}:
-            raise InputError(f"{path} names a degradation {name!r}; expected a name without slash and comma; change it")
+            raise InputError(f"{path} names a degradation {name!r}; expected a name without slash and comma")
         found[name] = operator_from_json(each, f"{name} in {path}")
     return found

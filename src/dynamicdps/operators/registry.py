@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any
 
-from dynamicdps.errors import InputError
+from dynamicdps.errors import InputError, reason_of
 from dynamicdps.operators.bias_field import BiasField
 from dynamicdps.operators.blur import AnisotropicBlur, MotionBlur
 from dynamicdps.operators.contrast_operator import Contrast
@@ -97,9 +97,8 @@ def operator_from_json(values: Any, source: str = "the JSON") -> Operator:
     except InputError:
         raise
     except (KeyError, ValueError, TypeError, AttributeError, ArithmeticError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:100]
         raise InputError(
-            f"{source} cannot be read as an operator ({reason}); expected JSON as `simulate` writes it; see docs/operators.md"
+            f"{source} cannot be read as an operator ({reason_of(error)}); expected JSON as `simulate` writes it; see docs/operators.md"
         ) from error
     unknown = sorted(set(values) - {"type", *known} - BESIDE)
     if unknown:

@@ -42,15 +42,15 @@ class AffineResample(LinearOperator):
         check_finite("matrix", self.matrix, (2, 3))
         last = torch.tensor([0, 0, 0, 1]).to(self.matrix)
         if self.matrix.shape[-2:] != (4, 4) or not bool((self.matrix[..., 3, :] == last).all()):
-            raise InputError("the resampling matrix is not affine; expected 4 x 4 numbers with 0 0 0 1 in the last row; change it")
+            raise InputError("the resampling matrix is not affine; expected 4 x 4 numbers with 0 0 0 1 in the last row")
         if not bool((torch.linalg.det(self.matrix[..., :3, :3].double()).abs() > 1e-9).all()):
-            raise InputError("the resampling matrix has no inverse; expected a determinant other than 0; change it")
+            raise InputError("the resampling matrix has no inverse; expected a determinant other than 0")
         try:
             x, y, z = (int(n) for n in self.measured)
         except (TypeError, ValueError) as error:
-            raise InputError(f"the measured grid is {self.measured!r}; expected three whole numbers x, y, z; change it") from error
+            raise InputError(f"the measured grid is {self.measured!r}; expected three whole numbers x, y, z") from error
         if min(x, y, z) < 1 or max(x, y, z) > 4096:
-            raise InputError(f"the measured grid is {(x, y, z)}; expected sizes from 1 to 4096; change it")
+            raise InputError(f"the measured grid is {(x, y, z)}; expected sizes from 1 to 4096")
         object.__setattr__(self, "measured", (x, y, z))
         check_range("noise_std", self.noise_std, 1e-6, 1.0)
 

@@ -1,23 +1,26 @@
-"""Make a low-field scan from a good one."""
+"""Make a poor scan from a good one."""
 
 from dataclasses import replace
 
+import numpy as np
 import torch
 
 from dynamicdps.errors import InputError
 from dynamicdps.operators.low_field import LowField
-from dynamicdps.operators.noise import add_noise
+from dynamicdps.operators.noise import add_noise, described_noise
+from dynamicdps.operators.operator import Composition, Operator
 from dynamicdps.operators.operator_file import ScanOperator
-from dynamicdps.volumes import IntensityScale, Volume, from_slices, to_slices
-from dynamicdps.volumes.grids import native_grid
+from dynamicdps.operators.slice_profile import SliceProfile
+from dynamicdps.volumes import IntensityScale, Volume, from_slices, to_batch
+from dynamicdps.volumes.grids import Grid, native_grid
 
 
-def simulate(scan: Volume, operator: LowField, *, seed: int = 0, scale: IntensityScale | None = None) -> tuple[Volume, ScanOperator]:
+def simulate(scan: Volume, operator: Operator, *, seed: int = 0, scale: IntensityScale | None = None) -> tuple[Volume, ScanOperator]:
     """Measure a scan with an operator's scanner: ``y = A(x) + noise`` on the scanner's own grid.
 
     Args:
         scan: skull-stripped scan, any units.
-        operator: the degradation; its `image_spacing` is taken from the scan.
+        operator: the degradation, of any type; where it knows lengths in mm, its `image_spacing` is taken from the scan.
         seed: of the noise.
         scale: intensity scale of the scan; by default robust inside the brain.
 
@@ -25,17 +28,36 @@ def simulate(scan: Volume, operator: LowField, *, seed: int = 0, scale: Intensit
         The measurement in the scan's units, and the operator with both grids and the intensity scale.
 
     Raises:
-        InputError: the scan has fewer than 8 voxels along x or y, or no voxel greater than 0.
+        InputError: the scan has fewer than 8 voxels along x or y, or no voxel greater than 0, or the operator does not measure images.
     """
     if min(scan.shape[:2]) < 8:
         raise InputError(
             f"the scan has {scan.shape[0]} x {scan.shape[1]} voxels in the plane; expected at least 8 x 8; check the orientation"
         )
     scale = scale or IntensityScale.robust(scan.data)
-    operator = replace(operator, image_spacing=scan.spacing[2])
-    slices = to_slices(scale.apply(scan).data)
-    clean = operator(slices.movedim(0, 1)[None])
-    noisy = add_noise(clean, operator.noise_std, [torch.Generator().manual_seed(seed)], operator.noise)
-    data = from_slices(noisy[0].movedim(0, 1)) * scale.scale
-    measurement = Volume(data, operator.grid(native_grid(scan)).affine, scan.native)
-    return measurement, ScanOperator(operator, scan.shape, scan.affine, scale.scale)
+    grid = native_grid(scan)
+    operator = _on_grid(operator, grid)
+    clean = operator(to_batch(scale.apply(scan).data))
+    measured = operator.grid(grid)
+    if tuple(clean.shape) != (1, 1, *measured.shape[::-1]):
+        raise InputError(
+            f"{type(operator).__name__} gives {tuple(clean.shape)}; expected one image on the grid that it says, "
+            f"{(1, 1, *measured.shape[::-1])}; raw k-space cannot be simulated as a scan"
+        )
+    std, kind = described_noise(operator)
+    noisy = add_noise(clean, std, [torch.Generator().manual_seed(seed)], kind)
+    data = from_slices(noisy) * scale.scale
+    return Volume(data, measured.affine, scan.native), ScanOperator(operator, scan.shape, scan.affine, scale.scale)
+
+
+def _on_grid(operator: Operator, image: Grid) -> Operator:
+    """The operator with the slice distance of the image grid, which thicknesses in mm refer to."""
+    if isinstance(operator, LowField | SliceProfile):
+        return replace(operator, image_spacing=float(np.linalg.norm(image.affine[:3, :3], axis=0)[2]))
+    if not isinstance(operator, Composition):
+        return operator
+    parts: list[Operator] = []
+    for part in reversed(operator.operators):
+        parts.insert(0, _on_grid(part, image))
+        image = parts[0].grid(image)
+    return Composition(tuple(parts))

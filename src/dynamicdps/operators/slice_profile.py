@@ -44,7 +44,7 @@ class SliceProfile(SeparableOperator, CentredGrid):
         check_range("image_spacing", self.image_spacing, 0.1, 20.0)
         check_range("noise_std", self.noise_std, 1e-6, 1.0)
         if self.profile not in PROFILES:
-            raise InputError(f"the profile is {self.profile!r}; expected one of {', '.join(PROFILES)}; change it")
+            raise InputError(f"the profile is {self.profile!r}; expected one of {', '.join(PROFILES)}")
 
     @property
     def couples_slices(self) -> bool:

@@ -76,14 +76,13 @@ class Stack(OperatorTuple):
         shares = [part.measured_fraction(each) for part, each in zip(self.operators, self.split(y, ()), strict=True)]
         return reduce(torch.add, (count * share for count, share in zip(counts, shares, strict=True))) / sum(counts)
 
-    def linear_problem(self, y: Tensor, shape: Sequence[int], noise_std: float | None = None) -> LinearProblem:
+    def linear_problem(self, y: Tensor, shape: Sequence[int], noise_std: float) -> LinearProblem:
         """The operators' own problems, each scaled to noise of `noise_std`."""
-        std = self.noise_std if noise_std is None else noise_std
         found = [
-            part.linear_problem(each / factor, shape, std / factor)
+            part.linear_problem(each / factor, shape, noise_std / factor)
             for (factor, part), each in zip(self._parts, self.split(y, shape), strict=True)
         ]
-        scales = [std / problem.model.noise_std for problem in found]
+        scales = [noise_std / problem.model.noise_std for problem in found]
         whole = replace(self, factors=None)
 
         def forward(x: Tensor) -> Tensor:
@@ -94,7 +93,7 @@ class Stack(OperatorTuple):
             return reduce(torch.add, (p.model.adjoint(per_image(s, each) * each) for s, p, each in parts))
 
         joint = torch.cat([(per_image(s, p.measurement) * p.measurement).flatten(1) for s, p in zip(scales, found, strict=True)], 1)
-        model = IterativeModel(noise_like(self, y, std), forward, adjoint)
+        model = IterativeModel(noise_like(y, noise_std), forward, adjoint)
         return LinearProblem(model, joint, list(dict.fromkeys(w for p in found for w in p.warnings)))
 
     def data_spectrum(self, shape: Sequence[int], like: Tensor, mixing: Tensor | None = None) -> DataSpectrum:
@@ -123,7 +122,7 @@ class _StackedLinearisation(Linearisation):
         return reduce(torch.add, (each.vjp(factor * part) for (factor, _), each, part in parts))
 
     def row_sums(self, like: Tensor) -> Tensor:
-        """Of each operator alone: they precondition one block each."""
+        """Row sums of each operator alone: they precondition one block each."""
         parts = zip(self.stack._parts, self.near, self.stack.split(like, self.shape), strict=True)
         return torch.cat([(factor**2 * each.row_sums(part)).flatten(1) for (factor, _), each, part in parts], 1)
 

@@ -21,8 +21,8 @@ class _Swapped(Operator):
     axis: int
 
     @property
-    def noise_std(self) -> float:  # type: ignore[override]
-        return self.inner.noise_std
+    def parts(self) -> Sequence[Operator]:
+        return (self.inner,)
 
     @property
     def couples_slices(self) -> bool:

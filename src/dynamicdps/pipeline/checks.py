@@ -60,7 +60,7 @@ def start_level(options: EnhanceOptions) -> float | None:
         raise InputError("both --start-sigma and --start-step are given; expected one of them; leave one out")
     if step is not None:
         if not 1 <= step <= 1000:
-            raise InputError(f"--start-step is {step}; expected 1 to 1000; change it")
+            raise InputError(f"--start-step is {step}; expected 1 to 1000")
         sigma = level_of_step(step)
     if sigma is not None and not 0.001 <= sigma <= 40:
         raise InputError(f"the start level is {sigma:g}; expected 0.001 to 40; change --start-sigma")
@@ -76,12 +76,12 @@ def solver_config(options: StudyOptions) -> Any:
     for name in ("samples", "steps"):
         value = getattr(options, name)
         if value is not None and not 1 <= value <= 1000:
-            raise InputError(f"--{name} is {value}; expected 1 to 1000; change it")
+            raise InputError(f"--{name} is {value}; expected 1 to 1000")
     values: dict[str, Any] = {}
     for text in options.settings:
         key, equals, value = text.partition("=")
         if not equals:
-            raise InputError(f"--set {text!r} has no value; expected NAME=VALUE such as steps=10; change it")
+            raise InputError(f"--set {text!r} has no value; expected NAME=VALUE such as steps=10")
         values[key.strip().replace("-", "_")] = value.strip()
     given = {name: getattr(options, name) for name in ("samples", "steps", "estimate", "start_quantile")}
     if isinstance(options, EnhanceOptions):

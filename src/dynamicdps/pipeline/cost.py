@@ -143,7 +143,7 @@ def _smoothing() -> float:
 
 
 def _seconds(work: Callable[[], torch.Tensor]) -> float:
-    """Of the second of two calls: the first one prepares what all later ones use. Reading a number waits for the device."""
+    """Seconds of the second of two calls: the first one prepares what all later ones use. Reading a number waits for the device."""
     work().sum().item()
     began = time.perf_counter()
     work().sum().item()

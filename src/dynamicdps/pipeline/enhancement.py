@@ -13,6 +13,7 @@ from dynamicdps.diffusion.model_file import known_contrasts
 from dynamicdps.errors import InputError
 from dynamicdps.evaluation import StageMetrics
 from dynamicdps.evaluation.slice_doubts import slice_doubts
+from dynamicdps.extension import load_extension
 from dynamicdps.operators import Operator, ScanOperator
 from dynamicdps.operators.fit import FITTED, OperatorFit
 from dynamicdps.operators.shading import without_shading
@@ -75,6 +76,7 @@ def enhance(
     if not isinstance(operator, Operator | ScanOperator):
         values |= {} if operator is None else {"operator": operator}
     options = replace(options or EnhanceOptions(), **checked_values(EnhanceOptions, values))
+    load_extension(options.extension)
     stages = Stages(progress)
     given, start = scans_of(scan), None if initial is None else as_volume(initial, "the initial image")
     device, config = check_device(options.device), check_options(options)

@@ -83,4 +83,4 @@ def _numbers(text: str) -> tuple[float, ...]:
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise InputError(f"--voxel-size is {text!r}; expected three numbers in mm such as 2,2,5; change it") from None
+        raise InputError(f"--voxel-size is {text!r}; expected three numbers in mm such as 2,2,5") from None

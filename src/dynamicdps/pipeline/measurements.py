@@ -21,7 +21,7 @@ from dynamicdps.pipeline.ranges import RANGE_PERCENTILES, Ranges, misfit_range
 from dynamicdps.report.trace import Rows, start_rows
 from dynamicdps.segmentation import brain_finder
 from dynamicdps.solvers import Result, solve
-from dynamicdps.volumes import BrainScan, Volume, read_scan, to_slices
+from dynamicdps.volumes import BrainScan, Volume, read_scan, to_batch
 from dynamicdps.volumes.brain_scan import cut_brain
 
 # Of what no real image explains, in standard deviations of the noise: beyond it phase or sensitivities are wrong.
@@ -37,7 +37,7 @@ class Measurement(Protocol):
 
     @property
     def noise(self) -> NoiseEstimate | None:
-        """Of the scan, where the measurement knows it better than its image shows."""
+        """Noise of the scan, where the measurement knows it better than its image shows."""
 
     @property
     def space(self) -> str:
@@ -164,9 +164,7 @@ class KSpaceOfScan:
 
     def misfit(self, image: Volume, operator: ScanOperator, result: Result) -> tuple[float, Ranges]:
         tied = replace(operator, kspace=self.measured)
-        residual = scan_term(self.head.brain, tied, result.scale.scale).whitened(
-            to_slices(result.scale.apply(image).data).movedim(0, 1)[None]
-        )
+        residual = scan_term(self.head.brain, tied, result.scale.scale).whitened(to_batch(result.scale.apply(image).data))
         low, high = np.nanpercentile(self.measured.slice_misfits(residual), RANGE_PERCENTILES).tolist()
         return data_misfit(image, self.head.brain, tied, result.scale), {"data_misfit": (low, high)}
 

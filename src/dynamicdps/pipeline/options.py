@@ -23,11 +23,12 @@ class ReadOptions:
     volume: int | None = None
     """Number of the volume, from 1, where an image file has several (4-D)."""
     voxel_size: str | None = None
-    """Of raw k-space that does not say it: field of view / matrix in mm along x and y, and the distance of slices, as 2,2,5."""
+    """Voxel size of raw k-space that does not say it: field of view / matrix in mm along x and y, and the distance of slices, as 2,2,5."""
     orientation: str | None = None
-    """Of raw k-space without an affine: where x, y and the slices grow to, such as RAS (right, front, up; the default) or LPS."""
+    """Orientation of raw k-space without an affine: where x, y and the slices grow to, such as RAS (right, front,
+    up; the default) or LPS."""
     array: str | None = None
-    """Of raw k-space: name of the array (kspace), or of the dataset in an ISMRMRD file (dataset)."""
+    """Name of the array of raw k-space (kspace), or of the dataset in an ISMRMRD file (dataset)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +43,7 @@ class FitOptions:
     conditional: str = "unet-scanners"
     """Bundled conditional model or a .safetensors file; it makes the initial image."""
     shading: Literal["auto", "off", "on"] = "auto"
-    """Coil shading as a part of a fitted forward model: where the scan shows more than anatomy may (auto), never or always."""
+    """Whether a fitted forward model has coil shading: where the scan shows more than anatomy may (auto), never, or always."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +51,8 @@ class StudyOptions(FitOptions):
     """How every scan of a study is enhanced."""
 
     operator: str | None = None
-    """The scanner: a degradation's name, a JSON file, or fit: found from the scan. Without it the scan's own .operator.json, else fit."""
+    """The scanner: a degradation's name, a JSON file, or fit, which finds it from the scan. Without it the scan's own .operator.json,
+    else fit."""
     grid: str = "prior"
     """Grid of the enhanced scan: prior (1 mm), native (the scan's own) or a file whose grid is taken."""
     prior: str = "brain"
@@ -58,21 +60,23 @@ class StudyOptions(FitOptions):
     solver: str = "dynamicdps"
     """How to solve: dynamicdps, one of its peers, data-step or conditional; see docs/solvers.md."""
     quality: Literal["fast", "default", "best"] = "default"
-    """Of dynamicdps. fast: one run without noise, without an uncertainty; default: a pair of samples of opposite noise; best: four pairs
-    and more noise levels. The options below override it."""
+    """Effort of dynamicdps. fast: one run without noise and without uncertainty; default: a pair of samples of opposite noise; best: four
+    pairs and more noise levels. The options below override it."""
     samples: int | None = None
-    """Posterior samples to average; their spread is the uncertainty. Without it the solver's own choice (dynamicdps: 2, a pair of opposite
-    noise)."""
+    """Posterior samples to average; their spread is the uncertainty. Without it the solver's own number (dynamicdps: 2)."""
     steps: int | None = None
-    """Noise levels from the start down. Without it the solver's own choice (dynamicdps: 5)."""
+    """Noise levels from the start down. Without it the solver's own number (dynamicdps: 5)."""
     estimate: Literal["mean", "sample", "deterministic"] | None = None
-    """Of dynamicdps: the mean of samples (lowest error, the default), a posterior sample (realistic texture), or a run without noise."""
+    """What dynamicdps returns: the mean of samples (lowest error, the default), one sample (realistic texture), or a run without noise."""
     start_quantile: float | None = None
-    """0 to 1: higher washes more of the initial image out (safer), lower keeps more; without it the level of lowest mean error."""
+    """0 to 1: a higher value replaces more of the initial image (safer), a lower one keeps more; without it the level of lowest
+    mean error."""
     start_calibration: Path | None = None
-    """What `calibrate start` wrote; without it the bundled calibration."""
+    """File that `calibrate start` wrote; without it the bundled calibration."""
     settings: tuple[str, ...] = ()
-    """More of the solver's settings, as NAME=VALUE; docs/solvers.md lists them."""
+    """More settings of the solver, as NAME=VALUE: see docs/solvers.md."""
+    extension: Path | None = None
+    """Python file of your own solvers or operators: docs/architecture.md."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Type in which the prior computes; bfloat16 is about twice as fast on CPUs made for it."""
     seed: int = 0
@@ -86,15 +90,15 @@ class EnhanceOptions(StudyOptions, ReadOptions):
     """How one scan is enhanced."""
 
     gradient: Literal["image", "network"] | None = None
-    """Of dynamicdps: data steps on the denoised image (the default), or through the network (the paper's)."""
+    """Where dynamicdps takes its data steps: on the denoised image (the default), or through the network (the paper's)."""
     start_sigma: float | None = None
     """Start level for every slice, in image intensities; without it each slice's misfit decides."""
     start_step: int | None = None
-    """The same as a step number of the paper's 1000-step process."""
+    """Start level as a step number of the paper's 1000-step process."""
     keep_all: bool = False
-    """Of several scans: use all of them, also one that does not show what the others show."""
+    """Use all scans, also one that does not show what the others show."""
     memory: float | None = None
-    """Bound on the memory of the whole process in GB: as many slices pass the network at once as fit; without it 8."""
+    """Most memory of the whole process in GB, which says how many slices pass the network at once; without it 8."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,9 +138,9 @@ def checked_values(kind: type[Any], values: Mapping[str, Any]) -> dict[str, Any]
         if name not in hints:
             close = get_close_matches(name, hints, n=1)
             meant = f" (did you mean {close[0]}?)" if close else ""
-            raise TypeError(f"there is no option {name!r}{meant}; expected some of {', '.join(hints)}; change it")
+            raise TypeError(f"there is no option {name!r}{meant}; expected some of {', '.join(hints)}")
         if not _fits(hints[name], value):
-            raise InputError(f"{name} is {value!r} ({type(value).__name__}); expected {' or '.join(_words(hints[name]))}; change it")
+            raise InputError(f"{name} is {value!r} ({type(value).__name__}); expected {' or '.join(_words(hints[name]))}")
     return {name: _converted(hints[name], value) for name, value in values.items()}
 
 

@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 
 from dynamicdps.operators import Operator
 from dynamicdps.operators.posed_voxels import PosedVoxels, posed
-from dynamicdps.volumes import Volume, from_slices, to_slices
+from dynamicdps.volumes import Volume, from_slices, to_batch
 from dynamicdps.volumes.alignment import rigid_by_mutual_information
 from dynamicdps.volumes.grids import Grid, covered, grid_over, native_grid, prior_grid, sample
 
@@ -193,14 +193,14 @@ def _refined(
 def _as_measured(scan: ScanToAlign, movement: Matrix, expected: Volume) -> Volume:
     """The expected image with the scan's contrast and the blur of its voxels, still on the image's grid."""
     near = posed(scan.operator, scan.image.shape, movement @ scan.image.affine, expected.affine)
-    x = to_slices(expected.data).movedim(0, 1)[None]
+    x = to_batch(expected.data)
     with torch.inference_mode():
         if near is None:
             return _smooth(expected)
         x = x if near.contrast is None else near.contrast(x)
         part = None if near.linear is None else near.linear.mixing_part
         x = part.blurred(x) if isinstance(part, PosedVoxels) else x
-    return expected.with_data(from_slices(x[0].movedim(1, 0)))
+    return expected.with_data(from_slices(x))
 
 
 def _step(

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dynamicdps.data_term import Noise
 from dynamicdps.diffusion import Denoiser
 from dynamicdps.errors import InputError
 from dynamicdps.evaluation import data_misfit
@@ -24,7 +25,7 @@ from dynamicdps.report.trace import Rows, start_rows
 from dynamicdps.solvers import Result, solve
 from dynamicdps.solvers.initial import Initial, initial_from_volume
 from dynamicdps.solvers.solve import on_grid
-from dynamicdps.volumes import BrainMask, BrainScan, Volume, from_slices, to_slices
+from dynamicdps.volumes import BrainMask, BrainScan, Volume, from_slices, to_batch
 from dynamicdps.volumes.crop import bounding_box, crop
 from dynamicdps.volumes.grids import Grid, covered, grid_over, native_grid, prior_grid, sample
 
@@ -174,7 +175,7 @@ class ScansOfHead:
 
     @property
     def operator(self) -> ScanOperator:
-        """Of the first scan of the list, on the image grid."""
+        """The operator of the first scan of the list, on the image grid."""
         return self._pairs[0][1]
 
     def initial(self) -> tuple[Initial, list[str]]:
@@ -248,7 +249,7 @@ class ScansOfHead:
     def facts(self) -> dict[str, Any]:
         shape = native_grid(self.head.brain).shape
         known = np.array([[_counted(brain, own), *_power_along(own, shape)] for brain, own in self._pairs])
-        known /= np.array([[own.operator.noise_std**2] for _, own in self._pairs])
+        known /= np.array([[Noise.of(own.operator).std ** 2] for _, own in self._pairs])
         shares = np.round(known / known.sum(0), 3).tolist()
         names = "share_of_information", "share_along_axes"
         return {"scans": [self.scans[k].to_json() | dict(zip(names, (shares[k][0], shares[k][1:]), strict=True)) for k in self.given]}
@@ -260,7 +261,7 @@ class ScansOfHead:
         mean = _mean(images, grid)
         gains = []
         for (brain, own), scale in zip(self._pairs, scales, strict=True):
-            foretold = from_slices(own.operator(_as_tensor(mean))[0].movedim(1, 0))
+            foretold = from_slices(own.operator(_as_tensor(mean)))
             inside = (foretold > 0) & (brain.data > 0 if own.weights is None else own.weights > 0)
             seen = brain.data / scale
             gains.append(float((foretold * seen)[inside].sum() / (foretold**2)[inside].sum()) if inside.any() else 1.0)
@@ -272,7 +273,7 @@ class ScansOfHead:
 
 
 def _as_tensor(volume: Volume) -> Tensor:
-    return to_slices(volume.data).movedim(0, 1)[None].clamp_min(0)
+    return to_batch(volume.data).clamp_min(0)
 
 
 def _counted(brain: Volume, operator: ScanOperator) -> float:
@@ -290,7 +291,7 @@ def _power_along(operator: ScanOperator, shape: tuple[int, int, int]) -> list[fl
         sizes = [1, 1, 1, 1, 1]
         sizes[-1 - axis] = shape[axis]
         waves = [wave.view(sizes).expand(1, 1, *shape[::-1]) for wave in (phase.cos(), phase.sin())]
-        seen = np.sum([from_slices(linear(wave.contiguous())[0].movedim(1, 0)) ** 2 for wave in waves], axis=0)
+        seen = np.sum([from_slices(linear(wave.contiguous())) ** 2 for wave in waves], axis=0)
         powers.append(float((seen if operator.weights is None else seen * operator.weights).sum()))
     return powers
 

@@ -23,7 +23,7 @@ from dynamicdps.pipeline.segmented import Segmented
 from dynamicdps.pipeline.structure_volumes import structure_volumes
 from dynamicdps.segmentation import BRAIN_MODEL, BrainNetwork, ClassChances, Midplane, load_brain_network, repeated_volumes
 from dynamicdps.segmentation.head_check import check_brain, check_scan
-from dynamicdps.volumes import Volume, extract_brain, native_grid, read_scan, to_slices
+from dynamicdps.volumes import Volume, extract_brain, native_grid, read_scan, to_batch
 from dynamicdps.volumes.brain_extraction import BRAIN_ML, covers_head
 from dynamicdps.volumes.morphology import Mask
 
@@ -51,7 +51,7 @@ def segment(scan: Any, options: SegmentOptions | None = None, *, progress: Progr
     options = replace(options or SegmentOptions(), **checked_values(SegmentOptions, values))
     check_device(options.device)
     if not (options.repeats == 0 or 2 <= options.repeats <= 1000):
-        raise InputError(f"--repeats is {options.repeats}; expected 2 to 1000, or 0 for no intervals; change it")
+        raise InputError(f"--repeats is {options.repeats}; expected 2 to 1000, or 0 for no intervals")
     stages = Stages(progress)
     network, card = open_network(options.segmenter, options.device)
     with stages.stage("open"):
@@ -172,7 +172,7 @@ def says_sides(scan: Any) -> bool:
 def noise_of(volume: Volume) -> tuple[float, list[str]]:
     """Standard deviation of a scan's noise in its units, with what limits it; 0 where nothing tells it."""
     try:
-        found = estimate_noise(to_slices(volume.data).movedim(0, 1)[None])
+        found = estimate_noise(to_batch(volume.data))
     except InputError as error:
         return 0.0, [f"no noise was added for the intervals: {error}"]
     return float(found.std[0]), []

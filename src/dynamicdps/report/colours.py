@@ -6,6 +6,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+LIMIT_PERCENTILE = 99.5
+
 Stops = tuple[tuple[int, int, int], ...]
 
 # From dark to light, so that they can be told apart in grey too.
@@ -146,3 +148,9 @@ def diverging(low: float, high: float) -> MapColours:
 def rising(low: float, high: float) -> MapColours:
     """Dark violet to yellow above 0."""
     return MapColours(low, high, VIRIDIS)
+
+
+def colour_limit(data: NDArray[Any], least: float) -> float:
+    """The magnitude at which colours end: one that a few voxels do not decide, and not below `least`."""
+    values = np.abs(data[np.isfinite(data)])
+    return max(float(np.percentile(values, LIMIT_PERCENTILE)) if values.size else 0.0, least)

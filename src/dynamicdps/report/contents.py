@@ -58,6 +58,7 @@ class Report:
         trace: a row a step, as `trace_rows` gives them.
         starts: a row an image, as `start_rows` gives them.
         start_rule: the calibration that chose the starts.
+        made: what the image is, how long it took and by which models, in sentences.
         steps: what was done, a sentence a step.
         facts: settings, parameters, models and versions.
         command: how to get the same again.
@@ -80,6 +81,7 @@ class Report:
     trace: Rows = field(default_factory=list)
     starts: Rows = field(default_factory=list)
     start_rule: StartLevelRule | None = None
+    made: str = ""
     steps: Sequence[str] = ()
     facts: Sequence[Facts] = ()
     command: str = ""

@@ -36,6 +36,11 @@ CARD = {
     "sha256": "SHA-256",
 }
 HIDDEN = {"type", "image_affine", "intervals", "warnings"}
+MODELS = {"prior": "prior", "conditional": "conditional model", "segmenter": "model of structures"}
+SAMPLE = (
+    "One sample is one image that the measurement and the prior both allow, drawn from noise of its own; "
+    "where samples differ, the measurement leaves open what is there."
+)
 
 
 def steps_of(run: Mapping[str, Any], metrics: StageMetrics | None, starts: Rows, measurement: Volume | None, truth: bool) -> list[str]:
@@ -73,6 +78,31 @@ def steps_of(run: Mapping[str, Any], metrics: StageMetrics | None, starts: Rows,
     if truth:
         steps.append("Compared with the truth.")
     return steps
+
+
+def made_of(run: Mapping[str, Any]) -> str:
+    """What the image is, how long it took and by which models, in sentences for the top of the page; empty where nothing says it.
+
+    Args:
+        run: of run.json.
+    """
+    settings, cards, durations = (run.get(key) or {} for key in ("settings", "cards", "durations"))
+    parts = []
+    if isinstance(settings, Mapping) and settings.get("estimate") == "deterministic":
+        parts.append("One run without noise")
+    elif isinstance(settings, Mapping) and isinstance(settings.get("samples"), int):
+        samples = settings["samples"]
+        parts.append("One posterior sample" if samples == 1 else f"Mean of {samples} posterior samples")
+    if isinstance(durations, Mapping) and isinstance(total := durations.get("total", durations.get("solve")), int | float):
+        parts.append(f"made in {_clock(total)}")
+    if isinstance(cards, Mapping):
+        named = [(MODELS.get(kind, kind), card["name"]) for kind, card in cards.items() if isinstance(card, Mapping) and card.get("name")]
+        parts += [f"{kind} {name}" for kind, name in named]
+    if not parts:
+        return ""
+    made = ", ".join(parts)
+    about = f" {SAMPLE}" if "posterior sample" in parts[0] else ""
+    return f"{made[0].upper()}{made[1:]}.{about}"
 
 
 def facts_of(run: Mapping[str, Any]) -> list[Facts]:
@@ -159,6 +189,11 @@ def _settings_in_words(settings: Any) -> str:
 
 def _by(numbers: Sequence[float]) -> str:
     return f" {TIMES} ".join(f"{n:.4g}" for n in numbers)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{seconds:.2g} s" if seconds < 10 else f"{rest} s"
 
 
 def _median(values: Sequence[float]) -> float:

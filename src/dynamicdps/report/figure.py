@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from dynamicdps.report.colours import colour_limit
 from dynamicdps.report.cut import MAX_SLICES, Cut
 from dynamicdps.solvers import Result
 from dynamicdps.volumes import Volume
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
 DPI = 200
 PANEL_INCHES, GAP, TITLE_INCHES, BAR_INCHES = 1.7, 0.06, 0.3, 0.42
 TEXT_POINTS = 9
-LIMIT_PERCENTILE = 99.5
 
 
 @dataclass(frozen=True)
@@ -49,11 +47,11 @@ def plot(result: Result, *, measurement: Volume | None = None, truth: Volume | N
     panels = {name: Panel(volume, "gray", 0, scale) for name, volume in images.items() if volume is not None}
     if truth is not None and truth.shape == result.volume.shape:
         share = result.volume.with_data((result.volume.data - truth.data) / scale)
-        high = _high(share)
+        high = colour_limit(share.data, 1e-3)
         panels["error"] = Panel(share, "RdBu_r", -high, high, "of the intensity range")
     if result.uncertainty is not None:
         share = result.uncertainty.with_data(result.uncertainty.data / scale)
-        panels["uncertainty"] = Panel(share, "viridis", 0, _high(share), "of the intensity range")
+        panels["uncertainty"] = Panel(share, "viridis", 0, colour_limit(share.data, 1e-3), "of the intensity range")
     return draw(panels, Cut.through(result.volume, scale, slices))
 
 
@@ -93,9 +91,3 @@ def draw(panels: Mapping[str, Panel], cut: Cut) -> "Figure":
 def _text(figure: Any, x: float, y: float, text: str, rotation: float = 0) -> None:
     # parse_math: a dollar sign in a name is no formula.
     figure.text(x, y, text, rotation=rotation, parse_math=False, fontsize=TEXT_POINTS, ha="center", va="center")
-
-
-def _high(volume: Volume) -> float:
-    """A limit for colours that a few voxels do not decide."""
-    values = np.abs(volume.data[np.isfinite(volume.data)])
-    return max(float(np.percentile(values, LIMIT_PERCENTILE)) if values.size else 0.0, 1e-3)

@@ -12,12 +12,12 @@ from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 
 from dynamicdps import __version__
-from dynamicdps.atomic_file import atomic_write
+from dynamicdps.atomic_file import write_text
 from dynamicdps.output_names import REPORT
 from dynamicdps.report.contents import Report
 from dynamicdps.report.curves import residual_charts, run_charts
 from dynamicdps.report.numbers import metrics_table, structures_table, volumes_chart, volumes_table
-from dynamicdps.report.viewer import make_viewer
+from dynamicdps.report.viewer import OUTLINE, make_viewer
 
 STATIC = files("dynamicdps.report") / "static"
 
@@ -54,9 +54,7 @@ def write_report(folder: Path, report: Report) -> Path:
 
 def write_html(path: Path, page: str) -> Path:
     """Write a page; see `atomic_write`."""
-    with atomic_write(path) as partial:
-        # "replace": a file name that is no valid text must not stop the page.
-        partial.write_text(page, encoding="utf-8", errors="replace")
+    write_text(path, page)
     return path
 
 
@@ -69,7 +67,7 @@ def render(report: Report) -> str:
     if not any(stage.volume is not None for stage in report.stages):
         raise ValueError("the report has no stage with a volume; expected at least one image")
     viewer = make_viewer(report)
-    style, program, script = (static_asset(name) for name in ("report.css", "niivue/niivue.umd.js", "viewer.js"))
+    style, *scripts = (static_asset(name) for name in ("report.css", "niivue/niivue.umd.js", "slices.js", "viewer.js"))
     return (
         environment()
         .get_template("page.html.j2")
@@ -84,9 +82,9 @@ def render(report: Report) -> str:
             run_charts=run_charts(report),
             residual_charts=residual_charts(report.residual),
             style=style,
-            program=program,
-            script=script,
-            policy=policy(style, [program, script]),
+            scripts=scripts,
+            policy=policy(style, scripts),
+            outline=OUTLINE,
             licences=[(STATIC / "niivue" / name).read_text(encoding="utf-8") for name in ("LICENSE", "NOTICE.txt")],
             version=__version__,
         )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dynamicdps.errors import InputError
+from dynamicdps.errors import InputError, reason_of
 from dynamicdps.evaluation import StageMetrics
 from dynamicdps.json_file import read_json
 from dynamicdps.output_names import (
@@ -29,7 +29,7 @@ from dynamicdps.output_names import (
 )
 from dynamicdps.report.colours import LabelColours
 from dynamicdps.report.contents import Interval, Report, Stage
-from dynamicdps.report.facts import facts_of, scan_name, steps_of
+from dynamicdps.report.facts import facts_of, made_of, scan_name, steps_of
 from dynamicdps.report.numbers import structures_table
 from dynamicdps.report.trace import read_rows, read_table
 from dynamicdps.solvers import StartLevelRule, read_start_level
@@ -101,6 +101,7 @@ def _report(folder: Path, run: Mapping[str, Any], metrics: Mapping[str, Any]) ->
         trace=read_rows(folder / TRACE),
         starts=starts,
         start_rule=_read_rule(folder / START_RULE),
+        made=made_of(run),
         steps=steps_of(run, estimate, starts, volumes.get(MEASUREMENT), TRUTH in volumes),
         facts=facts_of(run),
         command=command_of(run),
@@ -186,8 +187,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         values = read_json(path)
     except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:100]
-        raise InputError(f"{path} cannot be read ({reason}); expected JSON as enhance writes it; run enhance again") from error
+        raise InputError(f"{path} cannot be read ({reason_of(error)}); expected JSON as enhance writes it; run enhance again") from error
     if not isinstance(values, dict):
         raise InputError(f"{path} holds no object; expected JSON as enhance writes it; run enhance again")
     return values

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dynamicdps.atomic_file import atomic_write
 from dynamicdps.data_term import excess_misfit, pooled_residual, scan_term
-from dynamicdps.errors import InputError
+from dynamicdps.errors import InputError, reason_of
 from dynamicdps.operators import ScanOperator
 from dynamicdps.solvers import Result, TraceStep
 from dynamicdps.solvers.solve import measurement_scale
@@ -97,5 +97,4 @@ def read_table(path: Path) -> list[dict[str, str]]:
 
 
 def _unreadable(path: Path, kind: str, error: Exception) -> InputError:
-    reason = " ".join(str(error).split())[:100]
-    return InputError(f"{path} cannot be read ({reason}); expected a table of {kind} as enhance writes it; run enhance again")
+    return InputError(f"{path} cannot be read ({reason_of(error)}); expected a table of {kind} as enhance writes it; run enhance again")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from dynamicdps.errors import InputError
-from dynamicdps.report.colours import LabelColours, MapColours, diverging, rising
+from dynamicdps.report.colours import LabelColours, MapColours, colour_limit, diverging, rising
 from dynamicdps.report.contents import Report
 from dynamicdps.report.cut import BRAIN_THRESHOLD
 from dynamicdps.report.embed import Box, Embedded, embed_all
@@ -22,7 +22,7 @@ NOISE_LEVEL = 0.05
 # Residuals from which a map covers the image, and that its colours reach at least, in noise standard deviations.
 RESIDUAL_LOW, RESIDUAL_HIGH = 3.0, 5.0
 FADED_SHARE = 0.25
-LIMIT_PERCENTILE = 99.5
+OUTLINE = "brain outline"
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,7 @@ def make_viewer(report: Report) -> Viewer:
             _entry(shown, len(images) + index) | ({} if shown.colours is None else shown.colours.entry())
             for index, shown in enumerate(maps)
         ],
+        "outline": next((index for index, shown in enumerate(maps) if shown.name == OUTLINE), -1),
         "window": [0.0, scale],
         "reference": reference,
         "first": first,
@@ -120,7 +121,7 @@ def _images(report: Report, scale: float) -> Iterator[Shown]:
 
 def _maps(report: Report, scale: float) -> Iterator[Shown]:
     if report.residual is not None:
-        high = max(RESIDUAL_HIGH, _high(report.residual, RESIDUAL_HIGH))
+        high = max(RESIDUAL_HIGH, colour_limit(report.residual.data, RESIDUAL_HIGH))
         yield Shown(
             "residual",
             report.residual,
@@ -141,6 +142,7 @@ def _maps(report: Report, scale: float) -> Iterator[Shown]:
         yield _scaled_map("error", error, "Enhanced image minus the truth: too bright is red, too dark blue.", scale)
     if report.labels is not None:
         yield _structures(report.labels, report.label_names)
+    # Last: the numbers of the others are those of their menu.
     if report.brain_mask is not None:
         yield _outline(report.brain_mask, last)
 
@@ -163,11 +165,11 @@ def _outline(mask: Volume, grid: Volume) -> Shown:
     inside = sample(mask.with_data(mask.data > 0.99), native_grid(grid)).data > 0.5
     colours = LabelColours(("brain mask",), ("#ffd926",))
     rim = colours.value(1) * (inside & ~ndimage.binary_erosion(inside))
-    return Shown("brain outline", grid.with_data(rim), 1.0, "The rim of the brain mask: what is enhanced lies inside it.", colours)
+    return Shown(OUTLINE, grid.with_data(rim), 1.0, "The rim of the brain mask: what is enhanced lies inside it.", colours)
 
 
 def _scaled_map(name: str, volume: Volume, caption: str, scale: float) -> Shown:
-    high = _high(volume, 1e-3 * scale)
+    high = colour_limit(volume.data, 1e-3 * scale)
     signed = bool(np.nanmin(np.where(np.isfinite(volume.data), volume.data, 0)) < 0)
     colours = (diverging if signed else rising)(FADED_SHARE * high, high)
     return Shown(
@@ -200,12 +202,6 @@ def _last(report: Report) -> Volume:
 def _first(images: list[Shown]) -> int:
     """The estimate: the last image before the truth."""
     return max(index for index, shown in enumerate(images) if shown.name != "truth")
-
-
-def _high(volume: Volume, least: float) -> float:
-    """A limit for colours that a few voxels do not decide."""
-    values = np.abs(volume.data[np.isfinite(volume.data)])
-    return max(float(np.percentile(values, LIMIT_PERCENTILE)) if values.size else 0.0, least)
 
 
 def _unique(name: str, taken: set[str]) -> str:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from dynamicdps.conditional.volume_network import VolumeConfig, VolumeUNet
 from dynamicdps.diffusion import read_model
-from dynamicdps.diffusion.held_models import held
+from dynamicdps.diffusion.model_cache import held
 from dynamicdps.errors import InputError
 from dynamicdps.models.names import known_models
 from dynamicdps.segmentation.class_chances import ClassChances

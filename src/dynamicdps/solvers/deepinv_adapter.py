@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dynamicdps.data_term import DataTerm, join
+from dynamicdps.data_term import DataTerm, Noise, join
 from dynamicdps.diffusion import Denoiser, Prior, as_prior
 from dynamicdps.diffusion.sampling import image_generators
 from dynamicdps.errors import InputError
@@ -172,9 +172,9 @@ def deepinv_physics(operator: Operator, measurement: Tensor, shape: Sequence[int
     """
     dinv = _deepinv()
     if linear is False or (linear is None and not operator.is_linear):
-        physics = dinv.physics.Physics(A=operator.forward, noise_model=dinv.physics.GaussianNoise(operator.noise_std))
+        physics = dinv.physics.Physics(A=operator.forward, noise_model=dinv.physics.GaussianNoise(Noise.of(operator).std))
         return DeepinvProblem(physics.to(measurement.device), measurement, [])
-    problem = operator.linear_problem(measurement, shape)
+    problem = operator.linear_problem(measurement, shape, Noise.of(operator).std)
     return DeepinvProblem(_linear_physics(dinv, problem.model, problem.measurement, shape), problem.measurement, problem.warnings)
 
 

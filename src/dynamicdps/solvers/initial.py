@@ -37,7 +37,7 @@ def initial_from_model(scan: Volume, operator: ScanOperator, model: InitialModel
     brain = scan if mask is None else scan.with_data(scan.data * (mask.data >= 1))
     scale = measurement_scale(brain, operator)
     x = model.enhance_scan(scan, operator, scale.scale, mask)
-    return Initial(Volume(from_slices(x[0].movedim(0, 1)) * scale.scale, affine, scan.native), f"conditional model {name}")
+    return Initial(Volume(from_slices(x) * scale.scale, affine, scan.native), f"conditional model {name}")
 
 
 def initial_from_volume(scan: Volume, operator: ScanOperator, volume: Volume, name: str) -> Initial:

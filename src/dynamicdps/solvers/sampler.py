@@ -319,7 +319,7 @@ class PairSpread:
 
     @property
     def mean(self) -> Tensor:
-        """Of all samples."""
+        """Mean of all samples."""
         return self.total / self.count
 
     def deviation(self) -> Tensor | None:

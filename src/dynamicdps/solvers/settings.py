@@ -37,7 +37,7 @@ def _converted(name: str, known: Field[Any], value: Any) -> Any:
     default: Any = known.default
     kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
     kind: type = float if default is None else type(default)
-    wrong = InputError(f"{known.name} of {name} is {value!r}; expected {kinds.get(kind, 'another value')}; change it")
+    wrong = InputError(f"{known.name} of {name} is {value!r}; expected {kinds.get(kind, 'another value')}")
     if kind is bool:
         if str(value).lower() not in {"true", "false"}:
             raise wrong

@@ -19,7 +19,7 @@ from dynamicdps.solvers.batches import concatenate
 from dynamicdps.solvers.reconstruction import Progress, Reconstruction, with_warnings
 from dynamicdps.solvers.registry import find_solver
 from dynamicdps.solvers.result import Result
-from dynamicdps.volumes import IntensityScale, Volume, from_slices, resample_to, to_slices
+from dynamicdps.volumes import IntensityScale, Volume, from_slices, resample_to, to_batch, to_slices
 from dynamicdps.volumes.intensity import PERCENTILE_VALUE
 
 BATCH_SIZE = 16
@@ -124,8 +124,7 @@ def solve(
     start = resample_to(initial, shape, affine)
     known = as_prior(prior)
     whole = len(pairs) > 1 or tied.couples_slices or known.neighbours > 0
-    x = to_slices(start.data / scale, known.device)
-    x = x.movedim(0, 1)[None] if whole else x
+    x = (to_batch if whole else to_slices)(start.data / scale, known.device)
     terms = [
         scan_term(each, of_scan, own.scale, whole=whole, device=known.device) for (each, of_scan), own in zip(pairs, scales, strict=True)
     ]
@@ -143,18 +142,18 @@ def solve(
         parts.append(_solve_batch(name, some, known, x[chosen], generator=generator, config=config, progress=tick))
     found = with_warnings(concatenate(parts))
     seconds = time.monotonic() - began
-    grid = Volume(_as_volume(found.image) * scale, affine, first.native)
+    grid = Volume(from_slices(found.image) * scale, affine, first.native)
     residuals = [_residual(each, of_scan, term.whitened(found.image)) for (each, of_scan), term in zip(pairs, terms, strict=True)]
     spread, kept = found.uncertainty, found.samples
     return Result(
         volume=grid,
         initial=grid.with_data(start.data),
         residual=residuals[0],
-        uncertainty=None if spread is None else grid.with_data(_as_volume(spread) * scale),
+        uncertainty=None if spread is None else grid.with_data(from_slices(spread) * scale),
         reconstruction=found,
         scale=scales[0],
         seconds=seconds,
-        samples=() if kept is None else tuple(grid.with_data(_as_volume(x) * scale) for x in kept.unbind(1)),
+        samples=() if kept is None else tuple(grid.with_data(from_slices(x) * scale) for x in kept.unbind(1)),
         other_residuals=tuple(residuals[1:]),
     )
 
@@ -185,14 +184,10 @@ def on_grid(scan: Volume, operator: ScanOperator, shape: tuple[int, int, int], a
     linear = operator.operator.linear
     if linear is None:
         raise InputError(f"{operator.operator} is not linear behind a contrast; expected it to be for a second scan; leave this scan out")
-    pose = AffineResample(torch.from_numpy(np.linalg.inv(affine) @ own_affine), own_shape, operator.operator.noise_std)
+    pose = AffineResample(torch.from_numpy(np.linalg.inv(affine) @ own_affine), own_shape)
     moved = Scanner((linear @ pose).linear or linear, operator.operator.contrast)
     return replace(operator, operator=moved, image_shape=shape, image_affine=affine)
 
 
 def _residual(scan: Volume, operator: ScanOperator, whitened: Tensor) -> Volume:
-    return scan.with_data(_as_volume(whitened) if operator.kspace is None else operator.kspace.residual_image(whitened))
-
-
-def _as_volume(x: Tensor) -> NDArray[np.float32]:
-    return from_slices(x if x.ndim == 4 else x[0].movedim(1, 0))
+    return scan.with_data(from_slices(whitened) if operator.kspace is None else operator.kspace.residual_image(whitened))

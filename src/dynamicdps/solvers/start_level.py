@@ -13,7 +13,7 @@ from torch import Tensor
 from dynamicdps.data_term import excess_misfit
 from dynamicdps.diffusion import Prior
 from dynamicdps.diffusion.levels import N_STEPS, cosine_levels
-from dynamicdps.errors import InputError
+from dynamicdps.errors import InputError, reason_of
 from dynamicdps.json_file import read_json
 from dynamicdps.models import FOLDER
 from dynamicdps.operators.precision import on_cpu, wide
@@ -299,8 +299,9 @@ def start_rule_from_json(values: Any, source: str | Path) -> StartLevelRule | Ba
 
 
 def _unreadable(source: str | Path, error: Exception) -> InputError:
-    reason = " ".join(str(error).split())[:100]
-    return InputError(f"{source} cannot be read as a start calibration ({reason}); expected what `calibrate start` writes; check it")
+    return InputError(
+        f"{source} cannot be read as a start calibration ({reason_of(error)}); expected what `calibrate start` writes; check it"
+    )
 
 
 def start_rule_of(prior: Prior, depth: int = 1) -> StartLevelRule | BankRule:

@@ -17,7 +17,7 @@ from dynamicdps.volumes.raw_scan import RawScan
 from dynamicdps.volumes.reader import read_scan
 from dynamicdps.volumes.scan import Scan
 from dynamicdps.volumes.sidecar import read_acquisition
-from dynamicdps.volumes.slices import from_slices, to_slices
+from dynamicdps.volumes.slices import from_slices, to_batch, to_slices
 from dynamicdps.volumes.volume import Volume, from_nibabel, load, resample_to
 
 __all__ = [
@@ -54,6 +54,7 @@ __all__ = [
     "sample",
     "swap_axes",
     "target_grid",
+    "to_batch",
     "to_slices",
     "write_dicom",
 ]

@@ -60,7 +60,7 @@ class Acquisition:
             if value is not None:
                 check_number(name, value)
         if self.slice_axis not in (None, 0, 1, 2):
-            raise InputError(f"the slice axis is {self.slice_axis!r}; expected 0, 1 or 2; change it")
+            raise InputError(f"the slice axis is {self.slice_axis!r}; expected 0, 1 or 2")
 
     @property
     def slice_gap_mm(self) -> float | None:

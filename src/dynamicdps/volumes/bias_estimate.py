@@ -67,7 +67,7 @@ def estimate_bias(volume: Volume, mask: NDArray[np.bool_], order: int = 2) -> Bi
         InputError: the order is out of its range, or the brain has too few voxels.
     """
     if not 1 <= order <= MAX_ORDER:
-        raise InputError(f"the order of the bias field is {order}; expected 1 to {MAX_ORDER}; change it")
+        raise InputError(f"the order of the bias field is {order}; expected 1 to {MAX_ORDER}")
     inner = mask & erode(mask, RIM_MM, volume.spacing) & (volume.data > 0)
     if inner.sum() < MIN_VOXELS:
         inner = mask & (volume.data > 0)

@@ -133,7 +133,7 @@ def _deepbet_for(volume: Volume) -> Finder | None:
 
 def _given(volume: Volume, path: Path) -> BrainMask:
     if not path.exists():
-        raise InputError(f"there is no mask {str(path)!r}; expected {', '.join(METHODS)} or an image file; change it")
+        raise InputError(f"there is no mask {str(path)!r}; expected {', '.join(METHODS)} or an image file")
     inside = sample(load(path), native_grid(volume), order=0).data > 0.5
     if not inside.any():
         raise InputError(f"the mask {path} is empty on the scan; expected more than 0.5 in the brain; check its values and its affine")

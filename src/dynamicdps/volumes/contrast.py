@@ -92,10 +92,24 @@ def look_at_contrast(volume: Volume, inside: Mask, slice_axis: int | None = None
     if not low < middle or not middle > 0:
         return None
     tail = (high - middle) / (middle - low)
-    bright = _logistic(math.log(max(tail, 1e-6) / T2_TAIL) / TAIL_WIDTH)
     rise = _deep_rise(slices, brain, inner, _darkest_threshold(np.clip(values, *np.percentile(values, (1, 99)))), spacing, middle)
-    deep = 0.5 if rise is None else _logistic((rise - T1_RISE) / RISE_WIDTH)
-    return ContrastLook(tail, rise, {"T1w": (1 - bright) * deep, "T2w": bright, "FLAIR": (1 - bright) * (1 - deep)})
+    return ContrastLook(tail, rise, contrast_likelihood(tail, rise))
+
+
+def contrast_likelihood(
+    bright_tail: float, deep_rise: float | None, t2_tail: float = T2_TAIL, t1_rise: float = T1_RISE
+) -> dict[str, float]:
+    """Likelihood of each contrast by the two numbers of a `ContrastLook`; together 1.
+
+    Args:
+        bright_tail: of the scan.
+        deep_rise: of the scan; `None` says nothing of it.
+        t2_tail: tail above which T2w is likelier than the others.
+        t1_rise: rise above which T1w is likelier than FLAIR.
+    """
+    bright = _logistic(math.log(max(bright_tail, 1e-6) / t2_tail) / TAIL_WIDTH)
+    deep = 0.5 if deep_rise is None else _logistic((deep_rise - t1_rise) / RISE_WIDTH)
+    return {"T1w": (1 - bright) * deep, "T2w": bright, "FLAIR": (1 - bright) * (1 - deep)}
 
 
 def _deep_rise(slices: NDArray[np.float32], brain: Mask, inner: Mask, fluid: float, spacing: list[float], middle: float) -> float | None:

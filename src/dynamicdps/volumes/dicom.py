@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from dynamicdps.errors import InputError
 from dynamicdps.volumes.acquisition import Acquisition, plausible
 from dynamicdps.volumes.dicom_frames import DECODING, Frame, Series, quiet_pydicom, read_series
-from dynamicdps.volumes.promise import check_voxels
+from dynamicdps.volumes.header_checks import check_voxels
 from dynamicdps.volumes.scan import Scan
 from dynamicdps.volumes.volume import check_intensities, to_ras
 

@@ -59,7 +59,7 @@ def prior_grid(volume: Volume, spacing_mm: float = 1.0) -> Grid:
         InputError: the edge is not 0.1 to 20 mm, or the grid would have more than 512 cubed voxels.
     """
     if not 0.1 <= spacing_mm <= 20:
-        raise InputError(f"the voxel size is {spacing_mm!r} mm; expected 0.1 to 20 mm; change it")
+        raise InputError(f"the voxel size is {spacing_mm!r} mm; expected 0.1 to 20 mm")
     faces = np.array(list(product(*[(-0.5, n - 0.5) for n in volume.shape])))
     corners = apply_affine(volume.affine, faces)
     low, high = corners.min(0), corners.max(0)
@@ -140,7 +140,7 @@ def check_grid(name: str | Path) -> None:
 
 def _grid_of_file(name: str | Path) -> Grid:
     if not Path(name).exists():
-        raise InputError(f"there is no grid {str(name)!r}; expected prior, native or an image file; change it")
+        raise InputError(f"there is no grid {str(name)!r}; expected prior, native or an image file")
     return like(name)
 
 

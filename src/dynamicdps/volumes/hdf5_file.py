@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynamicdps.errors import InputError
-from dynamicdps.volumes.promise import MAX_EXPANSION, check_bytes, check_voxels
+from dynamicdps.volumes.header_checks import MAX_EXPANSION, check_bytes, check_voxels
 
 # What lies in the file where a value of varying length is: its length, and where in the file it is.
 _ELSEWHERE = np.dtype([("length", "<u4"), ("address", "<u8"), ("index", "<u4")])

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from dynamicdps.errors import InputError
 from dynamicdps.volumes.acquisition import Acquisition, plausible
 from dynamicdps.volumes.hdf5_file import import_h5py, read_stored
-from dynamicdps.volumes.promise import check_bytes, check_voxels
+from dynamicdps.volumes.header_checks import check_bytes, check_voxels
 from dynamicdps.volumes.raw_scan import RawScan, check_samples
 from dynamicdps.volumes.volume import to_ras
 

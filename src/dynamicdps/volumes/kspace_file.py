@@ -13,8 +13,8 @@ from dynamicdps.errors import InputError
 from dynamicdps.paths import RAW_SUFFIXES, check_exists
 from dynamicdps.volumes.acquisition import Acquisition
 from dynamicdps.volumes.hdf5_file import check_dataset, import_h5py, read_array
+from dynamicdps.volumes.header_checks import MAX_EXPANSION, check_voxels
 from dynamicdps.volumes.ismrmrd_file import read_ismrmrd
-from dynamicdps.volumes.promise import MAX_EXPANSION, check_voxels
 from dynamicdps.volumes.raw_scan import RawScan, check_samples
 from dynamicdps.volumes.volume import to_ras
 
@@ -107,21 +107,21 @@ def _voxel_size(path: Path, given: Any) -> NDArray[np.float64]:
         )
     size = _numbers(given, "voxel_size_mm", path).ravel()
     if size.shape != (3,) or not ((size >= 0.05) & (size <= 50)).all():
-        raise InputError(f"the voxel size of {path} is {size.tolist()}; expected three numbers of 0.05 to 50 mm; change it")
+        raise InputError(f"the voxel size of {path} is {size.tolist()}; expected three numbers of 0.05 to 50 mm")
     return size
 
 
 def _numbers(values: Any, name: str, path: Path) -> NDArray[np.float64]:
     array = np.asarray(values)
     if array.dtype.kind not in "iuf":
-        raise InputError(f"{name!r} in {path} holds values of type {array.dtype}; expected real numbers; change it")
+        raise InputError(f"{name!r} in {path} holds values of type {array.dtype}; expected real numbers")
     return array.astype(np.float64)
 
 
 def _centred_affine(size: NDArray[np.float64], shape: tuple[int, int, int], orientation: str) -> NDArray[np.float64]:
     places = [next((row for row, pair in enumerate(("RL", "AP", "SI")) if letter in pair), -1) for letter in orientation]
     if sorted(places) != [0, 1, 2]:
-        raise InputError(f"the orientation is {orientation!r}; expected one letter each of R or L, A or P, S or I, such as RAS; change it")
+        raise InputError(f"the orientation is {orientation!r}; expected one letter each of R or L, A or P, S or I, such as RAS")
     affine = np.zeros((4, 4))
     affine[3, 3] = 1.0
     for column, (row, letter) in enumerate(zip(places, orientation, strict=True)):

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from dynamicdps.errors import InputError
 from dynamicdps.volumes.acquisition import Acquisition
-from dynamicdps.volumes.promise import check_voxels
+from dynamicdps.volumes.header_checks import check_voxels
 from dynamicdps.volumes.volume import Volume, check_intensities, to_ras
 
 # Far above any receiver's numbers, and squares of it can be added up.

@@ -16,9 +16,9 @@ from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, 
 from numpy.typing import NDArray
 
 from dynamicdps.atomic_file import atomic_write
-from dynamicdps.errors import InputError
+from dynamicdps.errors import InputError, reason_of
 from dynamicdps.paths import check_exists
-from dynamicdps.volumes.promise import check_header, check_image
+from dynamicdps.volumes.header_checks import check_header, check_image
 
 MAX_ANISOTROPY = 20.0
 VOXEL_MM = (0.01, 100.0)
@@ -294,8 +294,7 @@ def is_affine(matrix: NDArray[Any]) -> bool:
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:
-    reason = " ".join(str(error).split())[:120]
-    return InputError(f"{path} cannot be read as an image ({reason}); expected a NIfTI file; check that it is complete")
+    return InputError(f"{path} cannot be read as an image ({reason_of(error)}); expected a NIfTI file; check that it is complete")
 
 
 def resample_to(volume: Volume, shape: tuple[int, int, int], affine: NDArray[np.float64], *, order: str = "continuous") -> Volume:

@@ -3,7 +3,6 @@
 (() => {
   const POLL_MS = 1000;
   const PARALLEL = 4; // files on their way at once
-  const CROSSHAIR_WIDTH = 1.5; // CSS pixels
   const STATES = {
     recognised: "ready to start",
     waiting: "waiting",
@@ -362,6 +361,7 @@
 
   // The scan in three planes.
 
+  let opening = null;
   let screen = null;
   let drawn = "";
 
@@ -372,27 +372,8 @@
     const note = find("look-note");
     note.textContent = "";
     try {
-      if (!screen) {
-        screen = new niivue.Niivue({
-          logLevel: "silent",
-          backColor: [0, 0, 0, 1],
-          crosshairColor: [1, 0.85, 0.2, 0.9],
-          crosshairWidthUnit: "mm",
-          fontColor: [1, 1, 1, 1],
-          isNearestInterpolation: true,
-          dragMode: niivue.DRAG_MODE.none,
-          dragAndDropEnabled: false,
-          multiplanarShowRender: niivue.SHOW_RENDER.NEVER,
-          multiplanarPadPixels: 4,
-          loadingText: "",
-          isColorbar: false,
-        });
-        if (!document.createElement("canvas").getContext("webgl2")) throw new Error("this browser offers no WebGL 2");
-        await screen.attachToCanvas(find("canvas"), false);
-        find("canvas").removeAttribute("title");
-        screen.setSliceType(niivue.SLICE_TYPE.MULTIPLANAR);
-        screen.setMultiplanarLayout(niivue.MULTIPLANAR_TYPE.ROW);
-      }
+      opening ??= slices.open(find("canvas"));
+      screen = await opening;
       const number = job.scans.findIndex((scan) => scan.shape);
       const packed = await (await ask(`api/jobs/${job.id}/previews/${number}`)).blob();
       const file = await new Response(packed.stream().pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();
@@ -402,12 +383,12 @@
       screen.volumes = [image];
       screen.overlays = [];
       screen.back = image;
+      find("screen").hidden = false;
       layOut(image);
       screen.updateGLVolume();
       screen.scene.crosshairPos = [0.5, 0.5, 0.5];
       screen.drawScene();
       note.textContent = "Click into the slices to move; the subject's left is on the left. Look whether front, top and sides are where they belong.";
-      find("screen").hidden = false;
       document.documentElement.dataset.look = id;
     } catch (error) {
       find("screen").hidden = true;
@@ -415,13 +396,9 @@
     }
   }
 
-  // Three planes in a row, as large as the width allows and half of the window's height.
   function layOut(image) {
-    const [x, y, z] = [1, 2, 3].map((axis) => image.dimsRAS[axis] * image.pixDimsRAS[axis]);
-    const scale = Math.min(find("screen").clientWidth / (x + x + y), window.innerHeight / 2 / Math.max(y, z));
-    find("screen").style.height = `${Math.round(scale * Math.max(y, z)) + 8}px`;
-    screen.opts.crosshairWidth = CROSSHAIR_WIDTH / scale;
-    screen.resizeListener();
+    const size = [1, 2, 3].map((axis) => image.dimsRAS[axis] * image.pixDimsRAS[axis]);
+    slices.arrange(find("screen"), [screen], size, find("screen").parentElement.clientWidth, window.innerHeight / 2);
   }
 
   function choose(id) {

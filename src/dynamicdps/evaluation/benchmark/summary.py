@@ -178,5 +178,5 @@ def _estimate(found: Estimate) -> dict[str, Any]:
 
 
 def _generator(seed: int) -> np.random.Generator:
-    """Of one seed for every interval: of equally many subjects all draw the same ones."""
+    """Draws of subjects from one seed, so that every interval of equally many subjects is made of the same ones."""
     return np.random.default_rng(seed)

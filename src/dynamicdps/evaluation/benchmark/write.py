@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dynamicdps.atomic_file import atomic_write
+from dynamicdps.atomic_file import write_text
 from dynamicdps.evaluation.benchmark.examples import example_figures
 from dynamicdps.evaluation.benchmark.figures import cost_figures, lesion_figures, paired_figures, volume_figures
 from dynamicdps.evaluation.benchmark.folder import write_results
@@ -36,8 +36,7 @@ def write_benchmark(
     if results.lesions:
         summary["lesions"] = summarise_lesions(results)
     write_json(out / "summary.json", summary)
-    with atomic_write(out / "table.md") as partial:
-        partial.write_text(markdown_tables(summary), encoding="utf-8")
+    write_text(out / "table.md", markdown_tables(summary))
     write_figures(out, results, slices)
     return summary
 

@@ -2,9 +2,6 @@
 // The viewer of a report: images under one window, maps over them, one crosshair in three planes. NiiVue draws; what is said is HTML.
 (() => {
   const SHARE_OF_HEIGHT = 0.72; // of the window's, at most
-  const FLAT_ENOUGH = 0.75;
-  const PADDING = 8; // CSS pixels between the planes
-  const CROSSHAIR_WIDTH = 1.8; // CSS pixels
   const HEADER = 352; // bytes of a NIfTI file before its voxels
   const FRONT = 0;
   const BACK = 1;
@@ -186,7 +183,9 @@
       this.shown = settings.first;
       this.other = images.length > 1 ? (settings.first + images.length - 1) % images.length : settings.first;
       this.map = -1;
+      this.outlined = false;
       this.swiping = false;
+      this.radiological = false;
       this.timer = 0;
       this.turn = 0;
       this.screens = [];
@@ -194,28 +193,10 @@
 
     async open(place) {
       const canvas = find(place === FRONT ? "canvas-front" : "canvas-back");
-      const screen = new niivue.Niivue({
-        logLevel: "silent",
-        backColor: [0, 0, 0, 1],
-        crosshairColor: [1, 0.85, 0.2, 0.9],
-        crosshairWidthUnit: "mm",
-        fontColor: [1, 1, 1, 1],
-        isNearestInterpolation: true,
-        dragMode: niivue.DRAG_MODE.none,
-        dragAndDropEnabled: false,
-        multiplanarShowRender: niivue.SHOW_RENDER.NEVER,
-        multiplanarPadPixels: 4,
-        viewModeHotKey: "",
-        clipPlaneHotKey: "",
-        cycleClipPlaneHotKey: "",
-        loadingText: "",
-        isColorbar: false,
-      });
+      const screen = await slices.open(canvas);
+      screen.opts.isRadiologicalConvention = this.radiological;
       this.screens[place] = screen;
-      await screen.attachToCanvas(canvas, false);
       canvas.tabIndex = -1;
-      canvas.removeAttribute("title");
-      screen.setSliceType(niivue.SLICE_TYPE.MULTIPLANAR);
       for (const [index, { entry }] of this.maps.entries()) {
         screen.addColormap(`positive-${index}`, entry.positive);
         if (entry.negative) screen.addColormap(`negative-${index}`, entry.negative);
@@ -226,6 +207,11 @@
 
     async start() {
       await Promise.all([this.open(FRONT), this.reference.read(), this.images[this.shown].read()]);
+      for (const slider of document.querySelectorAll("[data-axis]")) {
+        const count = this.reference.dims[slider.dataset.axis];
+        slider.max = String(count - 1);
+        slider.parentElement.hidden = count === 1;
+      }
       this.layOut();
       await this.refresh();
       this.jump(settings.crosshair);
@@ -234,8 +220,11 @@
     // Volumes of one screen, in the order in which NiiVue draws them.
     async layers(index) {
       const image = await this.images[index].image(this.reference);
-      if (this.map < 0) return [image];
-      const number = this.map;
+      const numbers = [this.map, this.outlined ? settings.outline : -1].filter((number) => number >= 0);
+      return [image, ...(await Promise.all(numbers.map((number) => this.layer(number))))];
+    }
+
+    async layer(number) {
       const { entry } = this.maps[number];
       const map = await this.maps[number].image(null);
       map.colormap = `positive-${number}`;
@@ -245,7 +234,7 @@
       map.cal_minNeg = entry.negative ? -entry.high : NaN;
       map.cal_maxNeg = entry.negative ? -entry.low : NaN;
       map.colormapType = TRANSLUCENT_BELOW_MINIMUM;
-      return [image, map];
+      return map;
     }
 
     window() {
@@ -337,7 +326,10 @@
     moveDivider() {
       const ratio = window.devicePixelRatio || 1;
       const share = Number(find("swipe-position").value) / 100;
-      const planes = this.screens[FRONT].screenSlices.map((plane) => plane.leftTopWidthHeight.map((v) => v / ratio));
+      const planes = this.screens[FRONT].screenSlices
+        .map((plane) => plane.leftTopWidthHeight.map((v) => v / ratio))
+        // A plane that is mirrored has a width below 0.
+        .map(([left, top, width, height]) => [Math.min(left, left + width), top, Math.abs(width), height]);
       const parts = planes.map(
         ([left, top, width, height]) => `M${left + share * width} ${top}H${left + width}V${top + height}H${left + share * width}Z`,
       );
@@ -360,7 +352,27 @@
       }
       const texts = this.position.map((v) => (Math.abs(v) < 0.05 ? 0 : v).toFixed(1).replace("-", "\u2212"));
       find("position").textContent = `x ${texts[0]}, y ${texts[1]}, z ${texts[2]} mm`;
+      const voxel = this.reference.index(this.position).map(Math.round);
+      for (const slider of document.querySelectorAll("[data-axis]")) {
+        const axis = Number(slider.dataset.axis);
+        slider.value = String(voxel[axis]);
+        find(`${slider.id}-value`).textContent = `${voxel[axis] + 1} of ${this.reference.dims[axis]}`;
+      }
       this.sayValues();
+    }
+
+    // To the slice of a number along one axis.
+    goTo(axis, number) {
+      const voxel = this.reference.index(this.position).map(Math.round);
+      voxel[axis] = number;
+      this.jump(transformed(this.reference.affine, voxel));
+    }
+
+    turnAround(on) {
+      this.radiological = on;
+      for (const screen of this.screens) screen.opts.isRadiologicalConvention = on;
+      find("side").textContent = on ? "right" : "left";
+      return this.refresh();
     }
 
     sayValues() {
@@ -387,28 +399,15 @@
       screen.moveCrosshairInVox(0, 0, 0);
     }
 
+    // By voxels to the left or right on the screen, up, and to the next slice.
     step(x, y, z) {
-      this.screens[FRONT].moveCrosshairInVox(x, y, z);
+      this.screens[FRONT].moveCrosshairInVox(this.radiological ? -x : x, y, z);
     }
 
-    // Side by side, two by two, or below each other: the flattest arrangement in which the planes are not much smaller than they could be.
     layOut() {
       const spacing = this.reference.spacing;
-      const [x, y, z] = this.reference.dims.map((n, i) => n * spacing[i]);
-      const screen = find("screen");
-      const highest = window.innerHeight * SHARE_OF_HEIGHT;
-      const arrangements = [
-        [niivue.MULTIPLANAR_TYPE.ROW, x + x + y, Math.max(y, z)],
-        [niivue.MULTIPLANAR_TYPE.GRID, x + y, y + z],
-        [niivue.MULTIPLANAR_TYPE.COLUMN, Math.max(x, y), y + z + z],
-      ].map(([type, width, height]) => ({ type, height, scale: Math.min(screen.clientWidth / width, highest / height) }));
-      const largest = Math.max(...arrangements.map((a) => a.scale));
-      const best = arrangements.find((a) => a.scale >= FLAT_ENOUGH * largest);
-      screen.style.height = `${Math.max(160, Math.round(best.scale * best.height) + PADDING)}px`;
-      for (const view of this.screens) {
-        view.opts.crosshairWidth = CROSSHAIR_WIDTH / best.scale;
-        view.setMultiplanarLayout(best.type);
-      }
+      const size = this.reference.dims.map((n, i) => n * spacing[i]);
+      slices.arrange(find("screen"), this.screens, size, find("viewer").clientWidth, window.innerHeight * SHARE_OF_HEIGHT);
       if (this.swiping) requestAnimationFrame(() => this.moveDivider());
     }
   }
@@ -441,6 +440,16 @@
       viewer.map = Number(event.target.value);
       watched(viewer.refresh());
     });
+    on("outline", "change", (event) => {
+      viewer.outlined = event.target.checked;
+      watched(viewer.refresh());
+    });
+    on("radiological", "change", (event) => watched(viewer.turnAround(event.target.checked).then(() => viewer.swiping && viewer.moveDivider())));
+    for (const slider of document.querySelectorAll("[data-axis]")) {
+      const axis = Number(slider.dataset.axis);
+      slider.addEventListener("input", () => viewer.goTo(axis, Number(slider.value)));
+      slider.addEventListener("change", () => watched(viewer.readAll()));
+    }
     on("smooth", "change", (event) => {
       for (const view of viewer.screens) view.setInterpolation(!event.target.checked);
     });

@@ -30,7 +30,7 @@ def holding_models() -> Iterator[None]:
 
 
 def held(load: Callable[P, T]) -> Callable[P, T]:
-    """Give a function whose first argument names a model the memory of `holding_models`."""
+    """Give a function whose first argument names a model the cache of `holding_models`."""
 
     @wraps(load)
     def remembering(*args: P.args, **kwargs: P.kwargs) -> T:

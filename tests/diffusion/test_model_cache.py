@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from dynamicdps.conditional import load_conditional
-from dynamicdps.diffusion import NetworkConfig, SliceUNet, held_models, load_prior, model_file, read_model, write_model
-from dynamicdps.diffusion.held_models import holding_models
+from dynamicdps.diffusion import NetworkConfig, SliceUNet, load_prior, model_cache, model_file, read_model, write_model
+from dynamicdps.diffusion.model_cache import holding_models
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         return load_file(path)
 
     monkeypatch.setattr(model_file, "load_file", counted)
-    monkeypatch.setattr(held_models, "_held", {})
+    monkeypatch.setattr(model_cache, "_held", {})
     return read
 
 
