@@ -73,7 +73,7 @@ def test_the_data_step_reaches_the_joint_posterior_of_scans_that_lie_askew() -> 
     terms = [DataTerm(measured(operator, truth, seed), operator) for seed, operator in enumerate(operators)]
     size, r = truth.numel(), 0.2
     basis = torch.eye(size, dtype=torch.float64).view(size, *truth.shape[1:])
-    rows = torch.cat([operator(basis).flatten(1).T / operator.noise_std for operator in operators])
+    rows = torch.cat([operator(basis).flatten(1).T / term.noise.std for operator, term in zip(operators, terms, strict=True)])
     y = torch.cat([term.measurement.flatten() / term.noise.std for term in terms])
     prior = torch.eye(size, dtype=torch.float64) * r**2
     expected = condition(torch.full((size,), 0.5, dtype=torch.float64), prior, rows, 1.0, y).mean
@@ -185,7 +185,7 @@ def test_a_scan_given_twice_with_half_the_information_each_counts_once(name: str
     def noisier(factor: float) -> ScanOperator:
         inner = operator.operator
         assert isinstance(inner, SwapSliceAxis)
-        return replace(operator, operator=SwapSliceAxis(replace(inner.inner, noise_std=factor * inner.noise_std), inner.axis))
+        return replace(operator, operator=SwapSliceAxis(replace(inner.inner, noise_std=factor * Noise.of(inner).std), inner.axis))
 
     config = make_config(name, {"samples": 1, "steps": 2, "start_sigma": 0.1} if name == "dynamicdps" else {})
     settings = {"initial": head.with_data(0.9 * head.data), "config": config}

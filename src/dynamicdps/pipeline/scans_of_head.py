@@ -291,7 +291,7 @@ def _power_along(operator: ScanOperator, shape: tuple[int, int, int]) -> list[fl
         sizes = [1, 1, 1, 1, 1]
         sizes[-1 - axis] = shape[axis]
         waves = [wave.view(sizes).expand(1, 1, *shape[::-1]) for wave in (phase.cos(), phase.sin())]
-        seen = np.sum([from_slices(linear(wave.contiguous())[0].movedim(1, 0)) ** 2 for wave in waves], axis=0)
+        seen = np.sum([from_slices(linear(wave.contiguous())) ** 2 for wave in waves], axis=0)
         powers.append(float((seen if operator.weights is None else seen * operator.weights).sum()))
     return powers
 
