@@ -56,6 +56,30 @@ def test_a_head_is_not_taken_for_a_stripped_brain(clean_air: bool) -> None:
     assert not is_skull_stripped(make_head(clean_air=clean_air).volume)
 
 
+def test_noise_around_a_head_tells_it_from_a_brain() -> None:
+    """Soft slices that cross no dark bone, as of a T2w scan at low field, are no stripped brain where the air is not black."""
+    brain = make_head((2.0, 2.0, 5.0), (200.0, 230.0, 20.0), stripped=True).volume
+    noise = np.abs(np.random.default_rng(0).normal(0, 0.08, brain.shape)).astype(np.float32)
+    # A part of the field of view that was filled with zeros makes it no stripped brain either.
+    noise[:12] = 0
+    assert is_skull_stripped(brain)
+    assert not is_skull_stripped(brain.with_data(brain.data + noise * brain.data.max()))
+
+
+@pytest.mark.parametrize(("slices", "asked"), [(4, False), (14, False), (17, True), (40, True)])
+def test_the_network_is_asked_of_what_shows_enough_of_a_head(slices: int, asked: bool) -> None:
+    head = make_head((3.0, 3.0, 5.0), (200.0, 230.0, 5.0 * slices))
+    calls: list[Volume] = []
+
+    def network(volume: Volume) -> np.ndarray:
+        calls.append(volume)
+        return head.brain
+
+    found = extract_brain(head.volume, network=network)
+    assert (len(calls) == 1) is asked
+    assert found.method == ("network" if asked else "classical")
+
+
 def test_stripped_brain_is_taken_as_it_is(phantom: Volume) -> None:
     head = make_head(stripped=True, noise=0.01)
     found = extract_brain(head.volume)
