@@ -74,3 +74,10 @@ def test_wheel_runs_the_demo_in_an_empty_folder(tmp_path: Path) -> None:
     assert after["data_misfit"] < before["data_misfit"]
     assert sum(map(abs, after["volume_error"].values())) < sum(map(abs, before["volume_error"].values()))
     assert after["nfe"] <= 50
+
+
+@pytest.mark.parametrize(("words", "code"), [(["--version"], 0), (["enhance", "none.nii.gz"], 2)])
+def test_the_package_runs_as_a_module(words: list[str], code: int) -> None:
+    done = subprocess.run([sys.executable, "-m", "dynamicdps", *words], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr

@@ -17,7 +17,7 @@ from dynamicdps.volumes.volume import Volume, load
 METHODS = ("auto", "network", "deepbet", "classical", "none")
 # What finds the brain of a scan on its grid.
 Finder = Callable[[Volume], Mask]
-# Below this share of the brightest tissue a voxel is black; of all voxels, and of those around what is shown, so many are in a stripped scan.
+# Black is below this share of the brightest tissue; so many of all voxels and of those around what is shown are in a stripped scan.
 BLACK, BLACK_SHARE, BLACK_AROUND = 0.02, 0.1, 0.5
 FAT, BONE = 1.2, 0.85  # of the median of the brain's middle, and of the brightest ring outside
 WHOLE_HEAD_MM = 120.0
