@@ -17,6 +17,8 @@ neither the scan's contrast nor its units are the truth's. Three more numbers sa
   the places; 0 for an image without steps.
 - `pattern`: power at the period of the measured voxels along each of the scan's axes against that at neighbouring periods, the largest
   of the three, in dB.
+- `map_error`, `uncertainty_error` (of the enhanced image): correlation of the true error's size with that of the hallucination map, and with the
+  uncertainty, inside the brain, each averaged over a Gaussian of 2 mm; above 0 where the map points at errors.
 - `seam`: mean difference from the scan in the 4 mm around the brain mask less that in the next 4 mm, in percent of the brain's median.
 """
 
@@ -53,6 +55,8 @@ COLUMNS = (
     "stairs",
     "pattern",
     "seam",
+    "map_error",
+    "uncertainty_error",
     "seconds",
 )
 
@@ -77,6 +81,24 @@ class Truth:
             "ssim": structural_similarity(matched * inside, truth * inside, inside),
             **{f"change_{name}": value for name, value in zip("xyz", changes, strict=True)},
         }
+
+    def where_errors_lie(self, image: Volume, folder: Path) -> dict[str, float]:
+        """How well the maps in a folder point at an image's errors: `map_error` and `uncertainty_error`."""
+        grid = native_grid(self.volume)
+        x = sample(image, grid, order=3).data.astype(np.float64)
+        error = self._size(increasing_match(x, self.values, self.inside) - self.values)
+        found = {}
+        for name, file in (("map_error", "hallucination"), ("uncertainty_error", "uncertainty")):
+            if (folder / f"{file}.nii.gz").exists():
+                size = self._size(sample(load(folder / f"{file}.nii.gz"), grid).data.astype(np.float64))
+                found[name] = float(np.corrcoef(size, error)[0, 1])
+        return found
+
+    def _size(self, values: Array) -> Array:
+        """Mean size around each voxel of the brain, of values inside the brain."""
+        inside = self.inside.astype(np.float64)
+        around = ndimage.gaussian_filter(np.abs(values) * inside, 2) / np.maximum(ndimage.gaussian_filter(inside, 2), 1e-6)
+        return np.asarray(around[self.inside])
 
 
 def increasing_match(x: Array, truth: Array, inside: NDArray[np.bool_]) -> Array:
@@ -212,6 +234,8 @@ def evaluate(name: str, seed: int, paths: list[Path], truth: Truth | None, out: 
             row |= truth.compare(image)
         if mask is not None:
             row |= artefacts(image, scan, mask)
+        if truth is not None and label == "enhanced":
+            row |= truth.where_errors_lie(image, folder)
         rows.append({key: round(v, 4) if isinstance(v, float) else v for key, v in row.items()})
     return rows
 

@@ -113,10 +113,11 @@ def unsupported_map(image: Volume, operator: ScanOperator, scale: IntensityScale
 
 @torch.inference_mode()
 def unsupported_by_all(image: Volume, operators: Sequence[ScanOperator], scale: IntensityScale, *, signal: float = SIGNAL) -> Volume:
-    """What of a reconstruction no one of several scans could have shown: ``(I - F) x`` with Tikhonov's filter of all together.
+    """What of a reconstruction no one of several scans could have shown: ``(I - F) (x - S x)`` with Tikhonov's filter of all together.
 
-    ``F = (N + 1)^-1 N`` with ``N = sum of J^T J / c^2`` over the scans, c each one's noise over the signal, by conjugate gradients. Scans
-    whose slices leave no gaps between all of them show every constant, so that no interpolation has to be taken off first.
+    ``F = (N + 1)^-1 N`` with ``N = sum of J^T J / c^2`` over the scans, c each one's noise over the signal, by conjugate gradients. S is
+    what the scans themselves show, spread back over the image: ``sum of J^T J x / sum of J^T J 1``. F counts each voxel of the image alone,
+    and would call half of a constant invented where thick voxels are noisy; S shows every constant.
 
     Args:
         image: reconstruction on the image grid.
@@ -140,8 +141,10 @@ def unsupported_by_all(image: Volume, operators: Sequence[ScanOperator], scale: 
     def normal(v: Tensor) -> Tensor:
         return torch.stack([gain**2 * linear.adjoint(linear(v), v.shape) for linear, gain in parts]).sum(0)
 
-    shown = conjugate_gradients(lambda v: normal(v) + v, normal(x), JOINT_ITERATIONS, JOINT_TOLERANCE)
-    return image.with_data(from_slices(x - shown).astype(np.float32) * scale.scale)
+    seen = normal(torch.ones_like(x))
+    beyond = x - torch.where(seen > 1e-3 * seen.max(), normal(x) / seen.clamp_min(1e-12), torch.zeros_like(x))
+    shown = conjugate_gradients(lambda v: normal(v) + v, normal(beyond), JOINT_ITERATIONS, JOINT_TOLERANCE)
+    return image.with_data(from_slices(beyond - shown).astype(np.float32) * scale.scale)
 
 
 def _projection(model: LinearModel, cutoff: float) -> Callable[[Tensor], Tensor]:
