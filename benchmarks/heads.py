@@ -17,8 +17,8 @@ neither the scan's contrast nor its units are the truth's. Three more numbers sa
   the places; 0 for an image without steps.
 - `pattern`: power at the period of the measured voxels along each of the scan's axes against that at neighbouring periods, the largest
   of the three, in dB.
-- `map_error`, `uncertainty_error` (of the enhanced image): correlation of the true error's size with that of the hallucination map, and with the
-  uncertainty, inside the brain, each averaged over a Gaussian of 2 mm; above 0 where the map points at errors.
+- `map_error`, `uncertainty_error` (of the enhanced image): correlation of the true error's size with that of the hallucination map, and
+  with the uncertainty, inside the brain, each averaged over a Gaussian of 2 mm; above 0 where the map points at errors.
 - `seam`: mean difference from the scan in the 4 mm around the brain mask less that in the next 4 mm, in percent of the brain's median.
 """
 
