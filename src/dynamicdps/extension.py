@@ -4,7 +4,7 @@ import sys
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
-from dynamicdps.errors import InputError
+from dynamicdps.errors import InputError, reason_of
 
 # Files that were run, by the name of their module.
 _LOADED: dict[str, Path] = {}
@@ -31,6 +31,6 @@ def load_extension(path: Path | None) -> None:
         spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[spec.name]
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        reason = f"{type(error).__name__}: {reason_of(error)}"
         raise InputError(f"{path} fails ({reason}); expected Python that registers solvers or operators; correct it") from error
     _LOADED[spec.name] = path.resolve()

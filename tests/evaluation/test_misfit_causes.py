@@ -58,7 +58,7 @@ def test_the_wrong_assumption_is_named_first(cause: str, head: np.ndarray) -> No
     found = misfit_causes(residual_of(measured, predicted), predicted)
     assert found[0].name == cause
     assert found[0].share > 0.5
-    assert f"wrong {cause}" in cause_sentence(found)
+    assert f"the pattern of {cause}. " in cause_sentence(found)
 
 
 def test_slices_along_another_axis(head: np.ndarray) -> None:

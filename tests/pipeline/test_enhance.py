@@ -127,6 +127,15 @@ def test_shading_is_found_only_where_the_operator_is(poor: Path, quick: dict[str
         dd.enhance(poor, shading="on", **quick)
 
 
+def test_what_an_image_does_not_explain_is_named(poor: Path, quick: dict[str, Any]) -> None:
+    """Of a scan that is brighter on one side, by a solver that must stay at the initial image."""
+    scan = dd.load(poor)
+    slope = np.linspace(0.5, 1.5, scan.shape[1], dtype=np.float32)[None, :, None]
+    held = {"settings": {"spread_scale": 1e-4}, "operator": read_operator(poor.with_name("poor.operator.json"))}
+    found = dd.enhance(scan.with_data(scan.data * slope), initial=dd.load(poor), **quick | held)
+    assert any("has the pattern of" in warning for warning in found.warnings)
+
+
 def test_an_option_that_there_is_not(poor: Path) -> None:
     with pytest.raises(TypeError, match=r"there is no option 'sampels' \(did you mean samples\?\); expected some of"):
         dd.enhance(poor, sampels=3)

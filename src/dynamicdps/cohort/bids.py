@@ -13,11 +13,12 @@ AFTER_REC = ("dir", "run", "mod", "echo", "flip", "inv", "mt", "part", "proc", "
 RECONSTRUCTION = "dynamicdps"
 ENDINGS = (".nii.gz", ".nii")
 SUFFIX = "T1w"
+# Suffixes of what can be enhanced.
+CONTRASTS = (SUFFIX, "T2w", "FLAIR")
 # What scans that are enhanced together may differ in: everything else is another session, contrast or kind of image.
 COMBINED = ("acq", "run", "dir")
 # Between the places of scans that are enhanced together.
 BETWEEN = " | "
-CONTRASTS = (SUFFIX, "T2w", "FLAIR")
 NAME = r"sub-[0-9A-Za-z+]+(_[a-z]+-[0-9A-Za-z+]+)*_"
 
 
@@ -199,7 +200,7 @@ def _why(image: Path, wanted: str) -> str:
     """Why an anatomical image is no scan that is enhanced."""
     suffix = str(_stem(image.name)).rpartition("_")[2]
     if re.fullmatch(NAME, str(_stem(image.name)).removesuffix(suffix)) and suffix.isalnum():
-        hint = f"; another run with --contrast {suffix} enhances it" if suffix in (SUFFIX, "T2w", "FLAIR") else ""
+        hint = f"; another run with --contrast {suffix} enhances it" if suffix in CONTRASTS else ""
         return f"its suffix is {suffix}; only {wanted} scans are enhanced{hint}"
     return f"its name is none of BIDS; expected one such as sub-01_ses-1_{wanted}.nii.gz"
 

@@ -14,17 +14,18 @@ Array = NDArray[np.float64]
 # Points of the intensity curve, order of the polynomials of shading.
 CURVE_POINTS = 10
 SHADING_ORDER = 2
-# Least share of what noise leaves open that a pattern must explain to be named.
+# Least share of what noise leaves open that a pattern must explain to be named; fewest voxels of a scan and of a slice that say anything.
 NAMED = 0.25
-# What each pattern means, and what may be done.
+FEWEST, FEWEST_OF_SLICE = 100, 20
+# What follows each pattern, and what may be done.
 MEANINGS = {
-    "contrast": "it follows the intensity alone, so the contrast curve is wrong: have it fitted (--operator fit), or say which contrast "
-    "the scan has (--contrast)",
-    "shading": "it varies smoothly over the head, as a coil's shading does: say --shading on",
-    "blur": "it follows the edges, so blur or slice thickness are wrong: have them fitted (--operator fit), or state the true slice "
-    "thickness (--known slice_thickness=MM with calibrate operator)",
-    "motion": "it follows the edges of each slice another way, as where the head moved between slices: look at the slices, or repeat "
-    "the scan",
+    "contrast": "It follows the intensity alone, so the contrast curve is wrong: have it fitted (--operator fit), or say which contrast "
+    "the scan has (--contrast).",
+    "shading": "It varies smoothly over the head, as a coil's shading does: say --shading on.",
+    "blur": "It follows the edges, so the blur or the slice thickness of the operator is wrong: have them fitted (--operator fit), or "
+    "write the true ones into the operator's file.",
+    "motion": "It follows the edges in another direction in each slice, as where the head moved between slices: look at the slices, or "
+    "repeat the scan.",
 }
 
 
@@ -46,8 +47,8 @@ def misfit_causes(residual: Volume, predicted: Array, axis: int = 2) -> list[Mis
 
     Each pattern is what the prediction changes by to first order where the assumption is a little wrong: a curve of its intensities
     (contrast), a smooth factor (shading), its second differences along each axis (blur), its gradients with a factor for each slice
-    (motion). Shares are by least squares, each pattern alone, so that they may sum to more than 1. Voxels whose residual is exactly 0 do
-    not count. Empty where nothing is left beyond the noise.
+    (motion, less what one shift of all slices explains). Shares are by least squares, each pattern alone, so that they may sum to more
+    than 1. Voxels whose residual is exactly 0 do not count. Empty where nothing is left beyond the noise, or too few voxels count.
 
     Args:
         residual: ``(y - A(x)) / noise_std`` on the scanner's grid.
@@ -64,7 +65,7 @@ def misfit_causes(residual: Volume, predicted: Array, axis: int = 2) -> list[Mis
     count = int(np.count_nonzero(counted))
     square = float(np.square(r).sum())
     excess = square - count
-    if count < 100 or excess <= 0:
+    if count < FEWEST or excess <= 0:
         return []
     p = np.where(np.isfinite(predicted), predicted, 0.0)
     patterns = {
@@ -74,18 +75,15 @@ def misfit_causes(residual: Volume, predicted: Array, axis: int = 2) -> list[Mis
     }
     shares = {name: _explained(pattern, r[counted]) / excess for name, pattern in patterns.items()}
     shares["motion"] = _explained_by_slice(p, r, counted, axis) / excess
-    # Blur moves edges in every slice the same way: motion is only what goes beyond it.
     return sorted((MisfitCause(name, min(max(share, 0.0), 1.0)) for name, share in shares.items()), key=lambda cause: -cause.share)
 
 
 def cause_sentence(causes: Sequence[MisfitCause]) -> str:
-    """What the largest cause is and what may be done; of none that explains enough, that it is none of them."""
+    """What the largest cause is and what may be done; where none explains enough, that it is none of them."""
     if causes and causes[0].share >= NAMED:
         first = causes[0]
-        return f"{first.share:.0%} of what is left beyond the noise has the pattern of a wrong {first.name}: {MEANINGS[first.name]}."
-    return (
-        "It has the pattern of none of contrast, shading, blur or motion: the noise may be stronger than stated, or an artefact is there."
-    )
+        return f"Of what is left beyond the noise, {first.share:.0%} has the pattern of {first.name}. {MEANINGS[first.name]}"
+    return "What is left follows none of contrast, shading, blur and motion: the stated noise is too weak, or an artefact is there."
 
 
 def misfit_reasons(residuals: Sequence[Volume], predicted: Sequence[Volume], axes: Sequence[int | None], limit: float) -> list[str]:
@@ -148,7 +146,7 @@ def _explained_by_slice(p: Array, r: Array, counted: NDArray[np.bool_], axis: in
     for k in range(p.shape[axis]):
         here = _part(axis, k)
         inside = counted[here]
-        if np.count_nonzero(inside) > 20:
+        if np.count_nonzero(inside) >= FEWEST_OF_SLICE:
             each += _explained(np.column_stack([s[here][inside] for s in shifts]), r[here][inside])
     return each - common
 
