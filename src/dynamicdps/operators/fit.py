@@ -37,6 +37,9 @@ _UNDETERMINED = 0.5  # of the range that the estimator covers
 # Standard deviations of logarithms: slices are about as thick as they are far apart; and the statistics err by as much on scanners whose
 # profile and encoding they have not learned (whole heads of another simulator: 2.2 and 2.8 mm were read where slices had 5 mm).
 _CONTIGUOUS, _OTHER_PHYSICS = 0.1, 0.7
+# The same of contrast and noise, and a standard deviation of the blur in mm: what fits of whole heads by another simulator were off beyond
+# their own intervals (docs/operators.md).
+_OTHER_CONTRAST, _OTHER_NOISE, _OTHER_BLUR_MM = 0.2, 0.08, 0.2
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class OperatorFit:
 
     Attributes:
         scan_operator: the operator and the scan's intensity scale.
-        intervals: 95 %, by parameter that was fitted, in the operator's units.
+        intervals: 95 %, by parameter that was fitted, in the operator's units; wide enough for scanners of other physics than `LowField`'s.
         known: parameters that were given or read from a header, and kept.
         warnings: what could not be told, one sentence each.
         estimate: what the scan's statistics alone say.
@@ -153,12 +156,15 @@ def fit_operator(
         estimate = read.weigh_contrast(estimate, found.values["gamma"])
         operator = replace(operator, gamma=min(max(estimate.mean["gamma"], BOUNDS["gamma"][0]), BOUNDS["gamma"][1]))
     intervals = {name: estimate.intervals[name] for name in BOUNDS if name in fit}
+    if "gamma" in intervals and found is None:
+        intervals["gamma"] = _widened_by_factor(intervals["gamma"], _OTHER_CONTRAST)
     if "blur" in intervals:
-        intervals["blur"] = (intervals["blur"][0] / _pixel(spacing), intervals["blur"][1] / _pixel(spacing))
+        low, high = _widened(intervals["blur"], _OTHER_BLUR_MM)
+        intervals["blur"] = (max(low, 0.0) / _pixel(spacing), high / _pixel(spacing))
     if operator.slice_thickness is None:
         intervals.pop("slice_thickness", None)
     if "noise_std" in fit:
-        intervals["noise_std"] = (noise_std / read.noise_ratio[1], noise_std / read.noise_ratio[0])
+        intervals["noise_std"] = _widened_by_factor((noise_std / read.noise_ratio[1], noise_std / read.noise_ratio[0]), _OTHER_NOISE)
     warnings = [*noise.warnings, *_doubts(estimate, fit, spacing, read)]
     return OperatorFit(ScanOperator(operator, intensity_scale=scale), intervals, given, warnings, estimate, found)
 
@@ -181,6 +187,18 @@ def _near_spacing(estimate: ParameterEstimate, spacing_mm: float) -> ParameterEs
         std=estimate.std | {name: math.exp(centre) * half / 1.96},
         intervals=estimate.intervals | {name: (math.exp(centre - half), math.exp(centre + half))},
     )
+
+
+def _widened(interval: tuple[float, float], spread: float) -> tuple[float, float]:
+    """A 95 % interval with another error, by its standard deviation."""
+    centre, half = (interval[0] + interval[1]) / 2, math.hypot((interval[1] - interval[0]) / 2, 1.96 * spread)
+    return centre - half, centre + half
+
+
+def _widened_by_factor(interval: tuple[float, float], spread: float) -> tuple[float, float]:
+    """The same of a number greater than 0, by the standard deviation of its logarithm."""
+    low, high = _widened((math.log(interval[0]), math.log(interval[1])), spread)
+    return math.exp(low), math.exp(high)
 
 
 def slice_axis(spacing: tuple[float, float, float]) -> int:
