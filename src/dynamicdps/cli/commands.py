@@ -270,6 +270,9 @@ class Sample:
     """Number of samples."""
     slices: int = 1
     """Neighbouring slices of each sample; more than 1 draws volumes."""
+    layout: str = "auto"
+    """Where the large parts of a brain lie: auto takes the file beside the prior, where there is one for the contrast; none starts from
+    noise alone; or a .safetensors file."""
     sampler: Literal["heun", "ancestral"] = "heun"
     """Second-order deterministic solver, or ancestral sampling."""
     steps: int = 32
