@@ -50,7 +50,6 @@ class Ghost(SameGrid, LinearOperator):
     """A part of the image lies half a field of view away."""
 
     share: float = 0.1
-    noise_std: float = 0.02
 
     def forward(self, x):
         return x + self.share * x.roll(x.shape[-2] // 2, -2)
@@ -62,7 +61,6 @@ class Saturation(SameGrid, Operator):
     """A receiver that saturates where a row is bright."""
 
     strength: float = 0.5
-    noise_std: float = 0.02
 
     def forward(self, x):
         return x / (1 + self.strength * x.mean(-1, keepdim=True))

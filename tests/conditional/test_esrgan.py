@@ -72,7 +72,7 @@ def test_padding_repeats_the_edge(esrgan: ConditionalESRGAN, generator: torch.Ge
 
 
 def test_untrained_model_is_near_interpolation(phantom: Volume) -> None:
-    operator = preset("iqt-in")
+    operator = preset("iqt-in").operator
     slices = to_slices(phantom.data)
     y = operator(slices)
     expected = to_image_grid(y, operator, slices.shape).clamp_min(0)
@@ -90,7 +90,7 @@ def test_images_do_not_depend_on_batch_mates(esrgan: ConditionalESRGAN, generato
 
 
 def test_enhancement_does_not_depend_on_chunks_or_layout(esrgan: ConditionalESRGAN, phantom: Volume) -> None:
-    operator = preset("iqt-in")
+    operator = preset("iqt-in").operator
     slices = to_slices(phantom.data)[2:9]
     y = operator(slices)
     whole = esrgan.enhance(y, operator, slices.shape, chunk=7)
@@ -221,7 +221,7 @@ def test_training_writes_a_usable_model(degradation: str, tmp_path: Path, scan_f
     model = load_esrgan(path)
     assert not model.training
     assert not any(p.requires_grad for p in model.parameters())
-    assert model.enhance(torch.rand(2, 1, 5, 6), preset("iqt-in"), (2, 1, 20, 24)).shape == (2, 1, 20, 24)
+    assert model.enhance(torch.rand(2, 1, 5, 6), preset("iqt-in").operator, (2, 1, 20, 24)).shape == (2, 1, 20, 24)
 
 
 @pytest.mark.parametrize("stops", [(1,), (2,), (3,), (1, 2, 3)], ids=str)

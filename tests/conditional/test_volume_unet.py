@@ -238,7 +238,7 @@ def test_a_scan_is_interpolated_on_the_image_grid_with_its_voxels_told(axis: int
     smooth = (1 + 0.3 * sum(np.sin(p / 12) for p in places)).astype(np.float32)
     scan = Volume(smooth * 100, affine)
     model = ConditionalVolumeUNet(network := Unchanged())
-    operator = ScanOperator(LowField(in_plane_factor=1.5, slice_thickness=4.0), intensity_scale=100.0) if axis == 2 else None
+    operator = ScanOperator(LowField(in_plane_factor=1.5, slice_thickness=4.0), 0.02, intensity_scale=100.0) if axis == 2 else None
     if operator is not None:
         found = initial_from_model(scan, operator, model, "unchanged").volume
         at = np.meshgrid(*(np.arange(n) for n in found.shape), indexing="ij")
@@ -265,7 +265,7 @@ def test_few_slices_and_single_ones_have_an_image() -> None:
 
 def test_the_mask_is_applied_on_the_image_grid() -> None:
     truth = Volume(ball((40, 40, 40)).astype(np.float32), AFFINE)
-    measured, operator = simulate(truth, LowField(slice_thickness=5.0), seed=0)
+    measured, operator = simulate(truth, ScanOperator(LowField(slice_thickness=5.0), 0.001), seed=0)
     inside = Volume((measured.data > 20).astype(np.float32), measured.affine)
     model = ConditionalVolumeUNet(Unchanged())
     around = measured.with_data(np.where(inside.data > 0, measured.data, 500.0).astype(np.float32))

@@ -11,7 +11,7 @@ from tests.properties import assert_batch_independent
 
 SHAPE = (2, 1, 9, 20, 16)
 NOISE, R = 0.02, torch.tensor([0.1, 0.3]).view(2, 1, 1, 1, 1)
-MIXING = LowField(in_plane_factor=2.0, blur=0.8, slice_thickness=3.0, noise_std=NOISE)
+MIXING = LowField(in_plane_factor=2.0, blur=0.8, slice_thickness=3.0)
 SCANNERS: dict[str, Operator] = {
     "mixing": MIXING,
     "per-image": replace(MIXING, blur=torch.tensor([0.5, 1.2])),

@@ -218,8 +218,6 @@ def test_noise_of_the_undone_contrast_is_that_of_many_draws(gamma: float, genera
 class Squares(Operator):
     """A custom operator that is not linear."""
 
-    noise_std = 0.01
-
     def forward(self, x: Tensor) -> Tensor:
         return x.square()
 

@@ -26,7 +26,7 @@ PLACES = (np.eye(4), movement(3, 2, 1), movement(4, 3, 2))
 def to_align(scan: Volume, across: int) -> ScanToAlign:
     """With the scan itself, interpolated, as its enhanced image."""
     operator = scanner_of(across)
-    shape, affine = ScanOperator(operator).grid_for(scan)
+    shape, affine = ScanOperator(operator, 0.02).grid_for(scan)
     return ScanToAlign(scan, scan.data > 0.1, operator, sample(scan, Grid(shape, affine), order=1))
 
 
@@ -81,7 +81,7 @@ def stacks(tmp_path: Path) -> list[Path]:
     for number, (across, place) in enumerate(zip((2, 1, 0), PLACES, strict=True)):
         path = tmp_path / f"stack-{number}_T1w.nii.gz"
         scan_from(head, across, place, scale=100.0 + 40 * number, seed=across).save(path)
-        ScanOperator(scanner_of(across), intensity_scale=100.0 + 40 * number).save(tmp_path / f"stack-{number}_T1w.operator.json")
+        ScanOperator(scanner_of(across), 0.02, intensity_scale=100.0 + 40 * number).save(tmp_path / f"stack-{number}_T1w.operator.json")
         paths.append(path)
     return paths
 
@@ -179,7 +179,7 @@ def test_a_slab_of_thin_slices_beside_a_thick_stack(settings: dict[str, Any], tm
         scan = scan_from(part, 2, np.eye(4), scale=100.0, seed=first, thickness=thickness)
         paths.append(scan.save(tmp_path / f"{name}_T1w.nii.gz"))
         scans.append(scan)
-        ScanOperator(scanner_of(2, thickness), intensity_scale=100.0).save(tmp_path / f"{name}_T1w.operator.json")
+        ScanOperator(scanner_of(2, thickness), 0.02, intensity_scale=100.0).save(tmp_path / f"{name}_T1w.operator.json")
     both, one = dd.enhance(paths, **settings), dd.enhance(paths[0], **settings)
     movements = [np.array(scan["pose"]["movement"]) for scan in both.facts["scans"]]
     for scan, brought in zip(scans, movements, strict=True):

@@ -31,7 +31,7 @@ from dynamicdps.evaluation.benchmark import (
     write_slices,
 )
 from dynamicdps.json_file import read_json, write_json
-from dynamicdps.operators import PRESETS, Operator
+from dynamicdps.operators import PRESETS, ScanOperator
 from dynamicdps.operators.presets import read_degradations
 from dynamicdps.pipeline.enhancement import open_prior
 from dynamicdps.report.benchmark_index import write_benchmark_index
@@ -41,7 +41,7 @@ from dynamicdps.volumes import load
 TABLE_WIDTH = 100
 
 
-def read_conditions(text: str, degradations: Mapping[str, Operator]) -> list[Condition]:
+def read_conditions(text: str, degradations: Mapping[str, ScanOperator]) -> list[Condition]:
     """Conditions ``MODEL/DEGRADATION`` separated by commas.
 
     Raises:

@@ -76,7 +76,7 @@ def benchmark_table(summary: dict[str, Any]) -> Table:
 def fit_table(fit: OperatorFit) -> Table:
     """Parameters with their intervals, as the command line shows them."""
     table = Table("parameter", "value", "95 % interval", "from")
-    inner = fit.scanner.to_json()
+    inner = fit.scanner.to_json() | {"noise_std": fit.scan_operator.noise.std}
     for name, unit in UNITS.items():
         if inner.get(name) is None:
             continue

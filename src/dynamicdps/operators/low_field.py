@@ -17,8 +17,6 @@ from dynamicdps.operators.precision import on_cpu
 from dynamicdps.operators.sampling import PROFILES, axis_matrix, constant_matrix, measured_size
 from dynamicdps.operators.separable import SeparableOperator
 
-NOISES = ("gaussian", "rician")
-
 
 @dataclass(frozen=True, eq=False)
 class LowField(Scanner):
@@ -34,8 +32,6 @@ class LowField(Scanner):
         slice_thickness: thickness of a measured slice in mm; `None` keeps the image's slices. Applies to volumes.
         slice_spacing: distance of slice centres in mm; by default the thickness (no gap).
         slice_profile: ``"gaussian"`` or ``"sinc"`` (thickness is the full width at half maximum) or ``"box"``.
-        noise_std: standard deviation of the noise as a share of the intensity range.
-        noise: ``"gaussian"`` or ``"rician"``.
         image_spacing: voxel length of the image grid in mm along z; thickness in voxels follows from it.
 
     Raises:
@@ -48,15 +44,12 @@ class LowField(Scanner):
     slice_thickness: float | None = None
     slice_spacing: float | None = None
     slice_profile: str = "gaussian"
-    noise_std: float = 0.001
-    noise: str = "gaussian"
     image_spacing: float = 1.0
 
     def __post_init__(self) -> None:
         check_range("gamma", self.gamma, 0.05, 5.0)
         check_range("in_plane_factor", self.in_plane_factor, 1.0, 32.0)
         check_range("blur", self.blur, 0.0, 20.0)
-        check_range("noise_std", self.noise_std, 1e-6, 1.0)
         check_range("image_spacing", self.image_spacing, 0.1, 20.0)
         if self.slice_thickness is not None:
             check_range("slice_thickness", self.slice_thickness, 0.1, 50.0)
@@ -64,8 +57,6 @@ class LowField(Scanner):
             check_range("slice_spacing", self.slice_spacing, 0.1, 50.0)
         if self.slice_profile not in PROFILES:
             raise InputError(f"slice_profile is {self.slice_profile!r}; expected one of {', '.join(PROFILES)}")
-        if self.noise not in NOISES:
-            raise InputError(f"noise is {self.noise!r}; expected one of {', '.join(NOISES)}")
 
     @property
     def parts(self) -> Sequence[Operator]:

@@ -15,8 +15,9 @@ from dynamicdps.evaluation import StageMetrics
 from dynamicdps.evaluation.misfit_causes import misfit_reasons
 from dynamicdps.evaluation.slice_doubts import slice_doubts
 from dynamicdps.extension import load_extension
-from dynamicdps.operators import Operator, ScanOperator
+from dynamicdps.operators import ScanOperator
 from dynamicdps.operators.fit import FITTED, OperatorFit
+from dynamicdps.operators.scan_operator import require_noise
 from dynamicdps.operators.shading import without_shading
 from dynamicdps.pipeline.brain_volumes import brain_on, keeping_samples, measure_volumes, without_samples
 from dynamicdps.pipeline.checks import check_device, check_options, check_shading
@@ -50,7 +51,7 @@ def enhance(
     options: EnhanceOptions | None = None,
     *,
     initial: Any = None,
-    operator: Operator | ScanOperator | str | Path | None = None,
+    operator: ScanOperator | str | Path | None = None,
     progress: Progress | None = None,
     announce: Callable[[Plan], None] | None = None,
     **values: Any,
@@ -74,14 +75,15 @@ def enhance(
         InputError: an option is wrong, or the scan or a file that is named cannot be used.
         TypeError: the scan or the initial image is no image, or there is no option of a name.
     """
-    if not isinstance(operator, Operator | ScanOperator):
+    require_noise(operator)
+    if not isinstance(operator, ScanOperator):
         values |= {} if operator is None else {"operator": operator}
     options = replace(options or EnhanceOptions(), **checked_values(EnhanceOptions, values))
     load_extension(options.extension)
     stages = Stages(progress)
     given, start = scans_of(scan), None if initial is None else as_volume(initial, "the initial image")
     device, config = check_device(options.device), check_options(options)
-    scanners = [find_operator(each, operator if isinstance(operator, Operator | ScanOperator) else options.operator) for each in given]
+    scanners = [find_operator(each, operator if isinstance(operator, ScanOperator) else options.operator) for each in given]
     check_shading(options.shading, fitted=None in scanners)
     models = models_for(options, with_conditional=start is None or len(given) > 1)
     asked = _Asked(options, config, models, device, stages, announce)
@@ -166,7 +168,7 @@ def enhance(
             "initial": None if start is None else name_of(start),
             **values_of(options, EnhanceOptions),
         },
-        argv=() if isinstance(operator, Operator | ScanOperator) else words_of(given, start, options),
+        argv=() if isinstance(operator, ScanOperator) else words_of(given, start, options),
     )
 
 

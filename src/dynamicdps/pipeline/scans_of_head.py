@@ -9,7 +9,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dynamicdps.data_term import Noise
 from dynamicdps.diffusion import Denoiser
 from dynamicdps.errors import InputError
 from dynamicdps.evaluation import data_misfit
@@ -249,7 +248,7 @@ class ScansOfHead:
     def facts(self) -> dict[str, Any]:
         shape = native_grid(self.head.brain).shape
         known = np.array([[_counted(brain, own), *_power_along(own, shape)] for brain, own in self._pairs])
-        known /= np.array([[Noise.of(own.operator).std ** 2] for _, own in self._pairs])
+        known /= np.array([[own.noise.std**2] for _, own in self._pairs])
         shares = np.round(known / known.sum(0), 3).tolist()
         names = "share_of_information", "share_along_axes"
         return {"scans": [self.scans[k].to_json() | dict(zip(names, (shares[k][0], shares[k][1:]), strict=True)) for k in self.given]}

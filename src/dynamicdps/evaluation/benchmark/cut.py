@@ -11,11 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dynamicdps.data_term import Noise
 from dynamicdps.errors import InputError
 from dynamicdps.evaluation.evaluate import MIN_BRAIN_SHARE
 from dynamicdps.evaluation.tissue import segment
-from dynamicdps.operators import Operator
+from dynamicdps.operators import Operator, ScanOperator
 from dynamicdps.volumes import IntensityScale, brain_mask, from_slices, load, to_slices
 
 Labels = NDArray[np.uint8]
@@ -152,12 +151,13 @@ class Cut:
         """The inverse of `as_operand`."""
         return image[0].movedim(1, 0) if image.ndim == 5 else image
 
-    def measure(self, operator: Operator) -> Tensor:
+    def measure(self, scanner: ScanOperator) -> Tensor:
         """Simulate the measurement; its noise depends on the subject and the slice's place alone.
 
         Raises:
             InputError: the operator does not measure images.
         """
+        operator = scanner.operator
         truth = self.as_operand(self.truth, operator)
         generators = [torch.Generator().manual_seed(self.seed + i) for i in range(len(truth))]
         clean = operator(truth)
@@ -166,6 +166,6 @@ class Cut:
                 f"{type(operator).__name__} measures {clean.shape[1]} channels; expected a degradation that measures images, which "
                 "conditional models can take; choose another"
             )
-        noisy = Noise.of(operator).draw(clean, generators)
+        noisy = scanner.noise.draw(clean, generators)
         # Where nothing is measured there is no noise either: of an image that is bright everywhere nothing arrives there.
         return torch.where(operator(torch.ones_like(truth)) == 0, torch.zeros_like(noisy), noisy)

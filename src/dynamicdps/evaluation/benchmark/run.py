@@ -129,7 +129,7 @@ def run_benchmark(
         for condition, names in missing:
             if not names:
                 continue
-            numbers = sampling.numbers(len(subject.slices), condition.operator)
+            numbers = sampling.numbers(len(subject.slices), condition.scanner.operator)
             if tuple(numbers) not in cuts:
                 cuts[tuple(numbers)] = Truths.of(subject, numbers, lesions)
             scene = Scene.of(condition, cuts[tuple(numbers)])
