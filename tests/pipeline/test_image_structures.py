@@ -73,8 +73,7 @@ def test_an_enhanced_scan_has_structures_where_there_is_a_model(
     with (out / "structures.tsv").open(newline="") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
     assert sum(float(row["mm3"]) for row in rows) > 0
-    # Every sample is given the same chances, so that nothing is left open.
-    assert all(float(row["low"]) == pytest.approx(float(row["mm3"]), abs=0.2) for row in rows)
+    assert all(float(row["low"]) <= float(row["mm3"]) <= float(row["high"]) for row in rows)
     assert json.loads((out / "run.json").read_text())["models"]["segmenter"] == "of a test"
     assert "Volumes of structures" in page
     use(None, monkeypatch)

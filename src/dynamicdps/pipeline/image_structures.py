@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from dynamicdps.models.names import known_models
 from dynamicdps.output_names import STRUCTURES
 from dynamicdps.pipeline.segmentation import COVERAGE, halves_of, poor_structures
 from dynamicdps.pipeline.structure_volumes import StructureVolume, structure_volumes, write_labels, write_volumes
-from dynamicdps.segmentation import BRAIN_MODEL, load_brain_network
+from dynamicdps.segmentation import BRAIN_MODEL, ClassChances, load_brain_network, refine_chances
 from dynamicdps.segmentation.classes import Structure
 from dynamicdps.segmentation.head_check import check_brain
 from dynamicdps.volumes import Volume, native_grid
@@ -62,19 +61,23 @@ def image_structures(image: Volume, samples: Iterable[Volume], brain: Volume | N
         return ImageStructures()
     digest = str(card["sha256"])
     network = load_brain_network(BRAIN_MODEL, device)
+
+    def chances_of(each: Volume) -> ClassChances:
+        chances = network.chances(each)
+        return chances if brain is None else chances.within(brain)
+
     try:
-        found = [network.chances(each) for each in chain([image], samples)]
-        if brain is not None:
-            found = [each.within(brain) for each in found]
-        check_brain(found[0], image)
+        estimate = chances_of(image)
+        check_brain(estimate, image)
+        plane = halves_of(estimate) if sided else None
+        estimate = refine_chances(estimate, image)
+        drawn = [refine_chances(chances_of(each), each).volumes(plane) for each in samples]
     except InputError as error:
         return ImageStructures(models={"segmenter": digest}, warnings=(f"the structures are unknown: {error}",))
-    estimate, drawn = found[0], found[1 : 1 + (len(found) - 1) // 2 * 2]
-    plane = halves_of(estimate) if sided else None
+    drawn = drawn[: len(drawn) // 2 * 2]
     intervals: dict[Structure, tuple[float, float]] = {}
     if drawn:
-        each = [chances.volumes(plane) for chances in drawn]
-        slices: dict[Structure, NDArray[np.float64]] = {s: np.stack([volumes[s] for volumes in each]) for s in each[0]}
+        slices: dict[Structure, NDArray[np.float64]] = {s: np.stack([volumes[s] for volumes in drawn]) for s in drawn[0]}
         around = {structure: float(whole.sum()) for structure, whole in estimate.volumes(plane).items()}
         intervals = pair_intervals(slices, COVERAGE, 0.0, around)
     grid = native_grid(image)

@@ -21,7 +21,7 @@ from dynamicdps.pipeline.options import SegmentOptions, checked_values, values_o
 from dynamicdps.pipeline.progress import Progress, Stages
 from dynamicdps.pipeline.segmented import Segmented
 from dynamicdps.pipeline.structure_volumes import structure_volumes
-from dynamicdps.segmentation import BRAIN_MODEL, BrainNetwork, ClassChances, Midplane, load_brain_network, repeated_volumes
+from dynamicdps.segmentation import BRAIN_MODEL, BrainNetwork, ClassChances, Midplane, load_brain_network, refine_chances, repeated_volumes
 from dynamicdps.segmentation.head_check import check_brain, check_scan
 from dynamicdps.volumes import Volume, extract_brain, native_grid, read_scan, to_batch
 from dynamicdps.volumes.brain_extraction import BRAIN_ML, covers_head
@@ -66,20 +66,22 @@ def segment(scan: Any, options: SegmentOptions | None = None, *, progress: Progr
         warnings: list[str] = []
         if options.mask == "network":
             check_brain(chances, volume)
-            inside, brain = chances.brain_on(native_grid(volume)), None
+            brain = None
         else:
             found = extract_brain(volume, options.mask)
-            inside, warnings = found.inside, [*found.warnings]
-            brain = volume.with_data(inside)
+            warnings += found.warnings
+            brain = volume.with_data(found.inside)
             chances = chances.within(brain)
             try:
                 check_brain(chances, volume)
             except InputError as error:
                 # Whoever gives a mask says that there is a brain.
                 warnings.append(str(error))
+        plane = halves_of(chances)
+        chances = refine_chances(chances, volume)
+        inside = chances.brain_on(native_grid(volume)) if brain is None else brain.data > 0.5
         slab = is_cut_off(inside)
         warnings += size_warnings(volume, inside, slab)
-        plane = halves_of(chances)
         if not says_sides(scan):
             plane = None
             warnings.append("the file does not say which side is left: structures are not told apart by side; give it an orientation")
