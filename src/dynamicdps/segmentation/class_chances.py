@@ -9,7 +9,7 @@ import torch
 from nibabel.affines import apply_affine
 from numpy.typing import NDArray
 
-from dynamicdps.segmentation.classes import BRAIN, CLASSES, Structure, structures
+from dynamicdps.segmentation.classes import BRAIN, CLASSES, Structure, structures, tissues
 from dynamicdps.segmentation.midplane import Midplane, fit_midplane
 from dynamicdps.volumes import Volume
 from dynamicdps.volumes.grids import Grid, sample
@@ -127,7 +127,7 @@ class ClassChances:
         return labels
 
     def volumes(self, plane: Midplane | None) -> dict[Structure, NDArray[np.float64]]:
-        """Volumes by structure in the slices along z, ``(z,)``, mm3: sums of chances, so that half-filled voxels count by half.
+        """Volumes by structure and tissue in the slices along z, ``(z,)``, mm3: sums of chances, so that half-filled voxels count by half.
 
         Args:
             plane: as in `labels_on`.
@@ -136,7 +136,7 @@ class ClassChances:
         return {s: (share * chance).sum((0, 1), dtype=np.float64) * voxel for s, chance, share in self._parts(plane)}
 
     def confidences(self, plane: Midplane | None) -> dict[Structure, float]:
-        """Mean chance of each structure where it is the likeliest, 0 to 1; NaN where it is nowhere.
+        """Mean chance of each structure and tissue where it is the likeliest, 0 to 1; NaN where it is nowhere.
 
         Args:
             plane: as in `labels_on`.
@@ -144,13 +144,13 @@ class ClassChances:
         likeliest = self.values.argmax(0)
         found = {}
         for structure, chance, share in self._parts(plane):
-            there = (likeliest == CLASSES.index(structure.name)) & (share * chance > 0)
+            there = np.isin(likeliest, structure.classes) & (share * chance > 0)
             weight = float(np.broadcast_to(share, there.shape)[there].sum())
             found[structure] = float((share * chance)[there].sum()) / weight if weight > 0 else float("nan")
         return found
 
     def _parts(self, plane: Midplane | None) -> Iterator[tuple[Structure, NDArray[np.float32], NDArray[np.float32]]]:
-        """Each structure with the chances of its class where they count, and the share of each voxel on its side."""
+        """Each structure and tissue with its chances where they count, and the share of each voxel on its side."""
         support = self.support
         whole = np.ones((1, 1, 1), np.float32)
         if plane is None:
@@ -160,9 +160,9 @@ class ClassChances:
             distance = plane.distance(apply_affine(self.affine, index)) / _spacing(self.affine)[0]
             right = np.clip(0.5 + distance, 0, 1).astype(np.float32)
             left = np.clip(0.5 - distance, 0, 1).astype(np.float32)
-        for structure in structures(sided=plane is not None):
+        for structure in (*structures(sided=plane is not None), *tissues()):
             share = {"left": left, "right": right}.get(structure.side, whole)
-            yield structure, self.values[CLASSES.index(structure.name)] * support, share
+            yield structure, self.values[list(structure.classes)].sum(0) * support, share
 
 
 def _spacing(affine: NDArray[np.float64]) -> tuple[float, float, float]:
