@@ -104,13 +104,18 @@ def of_map(path: Path, network: BrainNetwork, seed: int, repeats: int) -> list[d
         again = repeated_volumes(network, scan, None, count=repeats, noise_std=noise_of(scan)[0], seed=seed) if repeats else []
         ends = prediction_intervals([{s.name: v for s, v in each.items()} for each in again], COVERAGE, 0.0, volumes)
         head = {"map": path.name, "image": name, "contrast": contrast}
-        before, after = (dice(brain, np.isin(classes, BRAIN)) for brain in brains)
-        rows.append(head | {"class": "brain", "network": before, "dice": after})
-        for label, members in {name: (index,) for index, name in enumerate(CLASSES) if index} | dict(TISSUES):
-            there, low, high = np.isin(classes, members), *ends.get(label, (float("nan"),) * 2)
+        overlaps = {key: dice(brain, np.isin(classes, BRAIN)) for key, brain in zip(("network", "dice"), brains, strict=True)}
+        rows.append(head | {"class": "brain"} | overlaps)
+        # Only where any of them has something: most of a head is nothing.
+        somewhere = (classes > 0) | (alone > 0) | (found > 0)
+        before, after, real = (each[somewhere] for each in (alone, found, classes))
+        for label, members in ({name: (index,) for index, name in enumerate(CLASSES) if index} | TISSUES).items():
+            is_member = np.isin(np.arange(len(CLASSES)), members)
+            there, (low, high) = is_member[real], ends.get(label, (float("nan"),) * 2)
             numbers = {"mm3": volumes[label], "truth_mm3": there.sum() * mm3, "low": low, "high": high}
-            before, after = (dice(np.isin(each, members), there) if there.any() else float("nan") for each in (alone, found))
-            rows.append(head | {"class": label, "network": before, "dice": after} | numbers)
+            pairs = (("network", before), ("dice", after))
+            overlaps = {key: dice(is_member[each], there) if there.any() else float("nan") for key, each in pairs}
+            rows.append(head | {"class": label} | overlaps | numbers)
     return rows
 
 
@@ -215,11 +220,11 @@ def main() -> None:
             flush=True,
         )
         write(given.out / "classes.csv", rows)
+        if given.card is not None:
+            into_card(given.card, rows)
     if rows:
         (given.out / "classes.md").write_text(means(rows))
         print(means(rows))
-        if given.card is not None:
-            into_card(given.card, rows)
     masks = []
     for path in given.scans:
         masks.append(of_scan(path, network, given.out))

@@ -25,7 +25,8 @@ def use(network: BrainNetwork | None, monkeypatch: pytest.MonkeyPatch, dice: dic
     home = "dynamicdps.pipeline.image_structures"
     monkeypatch.setattr(f"{home}.known_models", lambda kinds: {} if network is None else {"brain-mask": Path("brain-mask.safetensors")})
     monkeypatch.setattr(f"{home}.load_brain_network", lambda name, device: network)
-    monkeypatch.setattr(f"{home}.read_model", lambda name, kind: SimpleNamespace(card={"sha256": "of a test", "structure_dice": dice or {}}))
+    card = {"sha256": "of a test", "structure_dice": dice or {}}
+    monkeypatch.setattr(f"{home}.read_model", lambda name, kind: SimpleNamespace(card=card))
 
 
 def resized(head: Volume, name: str, by: float) -> Volume:
