@@ -108,7 +108,7 @@ def enhance(
         image, brain_mask = in_head(head, result.volume, options.grid)
         drawn = (in_head(head, each, options.grid)[0] for each in result.samples)
         brain = None if head.mask.method == "network" else head.whole.with_data(head.mask.inside)
-        structures = image_structures(image, drawn, brain, sided=says_sides(given[0]), device=device)
+        structures = image_structures(image, drawn, brain, sided=says_sides(given[0]), edge_mm=max(head.whole.spacing), device=device)
     if not getattr(config, "keep_samples", False):
         result = without_samples(result)
     residuals = [result.residual, *result.other_residuals]
