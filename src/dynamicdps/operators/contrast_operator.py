@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dynamicdps.errors import InputError
-from dynamicdps.operators.contrast import Curve, MonotoneCurve, PowerLaw
+from dynamicdps.operators.contrast import Curve, HermiteCurve, PowerLaw, curve_through
 from dynamicdps.operators.identity import Identity
 from dynamicdps.operators.operator import LinearOperator, Scanner
 
@@ -18,10 +18,10 @@ NOISES = ("gaussian", "rician")
 
 @dataclass(frozen=True, eq=False)
 class Contrast(Scanner):
-    """``A(x) = c(x)``, an increasing curve on intensities; the measurement's grid is the image's.
+    """``A(x) = c(x)``, a curve on intensities; the measurement's grid is the image's.
 
     Attributes:
-        curve: `PowerLaw` or `MonotoneCurve`, one for all images or one an image.
+        curve: `PowerLaw`, `MonotoneCurve` or, where it falls somewhere, `HermiteCurve`, one for all images or one an image.
         noise_std: standard deviation of the noise as a share of the intensity range, from 1e-6 to 1.
         noise: ``"gaussian"`` or ``"rician"``.
 
@@ -29,7 +29,7 @@ class Contrast(Scanner):
         InputError: a parameter is out of its range.
     """
 
-    curve: PowerLaw | MonotoneCurve
+    curve: PowerLaw | HermiteCurve
     noise_std: float = 0.001
     noise: str = "gaussian"
 
@@ -81,7 +81,7 @@ class Contrast(Scanner):
                 "see docs/operators.md"
             )
         curve = (
-            PowerLaw(_number("gamma", values["gamma"])) if power else MonotoneCurve(_knots(values, "positions"), _knots(values, "values"))
+            PowerLaw(_number("gamma", values["gamma"])) if power else curve_through(*(_knots(values, n) for n in ("positions", "values")))
         )
         return cls(curve, _number("noise_std", values.get("noise_std", cls.noise_std)), values.get("noise", cls.noise))
 
