@@ -247,47 +247,44 @@ def _several_scans(given: Sequence[Path | Volume], scanners: Sequence[ScanOperat
             "for several scans; give --operator fit"
         )
     with stages.stage("open"):
-        opened = []
+        opened, looking = [], {kind: model for kind, model in asked.models.items() if kind != "prior"}
         for each in given:
             if isinstance(each, Path) and is_kspace(each):
                 raise InputError(f"{each} is raw k-space; expected images where several scans are given; enhance it alone")
             measurement = open_measurement(each, options, options.mask, cropped=True)
-            opened.append((each, measurement.head, contrast_for(options.contrast, each, measurement.head, asked.models)))
-        contrasts = {contrast.name for _, _, contrast in opened}
-        if len(contrasts) > 1:
-            raise InputError(
-                f"the scans have different contrasts ({', '.join(sorted(contrasts))}); expected one; enhance each contrast alone, or give "
-                "--contrast where one was not recognised"
-            )
-        contrast = opened[0][2]
+            opened.append((each, measurement.head, contrast_for(options.contrast, each, measurement.head, looking)))
+        # The image's contrast is that of the first by this order, whatever was named first.
+        contrast = min((own for _, _, own in opened), key=lambda own: (*KNOWN, own.name).index(own.name))
+        check_contrast(contrast.name, asked.models["prior"])
         prior = open_prior(options.prior, asked.device, options.precision, contrast.name)
         warnings = [w for _, head, own in opened for w in (*head.acquisition.warnings, *head.mask.warnings, *own.warnings)]
         warnings += prior_warnings(prior)
         steps = [step for _, head, own in opened for step in (orientation_step(head.whole), brain_step(head, options.mask))]
-        steps.append(contrast.step())
+        steps += [own.step() for own in {own.name: own for _, _, own in opened}.values()]
     if asked.announce is not None:
         name = None if start is None else name_of(start)
         asked.announce(make_plan(given[0], opened[0][1], scanners[0], prior, asked.config, options, name, others=opened[1:]))
     scans = []
     with stages.stage("initial"):
-        for done, ((each, head, _), scanner) in enumerate(zip(opened, scanners, strict=True)):
+        for done, ((each, head, own), scanner) in enumerate(zip(opened, scanners, strict=True)):
             stages.tell("initial", done, len(opened) + 1)
             if scanner is None:
                 known = header_values(head.acquisition)
-                fitted = fit_scan(head, None, options.conditional, FITTED, known, None, options.shading, contrast.name)
+                fitted = fit_scan(head, None, options.conditional, FITTED, known, None, options.shading, own.name)
                 steps.append(fitted.shading.step())
                 warnings += [*steps[-1].warnings, *fitted.fit.warnings]
-                scans.append(OneScan(name_of(each), head, fitted.fit.scan_operator, fitted.initial, fitted.fit))
+                scans.append(OneScan(name_of(each), head, fitted.fit.scan_operator, fitted.initial, fitted.fit, contrast=own.name))
             else:
                 known_scale = replace(scanner, intensity_scale=measurement_scale(head.brain, scanner).scale)
-                scans.append(OneScan(name_of(each), head, known_scale, find_initial(head, scanner, None, options.conditional), None))
+                image = find_initial(head, scanner, None, options.conditional)
+                scans.append(OneScan(name_of(each), head, known_scale, image, None, contrast=own.name))
         kept, repeated = without_repeats(scans)
         if len(kept) == 1:
             raise InputError(f"{repeated[0]}; expected scans that differ; give it once")
         order = in_order(kept)
         stages.tell("initial", len(opened), len(opened) + 1)
         placed, doubts = align(alike_contrasts([kept[k] for k in order]), keep_all=options.keep_all)
-        joint = ScansOfHead(placed, [order.index(k) for k in range(len(kept))], start)
+        joint = ScansOfHead(placed, [order.index(k) for k in range(len(kept))], start, shading=options.shading != "off")
         found, unlike = joint.initial()
     by_given = [placed[k] for k in joint.given]
     axes = [each.head.acquisition.slice_axis for each in by_given]
