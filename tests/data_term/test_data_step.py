@@ -5,8 +5,8 @@ import torch
 
 from dynamicdps.data_term import DataTerm, Outcome, data_step
 from dynamicdps.data_term.data_step import METHODS
-from dynamicdps.data_term.inner_products import inner
 from dynamicdps.operators import Linearisation, LowField, Operator, add_noise
+from dynamicdps.operators.inner_products import inner
 from dynamicdps.operators.operator import SearchCurve
 from dynamicdps.volumes.grids import Grid
 

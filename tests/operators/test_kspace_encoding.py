@@ -106,7 +106,7 @@ def test_preconditioner_is_the_inverse_where_it_is_known(generator: torch.Genera
 
 
 def test_preconditioner_is_positive_where_it_is_not(generator: torch.Generator) -> None:
-    operator = EncodedOperator(OPERATORS["contrast"], encoding(2, 0.5), 0.1)
+    operator = EncodedOperator(OPERATORS["contrast"], encoding(2, 0.5))
     w = torch.randn(8, 4, 4, 10, 12, generator=generator, dtype=torch.float64)
     v = torch.randn(8, 4, 4, 10, 12, generator=generator, dtype=torch.float64)
     spectrum = operator.data_spectrum((8, 1, 8, 18, 15), w)

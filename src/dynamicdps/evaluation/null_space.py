@@ -144,7 +144,7 @@ def unsupported_by_all(image: Volume, operators: Sequence[ScanOperator], scale: 
 
     seen = normal(torch.ones_like(x))
     beyond = x - torch.where(seen > 1e-3 * seen.max(), normal(x) / seen.clamp_min(1e-12), torch.zeros_like(x))
-    shown = conjugate_gradients(lambda v: normal(v) + v, normal(beyond), JOINT_ITERATIONS, JOINT_TOLERANCE)
+    shown = conjugate_gradients(lambda v: normal(v) + v, normal(beyond), JOINT_ITERATIONS, JOINT_TOLERANCE).x
     return image.with_data(from_slices(beyond - shown).astype(np.float32) * scale.scale)
 
 
@@ -161,7 +161,7 @@ def _projection(model: LinearModel, cutoff: float) -> Callable[[Tensor], Tensor]
         return model.adjoint(model.forward(x))
 
     def filtered(e: Tensor) -> Tensor:
-        return conjugate_gradients(lambda x: normal(x) + cutoff**2 * x, normal(e), ITERATIONS, TOLERANCE)
+        return conjugate_gradients(lambda x: normal(x) + cutoff**2 * x, normal(e), ITERATIONS, TOLERANCE).x
 
     def sharpened(e: Tensor) -> Tensor:
         twice = filtered(filtered(e))

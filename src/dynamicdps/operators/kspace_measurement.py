@@ -153,7 +153,7 @@ def real_image(encoding: Encoding, samples: Tensor, ridge: float = _RIDGE) -> Te
         return encoding.to_image(encoding.to_kspace(u)) + ridge * u
 
     # The ridge is there for what is not sampled: elsewhere it is undone.
-    return (1 + ridge) * conjugate_gradients(normal, encoding.to_image(samples), _ITERATIONS, _TOLERANCE)
+    return (1 + ridge) * conjugate_gradients(normal, encoding.to_image(samples), _ITERATIONS, _TOLERANCE).x
 
 
 def smooth_maps(raw: RawScan, noise_std: float) -> NDArray[np.complex64]:

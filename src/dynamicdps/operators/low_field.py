@@ -106,7 +106,8 @@ class _Voxels(SeparableOperator, CentredGrid):
         if isinstance(self.scanner.blur, Tensor):
             return separable_spectrum(_mixed(self._matrices(shape, like), mixing), like)
         known = {name: getattr(self.scanner, name) for name in _OF_VOXELS}
-        return _spectrum(tuple(known.items()), tuple(shape), like.dtype, like.device, mixing)
+        values = None if mixing is None else on_cpu(mixing).numpy().tobytes()
+        return _spectrum(tuple(known.items()), tuple(shape), like.dtype, like.device, values)
 
     def to_json(self) -> dict[str, Any]:
         return replace(self.scanner, gamma=1.0).to_json()
@@ -147,13 +148,14 @@ _OF_VOXELS = ("in_plane_factor", "blur", "slice_thickness", "slice_spacing", "sl
 
 @lru_cache(maxsize=16)
 def _spectrum(
-    known: tuple[tuple[str, Any], ...], shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, mixing: Tensor | None
+    known: tuple[tuple[str, Any], ...], shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, mixing: bytes | None
 ) -> DataSpectrum:
     """`separable_spectrum` of the operator with these parameters; all steps of a reconstruction ask for the same one.
 
-    A tensor is known by its identity: that of the errors' correlation is one object for a whole reconstruction.
+    The mixing matrix is known by its values, float64 in rows.
     """
     # Cached for all callers: a tensor born in inference mode could not take part in a later gradient.
     with torch.inference_mode(False):
         like = torch.empty([1] * len(shape), dtype=dtype, device=device)
-        return separable_spectrum(_mixed(_Voxels(LowField(**dict(known)))._matrices(shape, like), mixing), like)
+        matrix = None if mixing is None else torch.frombuffer(bytearray(mixing), dtype=torch.float64).view(shape[-3], shape[-3])
+        return separable_spectrum(_mixed(_Voxels(LowField(**dict(known)))._matrices(shape, like), matrix), like)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dynamicdps.errors import InputError
 from dynamicdps.operators.contrast import Curve
-from dynamicdps.operators.linear import DataSpectrum, IterativeModel, LinearModel
+from dynamicdps.operators.linear import DataSpectrum, IterativeModel, LinearModel, may_wait
 from dynamicdps.operators.parameters import differs_per_image, from_plain, to_plain, to_text
 from dynamicdps.operators.precision import wide_type
 from dynamicdps.operators.sampling import measured_size
@@ -387,14 +387,22 @@ class Scanner(Operator):
         In image intensities the slope of the contrast at 0 would stop every step at the first background pixel.
         """
         contrast = self.contrast
-        if self.linear is None or contrast is None or not bool((bend := contrast.steep_when_dark(x)).any()):
+        if self.linear is None or contrast is None:
             return super().search_curve(x, direction)
+        # Parameters live on the CPU, where looking at them waits for nothing.
+        bend = contrast.steep_when_dark(torch.empty([1] * x.ndim, dtype=x.dtype))
+        if not bool(bend.any()):
+            return super().search_curve(x, direction)
+        all_bend, bend = bool(bend.all()), bend.to(x.device)
         speed, origin = contrast.slope(x, spread) * direction, contrast(x)
 
         def at(step: Tensor) -> tuple[Tensor, Tensor]:
-            curved = contrast.inverse(origin + step * speed) if bool(step.any()) else x
+            if may_wait(step):
+                curved = torch.where(step == 0, x, contrast.inverse(origin + step * speed))
+            else:
+                curved = contrast.inverse(origin + step * speed) if bool(step.any()) else x
             velocity = speed / contrast.slope(curved)
-            if bool(bend.all()):
+            if all_bend:
                 return curved, velocity
             return torch.where(bend, curved, x + step * direction), torch.where(bend, velocity, direction)
 

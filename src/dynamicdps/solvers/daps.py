@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from dynamicdps.data_term import DataTerm, join
-from dynamicdps.data_term.inner_products import norm
 from dynamicdps.diffusion import Denoiser, Prior, descending_levels
 from dynamicdps.errors import InputError
 from dynamicdps.operators import Linearisation, LinearModel, Operator
+from dynamicdps.operators.inner_products import norm
 from dynamicdps.operators.parameters import per_image
 from dynamicdps.solvers.reconstruction import Progress, Reconstruction
 from dynamicdps.solvers.registry import register

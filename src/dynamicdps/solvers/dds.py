@@ -57,7 +57,7 @@ def solve_dds(
         x = run.x
         for sigma, down in run.steps():
             denoised = run.denoise(x, sigma)
-            x0 = conjugate_gradients(product, denoised + config.weight * back, config.iterations, start=denoised)
+            x0 = conjugate_gradients(product, denoised + config.weight * back, config.iterations, start=denoised).x
             run.operator_calls += 2 * (config.iterations + 1)
             run.record(term.misfit(x0))
             x = run.step_down(x, x0, sigma, down, config.eta)

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from dynamicdps.data_term import DataTerm, join
-from dynamicdps.data_term.inner_products import norm
 from dynamicdps.diffusion import Denoiser, Prior
+from dynamicdps.operators.inner_products import norm
 from dynamicdps.operators.parameters import per_image
 from dynamicdps.solvers.dps import DPSConfig, vp_factor
 from dynamicdps.solvers.projection import project, project_noisy
