@@ -67,7 +67,7 @@ class Enhance(EnhanceOptions, _ScansOfHead):
     @property
     def folder(self) -> Path:
         """Where the results go."""
-        return self.out or folder_beside(self.scan[0])
+        return self.out or folder_beside(self.scan[0], self.to)
 
 
 @dataclass(frozen=True)
