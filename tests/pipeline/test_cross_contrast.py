@@ -32,7 +32,7 @@ def head_of(volume: Volume, inside: np.ndarray, *, stripped: bool) -> BrainScan:
 
 def crossed_of(noise: float = 0.0, *, stripped: bool = False, start: Initial | None = None, operator: Operator | None = None) -> Crossed:
     volume, inside = scan_of("T2w", noise)
-    scanner = ScanOperator(operator or LowField(noise_std=max(noise, 0.01)))
+    scanner = ScanOperator(operator or LowField(), max(noise, 0.01))
     return cross(head_of(volume, inside, stripped=stripped), scanner, SCALE, SILENT, start)
 
 
@@ -84,7 +84,7 @@ def test_a_start_that_is_given_says_the_curve_which_need_not_fall() -> None:
     for contrast in ("T2w", "FLAIR"):
         volume, inside = scan_of(contrast, 0.005)
         head = head_of(volume, inside, stripped=False)
-        found = cross(head, ScanOperator(LowField(noise_std=0.01)), SCALE, SILENT, Initial(image, "given"))
+        found = cross(head, ScanOperator(LowField(), 0.01), SCALE, SILENT, Initial(image, "given"))
         assert found.initial.volume is image
         curve = found.scanner.operator.contrast
         assert curve is not None
@@ -93,14 +93,14 @@ def test_a_start_that_is_given_says_the_curve_which_need_not_fall() -> None:
 
 
 def test_the_scan_s_own_contrast_is_left_out_and_its_noise_stays() -> None:
-    bent = crossed_of(operator=LowField(gamma=0.6, noise_std=0.03))
-    plain = crossed_of(operator=LowField(noise_std=0.03))
+    bent = crossed_of(0.03, operator=LowField(gamma=0.6))
+    plain = crossed_of(0.03)
     x = to_batch(plain.initial.volume.data / SCALE)
     torch.testing.assert_close(bent.scanner.operator(x), plain.scanner.operator(x))
-    shaded = crossed_of(operator=BiasField(torch.zeros(1, 1, 2), 0.03) @ LowField(noise_std=0.03))
+    shaded = crossed_of(0.03, operator=BiasField(torch.zeros(1, 1, 2)) @ LowField())
     for found in (bent, plain, shaded):
-        assert ScanOperator(found.scanner.operator).to_json()["type"] == "Composition"
-        assert dd.DataTerm(torch.ones(1, 1, 1, 2, 2), found.scanner.operator).noise_std == 0.03
+        assert found.scanner.to_json()["type"] == "Composition"
+        assert found.scanner.noise.std == 0.03
 
 
 def test_scans_that_no_falling_curve_leads_to() -> None:
@@ -174,7 +174,7 @@ def test_what_is_asked_for_in_vain(both: dict[str, Any], tmp_path: Path) -> None
 def test_a_given_forward_model_and_another_grid(both: dict[str, Any], tmp_path: Path) -> None:
     volume, _ = scan_of("T2w", 0.02)
     scan = volume.save(tmp_path / "sub-1_T2w.nii.gz")
-    found = dd.enhance(scan, to="T1w", operator=LowField(noise_std=0.02), grid="native", **both)
+    found = dd.enhance(scan, to="T1w", operator=ScanOperator(LowField(), 0.02), grid="native", **both)
     assert found.fit is None
     assert found.image.shape == volume.shape
     assert found.brain_mask is None
