@@ -28,7 +28,7 @@ class VolumeConfig:
         InputError: there is no level, or a number is less than 1 or far too large.
     """
 
-    channels: tuple[int, ...] = (32, 64, 96)
+    channels: tuple[int, ...] = (48, 96, 104)
     blocks: tuple[int, ...] = (1, 1, 2)
     unshuffle: int = 2
     planes: int = 3

@@ -25,7 +25,7 @@ from dynamicdps.errors import InputError
 Array = NDArray[np.float32]
 
 # Of the model card: the network leaves contrast as it is.
-CONTRAST = "any; learned from T1w brains, some with other curves of intensity"
+CONTRAST = "any; learned from the contrasts of its scans, some with other curves of intensity"
 PATCH = 48
 BATCH = 4
 # Share of patches from whole brains, where there are slabs too: only they have every level, but they are few.
