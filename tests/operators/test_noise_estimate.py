@@ -9,10 +9,12 @@ from torch import Tensor
 
 from dynamicdps.operators import LowField, add_noise
 from dynamicdps.operators.noise_estimate import NoiseEstimate, background_noise, estimate_noise, image_noise, independent_share, scan_noise
-from dynamicdps.volumes import open_brain, to_slices
+from dynamicdps.volumes import open_brain, to_batch, to_slices
 from tests.conftest import make_phantom
 from tests.properties import input_error
 from tests.volumes.head import make_head
+from tests.volumes.zero_filled import measured
+from tests.volumes.zero_filled import zero_filled as zero_filled_head
 
 SCANNERS = {
     "as it is": LowField(),
@@ -222,6 +224,19 @@ def test_noise_of_an_interpolated_head_counts_as_stronger(tmp_path: Path) -> Non
     estimate = scan_noise(open_brain(noisy.save(tmp_path / "scan.nii.gz"), mask=str(mask)))
     assert float(estimate.std[0]) == pytest.approx(2**0.5 * noise.real.std(), rel=0.15)
     assert "interpolated or zero-filled" in estimate.warnings[-1]
+
+
+def test_a_ghost_in_the_air_is_not_taken_for_noise_that_voxels_share(tmp_path: Path) -> None:
+    std = 0.03
+    waves, _ = measured((90, 90), noise=std, ghost=1.2 * std)
+    scan = zero_filled_head(waves, (128, 128))
+    mask = scan.with_data((scan.data > 0.3).astype(np.float32)).save(tmp_path / "mask.nii.gz")
+    estimate = scan_noise(open_brain(scan.save(tmp_path / "scan.nii.gz"), mask=str(mask)))
+    # As strong as white noise of that power in k-space is on the larger matrix, and the ghost's own power, which the air cannot tell.
+    expected = std * 128 / 90
+    by_air = float(background_noise(to_batch(scan.data)).std[0]) * independent_share(to_batch(scan.data)[0]) ** -0.5
+    assert float(estimate.std[0]) == pytest.approx(expected, rel=0.25)
+    assert by_air > 1.1 * float(estimate.std[0])
 
 
 @pytest.mark.parametrize("lag", [1, 2, 5, 8])

@@ -10,6 +10,7 @@ import pytest
 from dynamicdps.volumes import Volume, alignment, open_brain
 from dynamicdps.volumes.preparation import Step, brain_step, in_words, intensity_step, orientation_step
 from tests.volumes.head import make_head
+from tests.volumes.zero_filled import measured, zero_filled
 
 
 def test_orientation_is_that_of_the_file(phantom: Volume, tmp_path: Path) -> None:
@@ -18,6 +19,12 @@ def test_orientation_is_that_of_the_file(phantom: Volume, tmp_path: Path) -> Non
     step = orientation_step(open_brain(tmp_path / "turned.nii.gz", mask="none").whole)
     assert step.found == {"file": "PRS", "voxels": [8, 9, 4], "spacing_mm": [3.0, 2.0, 5.0]}
     assert orientation_step(phantom).found["file"] == "RAS"
+
+
+def test_the_voxels_of_a_zero_filled_scan_that_were_acquired() -> None:
+    waves, scan = measured((80, 100))
+    assert "acquired_voxels" not in orientation_step(scan).found
+    assert orientation_step(zero_filled(waves, (128, 128))).found["acquired_voxels"] == pytest.approx([80, 100, 4], rel=0.1)
 
 
 def test_the_brain_and_how_it_was_found(tmp_path: Path) -> None:

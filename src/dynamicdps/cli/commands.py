@@ -67,7 +67,7 @@ class Enhance(EnhanceOptions, _ScansOfHead):
     @property
     def folder(self) -> Path:
         """Where the results go."""
-        return self.out or folder_beside(self.scan[0])
+        return self.out or folder_beside(self.scan[0], self.to)
 
 
 @dataclass(frozen=True)
@@ -270,6 +270,9 @@ class Sample:
     """Number of samples."""
     slices: int = 1
     """Neighbouring slices of each sample; more than 1 draws volumes."""
+    layout: str = "auto"
+    """Where the large parts of a brain lie: auto takes the file beside the prior, where there is one for the contrast; none starts from
+    noise alone; or a .safetensors file."""
     sampler: Literal["heun", "ancestral"] = "heun"
     """Second-order deterministic solver, or ancestral sampling."""
     steps: int = 32

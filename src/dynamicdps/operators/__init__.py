@@ -2,7 +2,16 @@
 
 from dynamicdps.operators.bias_field import BiasField
 from dynamicdps.operators.blur import AnisotropicBlur, MotionBlur
-from dynamicdps.operators.contrast import Curve, MonotoneCurve, PowerLaw, inverse_power_law, power_law, power_law_slope, tissue_curve
+from dynamicdps.operators.contrast import (
+    Curve,
+    HermiteCurve,
+    MonotoneCurve,
+    PowerLaw,
+    inverse_power_law,
+    power_law,
+    power_law_slope,
+    tissue_curve,
+)
 from dynamicdps.operators.contrast_operator import Contrast
 from dynamicdps.operators.field_strength import MPRAGE_3T, Mprage, SpinEcho, SpoiledGradientEcho, contrast_between
 from dynamicdps.operators.fit import OperatorFit, fit_operator
@@ -47,6 +56,7 @@ __all__ = [
     "Composition",
     "Contrast",
     "Curve",
+    "HermiteCurve",
     "Identity",
     "InPlaneResolution",
     "Inpainting",

@@ -9,20 +9,20 @@ import torch
 from torch import Tensor
 
 from dynamicdps.errors import InputError
-from dynamicdps.operators.contrast import Curve, MonotoneCurve, PowerLaw
+from dynamicdps.operators.contrast import Curve, HermiteCurve, PowerLaw, curve_through
 from dynamicdps.operators.identity import Identity
 from dynamicdps.operators.operator import LinearOperator, Scanner
 
 
 @dataclass(frozen=True, eq=False)
 class Contrast(Scanner):
-    """``A(x) = c(x)``, an increasing curve on intensities; the measurement's grid is the image's.
+    """``A(x) = c(x)``, a curve on intensities; the measurement's grid is the image's.
 
     Attributes:
-        curve: `PowerLaw` or `MonotoneCurve`, one for all images or one an image.
+        curve: `PowerLaw`, `MonotoneCurve` or, where it falls somewhere, `HermiteCurve`, one for all images or one an image.
     """
 
-    curve: PowerLaw | MonotoneCurve
+    curve: PowerLaw | HermiteCurve
 
     @property
     def linear(self) -> LinearOperator:
@@ -65,7 +65,7 @@ class Contrast(Scanner):
                 "see docs/operators.md"
             )
         curve = (
-            PowerLaw(_number("gamma", values["gamma"])) if power else MonotoneCurve(_knots(values, "positions"), _knots(values, "values"))
+            PowerLaw(_number("gamma", values["gamma"])) if power else curve_through(*(_knots(values, n) for n in ("positions", "values")))
         )
         return cls(curve)
 

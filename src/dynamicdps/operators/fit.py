@@ -65,8 +65,9 @@ class OperatorFit:
 
     @property
     def unshaded(self) -> Operator:
-        """The operator without its shading: `LowField`, or `SwapSliceAxis` for slices that are not axial."""
-        return self.operator.operators[-1] if isinstance(self.operator, Composition) else self.operator
+        """The operator without shading and a curve to another contrast: `LowField`, or `SwapSliceAxis` for slices that are not axial."""
+        parts = self.operator.operators if isinstance(self.operator, Composition) else (self.operator,)
+        return next(part for part in parts if isinstance(part, LowField | SwapSliceAxis))
 
     @property
     def scanner(self) -> LowField:

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from dynamicdps.errors import InputError
 from dynamicdps.volumes import BrainScan, to_batch
+from dynamicdps.volumes.acquired_matrix import acquired_matrix
 
 KINDS = ("auto", "background", "image")
 MAD_OF_NORMAL = 0.6744897501960817  # median of |z|, z standard normal
@@ -104,7 +105,8 @@ def scan_noise(scan: BrainScan) -> NoiseEstimate:
 
     It is measured in the air around the head where there is any; see `estimate_noise`. Scanners zero-fill k-space and interpolate:
     neighbouring voxels then share their noise, and n of them know less than n voxels. If a share s is independent, noise that is
-    stronger by ``1 / sqrt(s)`` weighs what was measured rightly; noise alone then has a data misfit of the root of s.
+    stronger by ``1 / sqrt(s)`` weighs what was measured rightly; noise alone then has a data misfit of the root of s. The share is that of
+    the acquired matrix where the spectrum shows one, because faint ghosts of the head in the air are alike in neighbouring voxels too.
     """
     y = to_batch(scan.whole.data)
     if scan.weights is None:
@@ -114,7 +116,9 @@ def scan_noise(scan: BrainScan) -> NoiseEstimate:
     except InputError:
         # A scanner that sets the air to 0: the quietest tissue of the brain is what is left.
         return image_noise(y, to_batch(scan.mask.inside) > 0)
-    share = max(independent_share(y[0]), _LEAST_SHARE)
+    matrix = acquired_matrix(scan.whole)
+    filled = matrix != scan.whole.shape
+    share = max(math.prod(matrix) / scan.whole.data.size if filled else independent_share(y[0]), _LEAST_SHARE)
     if share > _WHITE:
         return found
     remark = (

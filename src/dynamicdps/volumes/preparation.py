@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from dynamicdps.volumes.acquired_matrix import acquired_matrix
 from dynamicdps.volumes.brain_scan import BrainScan
 from dynamicdps.volumes.volume import Volume
 
@@ -29,9 +30,11 @@ class Step:
 
 
 def orientation_step(scan: Volume) -> Step:
-    """Where the axes of the file grew to, and what the voxels are in RAS order."""
+    """Where the axes of the file grew to, what the voxels are in RAS order, and how many were acquired of a zero-filled scan."""
     spacing = [round(s, 4) for s in scan.spacing]
-    return Step("orientation", {}, {"file": scan.orientation, "voxels": list(scan.shape), "spacing_mm": spacing})
+    found: dict[str, Any] = {"file": scan.orientation, "voxels": list(scan.shape), "spacing_mm": spacing}
+    acquired = acquired_matrix(scan)
+    return Step("orientation", {}, found if acquired == scan.shape else found | {"acquired_voxels": list(acquired)})
 
 
 def brain_step(scan: BrainScan, mask: str) -> Step:
