@@ -15,7 +15,7 @@ from dynamicdps.cohort.derivatives import write_text
 from dynamicdps.diffusion.model_file import write_model
 from dynamicdps.diffusion.training import TrainingConfig, TrainingState
 from dynamicdps.evaluation.benchmark import Cell, Results, Row, write_slices, write_table
-from dynamicdps.evaluation.benchmark.folder import _slice_path
+from dynamicdps.evaluation.benchmark.folder import slice_path
 from dynamicdps.evaluation.benchmark.plotting import new_figure, save
 from dynamicdps.json_file import read_json, write_json
 from dynamicdps.operators import preset
@@ -125,7 +125,7 @@ def save_figure(path: Path) -> None:
 
 def save_slices(path: Path) -> None:
     folder, key = path.parents[2], ("sub-01", "condition", "solver")
-    assert _slice_path(folder, "sub-01", "condition", "truth") == path
+    assert slice_path(folder, "sub-01", "condition", "truth") == path
     write_slices(folder, Cell(key, Results(), {"truth": np.zeros((4, 4), np.float32)}), ())
 
 
