@@ -137,13 +137,13 @@ def means(rows: list[dict[str, Any]]) -> str:
 
 
 def into_card(card: Path, rows: list[dict[str, Any]]) -> None:
-    """Write mean Dice coefficients by the longest edge of a voxel into a model card."""
+    """Write mean Dice coefficients by the longest edge of a voxel into a model card, and how many maps they are of."""
     found: dict[str, dict[str, float]] = {}
     for image, edge in (("1 mm", "1"), ("1.6 x 1.6 x 5 mm", "5")):
         for label in dict.fromkeys(row["class"] for row in rows if row["class"] != "brain"):
             values = [row["dice"] for row in rows if (row["class"], row["image"]) == (label, image) and np.isfinite(row["dice"])]
             found.setdefault(edge, {})[label] = round(float(np.mean(values)), 3)
-    write_json(card, read_json(card) | {"structure_dice": found})
+    write_json(card, read_json(card) | {"structure_dice": found, "structure_dice_maps": len({row["map"] for row in rows})})
 
 
 def of_scan(path: Path, network: BrainNetwork, out: Path) -> dict[str, Any]:

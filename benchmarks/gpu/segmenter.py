@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from multiprocessing.pool import AsyncResult, Pool
+from multiprocessing.pool import Pool
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ class PooledHeads(SyntheticHeads):
     """Heads that several processes draw, each batch while the network learns from the one before."""
 
     pool: Pool | None = None
-    waiting: list["AsyncResult[Any]"] = field(default_factory=list)
+    waiting: list[Any] = field(default_factory=list)
 
     def draw(self, generator: torch.Generator) -> tuple[Tensor, ...]:
         """See `SyntheticHeads.draw`."""

@@ -23,6 +23,7 @@ FILES = {"dseg.nii.gz", "dseg.tsv", "structures.tsv"}
 def use(network: BrainNetwork | None, monkeypatch: pytest.MonkeyPatch, dice: dict[str, dict[str, float]] | None = None) -> None:
     """Make it the only model of brains; `None` for none."""
     home = "dynamicdps.pipeline.image_structures"
+    monkeypatch.setattr(f"{home}.NETWORK_MM", 0.0)
     monkeypatch.setattr(f"{home}.known_models", lambda kinds: {} if network is None else {"brain-mask": Path("brain-mask.safetensors")})
     monkeypatch.setattr(f"{home}.load_brain_network", lambda name, device: network)
     card = {"sha256": "of a test", "structure_dice": dice or {}}
@@ -67,6 +68,15 @@ def test_poor_structures_are_marked_and_a_model_of_none_but_poor_ones_reports_no
     assert "caudate (0.60)" in found.warnings[0]
     use(coded_network(), monkeypatch, {"5": {"thalamus": 0.5, "caudate": 0.6}})
     assert image_structures(coded_head(), [], None, sided=True, edge_mm=5.0, device="cpu").labels is None
+
+
+def test_a_thin_slab_has_no_structures(monkeypatch: pytest.MonkeyPatch) -> None:
+    use(coded_network(), monkeypatch)
+    head = coded_head()
+    slab = Volume(head.data[:, :, 20:36].copy(), head.affine)
+    assert image_structures(slab, [], None, sided=True, edge_mm=2.0, device="cpu").labels is not None
+    monkeypatch.setattr("dynamicdps.pipeline.image_structures.NETWORK_MM", 80.0)
+    assert image_structures(slab, [], None, sided=True, edge_mm=2.0, device="cpu").labels is None
 
 
 def test_an_enhanced_scan_has_structures_where_there_is_a_model(

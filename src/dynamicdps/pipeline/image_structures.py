@@ -19,6 +19,7 @@ from dynamicdps.segmentation.classes import Structure
 from dynamicdps.segmentation.head_check import check_brain
 from dynamicdps.segmentation.reliability import is_reliable, structure_dice
 from dynamicdps.volumes import Volume, native_grid
+from dynamicdps.volumes.brain_extraction import NETWORK_MM
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,8 @@ class ImageStructures:
 def image_structures(
     image: Volume, samples: Iterable[Volume], brain: Volume | None, *, sided: bool, edge_mm: float, device: str
 ) -> ImageStructures:
-    """Segment an enhanced image and its posterior samples by the model of brains; nothing where there is none, or none of
-    whose structures is reliable.
+    """Segment an enhanced image and its posterior samples by the model of brains; nothing where there is none, where none
+    of its structures is reliable, or of slabs that show it too little.
 
     Args:
         image: the estimate, in its head where it has one.
@@ -59,7 +60,8 @@ def image_structures(
         edge_mm: longest edge of the scan's voxels, by which structures are reliable or not.
         device: cpu, cuda or mps.
     """
-    if BRAIN_MODEL not in known_models(("segmenter",)):
+    thinnest = min(n * edge for n, edge in zip(image.shape, image.spacing, strict=True))
+    if thinnest < NETWORK_MM or BRAIN_MODEL not in known_models(("segmenter",)):
         return ImageStructures()
     card = read_model(BRAIN_MODEL, "segmenter").card
     dice = structure_dice(card, edge_mm)
