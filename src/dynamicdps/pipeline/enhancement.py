@@ -62,8 +62,8 @@ def enhance(
 
     Args:
         scan: path of an image file, of a folder of DICOM files or of raw k-space; an image of nibabel; a `Volume`; or a list of scans of
-            one head in one contrast, in any order, each with its own orientation, voxels and noise. T1-weighted, T2-weighted or FLAIR,
-            with or without the skull.
+            one head, in any order, each with its own contrast, orientation, voxels and noise. T1-weighted, T2-weighted or FLAIR, with or
+            without the skull; of several contrasts the image has the first in this order.
         options: how; by default with the bundled models, and with the scan's own ``.operator.json`` where there is one beside it. Where
             there is none, the forward model of the scanner is fitted.
         initial: any model's enhanced image of the scan to start from, as a path, an image of nibabel or a `Volume`; without it the
@@ -258,7 +258,7 @@ def _several_scans(given: Sequence[Path | Volume], scanners: Sequence[ScanOperat
     """Scans of one head: each is opened and fitted alone, then all are brought to their places.
 
     Raises:
-        InputError: one is raw k-space, their contrasts differ, they do not show one head, or the initial image lies elsewhere.
+        InputError: one is raw k-space, they do not show one head, or the initial image lies elsewhere.
     """
     options, stages = asked.options, asked.stages
     if any(scanner is not None and scanner.image_shape is not None for scanner in scanners):

@@ -128,7 +128,9 @@ def alike_contrasts(scans: Sequence[OneScan]) -> list[OneScan]:
     gammas = [float(each.fit.scanner.gamma) for each in leading if each.fit is not None]
     common = float(np.exp(np.mean(np.log(gammas))))
     return [
-        replace(each, operator=replace(each.operator, operator=_with_gamma(each.operator.operator, common))) if each in leading else each
+        replace(each, operator=replace(each.operator, operator=_with_gamma(each.operator.operator, common)))
+        if each.contrast == scans[0].contrast
+        else each
         for each in scans
     ]
 
@@ -199,10 +201,13 @@ class ScansOfHead:
         self._pairs = self._of_one_scale(grid)
         self._explained: dict[int, OtherContrast] = {}
 
+    def _leads(self, scan: OneScan) -> bool:
+        """Whether a scan is in the image's contrast."""
+        return scan.contrast == self.scans[0].contrast
+
     @property
     def _leading(self) -> list[OneScan]:
-        """The scans in the image's contrast."""
-        return [each for each in self.scans if each.contrast == self.scans[0].contrast]
+        return [each for each in self.scans if self._leads(each)]
 
     @property
     def operator(self) -> ScanOperator:
@@ -222,7 +227,9 @@ class ScansOfHead:
         if self.start is None:
             source = self.scans[0].initial.source
             return Initial(mean, f"mean of {len(images)} images, each by {source}" if len(images) > 1 else source), []
-        first, (brain, own) = self.scans[self.given[0]], self._pairs[self.given[0]]
+        # In the units of the scan that is named first, or in those of one in the image's contrast.
+        first = self.scans[self.given[0]]
+        brain, own = self._pairs[self.given[0] if self._leads(first) else 0]
         assert first.pose is not None
         name = name_of(self.start)
         found = initial_from_volume(brain, own, moved(self.start, first.pose.movement), name)
@@ -276,7 +283,7 @@ class ScansOfHead:
         image, config = initial, DataStepConfig(iterations=1)
         for again in (True, False):
             for k, scan in enumerate(self.scans):
-                if scan not in self._leading:
+                if not self._leads(scan):
                     self._explain(k, image)
             if again:
                 image = solve("data-step", self._trusted, None, prior, initial=initial, config=config).volume
@@ -353,7 +360,7 @@ class ScansOfHead:
         mean = _mean(images, grid)
         gains = []
         for scan, (brain, own), scale in zip(self.scans, self._pairs, scales, strict=True):
-            if scan not in self._leading:
+            if not self._leads(scan):
                 # Its curve has the scale.
                 gains.append(1.0)
                 continue
