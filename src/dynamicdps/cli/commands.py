@@ -394,6 +394,9 @@ class Benchmark:
     """Neighbouring slices of each scan where a degradation couples slices."""
     prior: str = "brain"
     """Bundled prior or a .safetensors file."""
+    contrast: Literal["T1w", "T2w", "FLAIR"] | None = None
+    """Contrast of the scans, which the prior is told, and by which tissues are found; LowField degradations leave T2w and FLAIR as they are
+    (gamma 1). Without it T1w, and the prior is told what its model card names first."""
     settings: Path | None = None
     """JSON file of what differs from the solvers' defaults, {"SOLVER": {"NAME": VALUE}}, and of variants under names of their own,
     {"LABEL": {"solver": "SOLVER", "NAME": VALUE}}."""

@@ -1,7 +1,7 @@
 """The slices of a subject that are reconstructed, with what is known of their truth."""
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dynamicdps.errors import InputError
 from dynamicdps.evaluation.evaluate import MIN_BRAIN_SHARE
-from dynamicdps.evaluation.tissue import segment
+from dynamicdps.evaluation.tissue import RISING, TISSUES, segment
 from dynamicdps.operators import Operator, ScanOperator
 from dynamicdps.volumes import IntensityScale, brain_mask, from_slices, load, to_slices
 
@@ -48,6 +48,7 @@ class Subject:
         brain: mask ``(x, y, z)``.
         spacing: voxel size in mm.
         seed: of its noise, samples and lesions, from the benchmark's seed and the name.
+        contrast: T1w, T2w or FLAIR, by which tissues are told.
     """
 
     name: str
@@ -55,19 +56,20 @@ class Subject:
     brain: NDArray[np.bool_]
     spacing: tuple[float, float, float]
     seed: int
+    contrast: str = "T1w"
 
     @classmethod
-    def read(cls, path: Path, seed: int) -> "Subject":
+    def read(cls, path: Path, seed: int, contrast: str = "T1w") -> "Subject":
         """Read a skull-stripped scan; errors as `dynamicdps.volumes.load`."""
         volume = load(path)
         slices = to_slices(IntensityScale.robust(volume.data).apply(volume).data)
         name = subject_name(path)
-        return cls(name, slices, brain_mask(volume), volume.spacing, seed + zlib.crc32(name.encode()))
+        return cls(name, slices, brain_mask(volume), volume.spacing, seed + zlib.crc32(name.encode()), contrast)
 
     def cut(self, numbers: list[int]) -> "Cut":
         """Some of its slices."""
         mask = torch.from_numpy(np.ascontiguousarray(self.brain[:, :, numbers].transpose(2, 1, 0)))[:, None]
-        return Cut(self.name, numbers, self.slices[numbers], mask, self.spacing, self.seed)
+        return Cut(self.name, numbers, self.slices[numbers], mask, self.spacing, self.seed, self.contrast)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +83,7 @@ class Cut:
         mask: brain, booleans, the same shape.
         spacing: voxel size in mm.
         seed: the subject's.
+        contrast: likewise.
     """
 
     subject: str
@@ -89,6 +92,7 @@ class Cut:
     mask: Tensor
     spacing: tuple[float, float, float]
     seed: int
+    contrast: str = "T1w"
 
     @property
     def are_neighbours(self) -> bool:
@@ -126,7 +130,8 @@ class Cut:
             image: ``(slices, 1, height, width)``.
 
         Returns:
-            Labels ``(x, y, slice)``; `None` where the image has no tissues: its values are not finite or hardly differ.
+            Labels ``(x, y, slice)``, 1 to 3 in the order of `TISSUES`; `None` where the image has no tissues: its values are not finite or
+            hardly differ.
         """
         data = from_slices(image)
         labels = np.zeros(data.shape, dtype=np.uint8)
@@ -137,11 +142,12 @@ class Cut:
             except InputError:
                 # A solver that failed must not end the benchmark of the others.
                 return None
-        return labels
+        numbers = [0, *(TISSUES.index(tissue) + 1 for tissue in RISING[self.contrast])]
+        return np.array(numbers, dtype=np.uint8)[labels]
 
     def with_truth(self, truth: Tensor) -> "Cut":
         """The same slices with another truth, for example with lesions."""
-        return Cut(self.subject, self.numbers, truth, self.mask, self.spacing, self.seed)
+        return replace(self, truth=truth)
 
     def as_operand(self, image: Tensor, operator: Operator) -> Tensor:
         """Slices as the operator takes them: one volume ``(1, 1, slices, height, width)`` where it couples slices, else as they are."""
