@@ -23,7 +23,8 @@ from dynamicdps.solvers.calibrate import spread_slabs
 from dynamicdps.solvers.deepinv_adapter import register_deepinv
 from dynamicdps.solvers.settings import make_config
 
-OPERATOR = LowField(in_plane_factor=2.0, blur=1.0, noise_std=0.02)
+NOISE = 0.02
+OPERATOR = LowField(in_plane_factor=2.0, blur=1.0)
 PAIRS = (("diffpir", "deepinv-diffpir"), ("dps", "deepinv-dps"))
 ROUNDS = 2
 SLICES = 2
@@ -36,7 +37,7 @@ def main() -> None:
     arguments = parser.parse_args()
     register_deepinv()
     truth = spread_slabs(arguments.scans, SLICES)[:, :, 0]
-    y = add_noise(OPERATOR(truth), OPERATOR.noise_std, [torch.Generator().manual_seed(i) for i in range(len(truth))])
+    y = add_noise(OPERATOR(truth), NOISE, [torch.Generator().manual_seed(i) for i in range(len(truth))])
     prior = load_prior("brain")
     initial = load_conditional("unet-iqt-in").enhance(y, OPERATOR, truth.shape)
     print("| solver | passes | and back | seconds a slice | PSNR dB |\n|---|---|---|---|---|")
@@ -47,7 +48,7 @@ def main() -> None:
                 config = make_config(name, {"steps": arguments.steps})
                 began = time.perf_counter()
                 found = solve_tensors(
-                    name, [DataTerm(y, OPERATOR)], prior, initial, generator=torch.Generator().manual_seed(0), config=config
+                    name, [DataTerm(y, OPERATOR, NOISE)], prior, initial, generator=torch.Generator().manual_seed(0), config=config
                 )
                 seconds[name].append(time.perf_counter() - began)
                 if len(seconds[name]) == ROUNDS:

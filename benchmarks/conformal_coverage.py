@@ -37,11 +37,13 @@ def reconstruct(subject: Subject, condition: str, denoiser: torch.nn.Module, sli
     """Errors and heuristics in the brain's voxels."""
     chosen = find_condition(condition, PRESETS)
     cut = subject.cut(chosen_slices(len(subject.slices), slices))
-    y = cut.measure(chosen.operator)
-    truth = cut.as_operand(cut.truth, chosen.operator)
-    initial = chosen.model.enhance(y, chosen.operator, truth.shape)
+    y = cut.measure(chosen.scanner)
+    truth = cut.as_operand(cut.truth, chosen.scanner.operator)
+    initial = chosen.model.enhance(y, chosen.scanner.operator, truth.shape)
     generator = torch.Generator().manual_seed(subject.seed)
-    found = solve_tensors("dynamicdps", [DataTerm(y, chosen.operator)], denoiser, initial, generator=generator)
+    found = solve_tensors(
+        "dynamicdps", [DataTerm(y, chosen.scanner.operator, chosen.scanner.noise)], denoiser, initial, generator=generator
+    )
     assert found.uncertainty is not None
     inside = cut.mask.numpy()
     error = cut.as_slices(found.image - truth).numpy()[inside].astype(np.float64)

@@ -107,7 +107,7 @@ def row_of(name: str, brain: Volume, scan: Path, quiet: Path, mask: Path, thickn
     row: dict[str, Any] = {"head": name, "scan": scan.name}
     for parameter in NAMES:
         low, high = found.intervals[parameter]
-        value = float(getattr(found.scanner, parameter))
+        value = float(found.scan_operator.noise.std if parameter == "noise_std" else getattr(found.scanner, parameter))
         row |= {parameter: truth[parameter], f"{parameter}_fit": value, f"{parameter}_low": low, f"{parameter}_high": high}
     return row
 

@@ -21,10 +21,10 @@ import numpy as np
 import torch
 
 from dynamicdps.conditional import ConditionalUNet, load_unet
-from dynamicdps.data_term import DataTerm, Noise
+from dynamicdps.data_term import DataTerm
 from dynamicdps.diffusion import load_prior
 from dynamicdps.evaluation.fidelity import psnr, ssim
-from dynamicdps.operators import LowField, preset, simulate
+from dynamicdps.operators import LowField, ScanOperator, preset, simulate
 from dynamicdps.operators.fit import OperatorFit, fit_operator
 from dynamicdps.solvers import DynamicDPSConfig, solve_tensors
 from dynamicdps.solvers.initial import initial_from_model
@@ -34,16 +34,16 @@ WHITE_MATTER = 0.85
 PARAMETERS = ("gamma", "blur", "slice_thickness", "noise_std")
 
 
-def draw(random: np.random.Generator) -> LowField:
+def draw(random: np.random.Generator) -> ScanOperator:
     gamma = float(random.uniform(0.3, 1.5))
-    return LowField(
+    scanner = LowField(
         gamma=gamma,
         in_plane_factor=float(random.choice([1.0, 1.5, 2.0])),
         blur=float(random.uniform(0.0, 3.0)),
         slice_thickness=float(random.uniform(2.0, 6.0)),
         slice_spacing=2.0,
-        noise_std=WHITE_MATTER**gamma / math.exp(random.uniform(math.log(10), math.log(50))),
     )
+    return ScanOperator(scanner, WHITE_MATTER**gamma / math.exp(random.uniform(math.log(10), math.log(50))))
 
 
 def fit(measurement: Volume, unet: ConditionalUNet) -> tuple[OperatorFit, OperatorFit, Volume, float]:
@@ -63,14 +63,15 @@ def recover(scan: Volume, subject: str, number: int, unet: ConditionalUNet) -> d
     # The scanner's own units: the fit must not profit from ours.
     measurement, _ = simulate(scan, true, seed=int(random.integers(2**31)))
     first, found, _, seconds = fit(measurement, unet)
-    row: dict[str, Any] = {"subject": subject, "draw": number, "in_plane_factor": true.in_plane_factor, "seconds": round(seconds, 2)}
+    known, fitted = true.to_json(), found.to_json()
+    row: dict[str, Any] = {"subject": subject, "draw": number, "in_plane_factor": known["in_plane_factor"], "seconds": round(seconds, 2)}
     scale = IntensityScale.robust(scan.data).scale
     row["scale_ratio"] = float(found.scan_operator.intensity_scale or math.nan) / scale
     for name in PARAMETERS:
         low, high = found.intervals[name]
         row |= {
-            name: float(getattr(true, name)),
-            f"{name}_fit": float(getattr(found.operator, name)),
+            name: float(known[name]),
+            f"{name}_fit": float(fitted[name]),
             f"{name}_low": low,
             f"{name}_high": high,
         }
@@ -82,7 +83,7 @@ def recover(scan: Volume, subject: str, number: int, unet: ConditionalUNet) -> d
 
 
 def reconstruct(
-    scan: Volume, subject: str, true: LowField, condition: str, unet: ConditionalUNet, prior: Any, samples: int
+    scan: Volume, subject: str, true: ScanOperator, condition: str, unet: ConditionalUNet, prior: Any, samples: int
 ) -> list[dict[str, Any]]:
     """PSNR of the conditional model and of DynamicDPS with the true and the fitted operator, over the middle slices."""
     measurement, tied = simulate(scan, true, seed=zlib.crc32(subject.encode()))
@@ -107,7 +108,7 @@ def reconstruct(
         forward = operator.operator
         result = solve_tensors(
             "dynamicdps",
-            [DataTerm(y, forward)],
+            [DataTerm(y, forward, operator.noise)],
             prior,
             x,
             generator=torch.Generator().manual_seed(0),
@@ -130,7 +131,7 @@ def reconstruct(
                     "misfit": float(result.misfit.mean()) if solver == "dynamicdps" else math.nan,
                     "gamma": float(forward.gamma),
                     "blur": float(forward.blur),
-                    "noise_std": float(Noise.of(forward).std),
+                    "noise_std": operator.noise.std,
                     "fit_seconds": round(fit_seconds, 2),
                     "seconds": round(seconds, 2),
                 }

@@ -97,7 +97,7 @@ def main() -> None:
             "off": (y, tied, initial, truth, core > 0.5),
             "on": (
                 measured,
-                ScanOperator(aligned, upright.shape, upright.affine, scale),
+                ScanOperator(aligned, tied.noise, upright.shape, upright.affine, scale),
                 sample(Volume(initial.data, own.affine), native_grid(upright), order=3),
                 sample(brain, Grid(upright.shape, upright.affine), order=3),
                 sample(Volume(core, own.affine), native_grid(upright)).data > 0.99,

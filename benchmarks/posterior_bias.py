@@ -97,12 +97,12 @@ def measure(name: str, settings: dict[str, Any], batch: int = BATCH) -> Bias:
 
     Given what was measured, the samples of a method are spread around a line: its slope is the error of the mean, the rest the spread.
     """
-    operator = LowField(in_plane_factor=2.0, noise_std=NOISE)
+    operator = LowField(in_plane_factor=2.0)
     truth = MEAN + STD * torch.randn(batch, 1, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
     y = add_noise(operator(truth), NOISE, [torch.Generator().manual_seed(i) for i in range(batch)])
     config = make_config(name, {"samples": 1} | settings)
     generator = torch.Generator().manual_seed(1)
-    found = solve_tensors(name, [DataTerm(y, operator)], Prior(), torch.full_like(truth, MEAN), generator=generator, config=config)
+    found = solve_tensors(name, [DataTerm(y, operator, NOISE)], Prior(), torch.full_like(truth, MEAN), generator=generator, config=config)
     a, b, c, d = ((found.image.double() - MEAN)[..., i::2, j::2] / 2 for i in (0, 1) for j in (0, 1))
     measured, unseen = a + b + c + d, torch.stack([a + b - c - d, a - b + c - d, a - b - c + d])
     told = 2 * (y.double() - MEAN)

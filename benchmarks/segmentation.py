@@ -1,14 +1,19 @@
 """How well the network of brains and structures finds them: in images made of label maps, and its brain mask against deepbet's.
 
     python benchmarks/segmentation.py OUT [--labels MAP ...] [--scans SCAN ...] [--segmenter NAME] [--heads-per-map 1] [--repeats 0]
+        [--card CARD]
 
 MAP is a label map of a whole head at about 1 mm with FreeSurfer's numbers that the network was not trained on: T1w-, T2w- and FLAIR-like
 images of random intensities are made of it at its own resolution and at 1.6 x 1.6 x 5 mm, and the labels that are found are compared
 with it on its own grid. SCAN is a scan of a head without labels: where deepbet is installed and the scan covers a head, both brain masks
 are compared.
 
-Written into OUT: `classes.csv` (a row a map, image and class: Dice, volume, truth's volume, interval), `classes.md` (means), `masks.csv`
-(a row a scan) and for each scan a picture of its outlines in three planes, the network's yellow and deepbet's blue.
+With --card the mean Dice of each class and tissue is written into a model card of these weights, as `structure_dice`, by which
+`segment` and `enhance` say how reliable a structure is.
+
+Written into OUT: `classes.csv` (a row a map, image and class: Dice of the network alone and of what its user gets, volume, truth's
+volume, interval), `classes.md` (means), `masks.csv` (a row a scan) and for each scan a picture of its outlines in three planes, the
+network's yellow and deepbet's blue.
 """
 
 import argparse
@@ -24,9 +29,10 @@ from scipy import ndimage
 from dynamicdps.conditional.scanner_draws import smooth_field
 from dynamicdps.errors import InputError
 from dynamicdps.evaluation.tissue_intervals import prediction_intervals
+from dynamicdps.json_file import read_json, write_json
 from dynamicdps.pipeline.segmentation import COVERAGE, halves_of, noise_of, open_network
-from dynamicdps.segmentation import BrainNetwork, repeated_volumes
-from dynamicdps.segmentation.classes import BRAIN, CLASSES, class_of, structures
+from dynamicdps.segmentation import BrainNetwork, refine_chances, repeated_volumes
+from dynamicdps.segmentation.classes import BRAIN, CLASSES, TISSUES, class_of, structures
 from dynamicdps.segmentation.synthetic_heads import COMMON, TISSUE_OF_CLASS
 from dynamicdps.volumes import Volume, deepbet, load, native_grid, sample
 from dynamicdps.volumes.brain_extraction import covers_head
@@ -86,38 +92,58 @@ def of_map(path: Path, network: BrainNetwork, seed: int, repeats: int) -> list[d
     image = truth.with_data(painted(labels, contrast, rng))
     for name, edges in (("1 mm", None), ("1.6 x 1.6 x 5 mm", THICK)):
         scan = measured(image, edges, NOISE[name], rng)
-        chances = network.chances(scan)
         grid = native_grid(truth)
-        brain = chances.brain_on(grid)
-        found = to_class[chances.labels_on(grid, brain, halves_of(chances)).astype(int)]
+        coarse = network.chances(scan)
+        plane = halves_of(coarse)
+        chances = refine_chances(coarse, scan)
+        brains = [each.brain_on(grid) for each in (coarse, chances)]
+        alone, found = (
+            to_class[each.labels_on(grid, brain, plane).astype(int)] for each, brain in zip((coarse, chances), brains, strict=True)
+        )
         volumes = {s.name: float(slices.sum()) for s, slices in chances.volumes(None).items()}
         again = repeated_volumes(network, scan, None, count=repeats, noise_std=noise_of(scan)[0], seed=seed) if repeats else []
         ends = prediction_intervals([{s.name: v for s, v in each.items()} for each in again], COVERAGE, 0.0, volumes)
         head = {"map": path.name, "image": name, "contrast": contrast}
-        rows.append(head | {"class": "brain", "dice": dice(brain, np.isin(classes, BRAIN)), "mm3": brain.sum() * mm3})
-        for index, label in enumerate(CLASSES[1:], start=1):
-            there = classes == index
-            low, high = ends.get(label, (float("nan"),) * 2)
+        overlaps = {key: dice(brain, np.isin(classes, BRAIN)) for key, brain in zip(("network", "dice"), brains, strict=True)}
+        rows.append(head | {"class": "brain"} | overlaps)
+        # Only where any of them has something: most of a head is nothing.
+        somewhere = (classes > 0) | (alone > 0) | (found > 0)
+        before, after, real = (each[somewhere] for each in (alone, found, classes))
+        for label, members in ({name: (index,) for index, name in enumerate(CLASSES) if index} | TISSUES).items():
+            is_member = np.isin(np.arange(len(CLASSES)), members)
+            there, (low, high) = is_member[real], ends.get(label, (float("nan"),) * 2)
             numbers = {"mm3": volumes[label], "truth_mm3": there.sum() * mm3, "low": low, "high": high}
-            rows.append(head | {"class": label, "dice": dice(found == index, there) if there.any() else float("nan")} | numbers)
+            pairs = (("network", before), ("dice", after))
+            overlaps = {key: dice(is_member[each], there) if there.any() else float("nan") for key, each in pairs}
+            rows.append(head | {"class": label} | overlaps | numbers)
     return rows
 
 
 def means(rows: list[dict[str, Any]]) -> str:
     """A table of the rows' means by class and image."""
-    lines = ["| class | " + " | ".join(f"Dice, {image} | volume error | in interval" for image in NOISE) + " |"]
-    lines.append("|---" * (1 + 3 * len(NOISE)) + "|")
+    lines = ["| class | " + " | ".join(f"Dice, {image} | of the network alone | volume error | in interval" for image in NOISE) + " |"]
+    lines.append("|---" * (1 + 4 * len(NOISE)) + "|")
     for label in dict.fromkeys(row["class"] for row in rows):
         cells = [label]
         for image in NOISE:
             chosen = [row for row in rows if (row["class"], row["image"]) == (label, image) and np.isfinite(row["dice"])]
             errors = [row["mm3"] / row["truth_mm3"] - 1 for row in chosen if row.get("truth_mm3")]
             held = [row["low"] <= row["truth_mm3"] <= row["high"] for row in chosen if np.isfinite(row.get("low", np.nan))]
-            cells.append(f"{np.mean([row['dice'] for row in chosen]):.3f}" if chosen else "")
+            cells += [f"{np.mean([row[key] for row in chosen]):.3f}" if chosen else "" for key in ("dice", "network")]
             cells.append(f"{100 * np.mean(errors):+.0f} %" if errors else "")
             cells.append(f"{100 * np.mean(held):.0f} %" if held else "")
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def into_card(card: Path, rows: list[dict[str, Any]]) -> None:
+    """Write mean Dice coefficients by the longest edge of a voxel into a model card, and how many maps they are of."""
+    found: dict[str, dict[str, float]] = {}
+    for image, edge in (("1 mm", "1"), ("1.6 x 1.6 x 5 mm", "5")):
+        for label in dict.fromkeys(row["class"] for row in rows if row["class"] != "brain"):
+            values = [row["dice"] for row in rows if (row["class"], row["image"]) == (label, image) and np.isfinite(row["dice"])]
+            found.setdefault(edge, {})[label] = round(float(np.mean(values)), 3)
+    write_json(card, read_json(card) | {"structure_dice": found, "structure_dice_maps": len({row["map"] for row in rows})})
 
 
 def of_scan(path: Path, network: BrainNetwork, out: Path) -> dict[str, Any]:
@@ -180,6 +206,7 @@ def main() -> None:
     parser.add_argument("--segmenter", default="brain-mask")
     parser.add_argument("--heads-per-map", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=0)
+    parser.add_argument("--card", type=Path, help="model card that the Dice coefficients are written into")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     network, _ = open_network(given.segmenter)
@@ -193,6 +220,8 @@ def main() -> None:
             flush=True,
         )
         write(given.out / "classes.csv", rows)
+        if given.card is not None:
+            into_card(given.card, rows)
     if rows:
         (given.out / "classes.md").write_text(means(rows))
         print(means(rows))

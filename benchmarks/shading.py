@@ -24,7 +24,7 @@ from nibabel.affines import apply_affine
 from numpy.typing import NDArray
 
 from dynamicdps.diffusion import Prior, load_prior
-from dynamicdps.operators import LowField, add_noise, preset
+from dynamicdps.operators import LowField, ScanOperator, preset
 from dynamicdps.operators.fit import FITTED
 from dynamicdps.pipeline.fit import FittedScan, fit_scan
 from dynamicdps.solvers import make_config, solve
@@ -35,7 +35,7 @@ from dynamicdps.volumes.grids import native_grid
 
 SCANNERS = {
     "thick-5mm": preset("thick-5mm"),
-    "64 mT": LowField(gamma=1.3, in_plane_factor=1.6, blur=0.7, slice_thickness=5.0, noise_std=0.03),
+    "64 mT": ScanOperator(LowField(gamma=1.3, in_plane_factor=1.6, blur=0.7, slice_thickness=5.0), 0.03),
 }
 SIZES = (0.0, 0.1, 0.2, 0.4)
 COIL_MM = 130.0  # from the middle of the brain
@@ -55,9 +55,9 @@ def coils(affine: NDArray[np.float64], inside: NDArray[np.bool_], size: float, r
     return np.maximum(1 + size * (gain - gain[inside].mean()) / (high - low), 0.2).astype(np.float32)
 
 
-def measure(truth: Volume, scanner: LowField, size: float, seed: int) -> tuple[BrainScan, NDArray[np.float32]]:
+def measure(truth: Volume, tied: ScanOperator, size: float, seed: int) -> tuple[BrainScan, NDArray[np.float32]]:
     """A shaded scan of a brain, skull-stripped, and its gain."""
-    scanner = replace(scanner, image_spacing=truth.spacing[2])
+    scanner = replace(tied.operator, image_spacing=truth.spacing[2])
     scale = IntensityScale.robust(truth.data).scale
     x = to_batch(truth.data / scale)
     affine = scanner.grid(native_grid(truth)).affine
@@ -65,7 +65,7 @@ def measure(truth: Volume, scanner: LowField, size: float, seed: int) -> tuple[B
     inside = from_slices(scanner.linear(brain)) > 0.5
     gain = coils(affine, inside, size, np.random.default_rng(seed))
     y = scanner(x) * to_batch(gain)
-    y = add_noise(y, scanner.noise_std, [torch.Generator().manual_seed(seed)], scanner.noise)
+    y = tied.noise.draw(y, [torch.Generator().manual_seed(seed)])
     data = np.where(inside, np.clip(from_slices(y), 0, None) * scale, 0)
     scan = Volume(data.astype(np.float32), affine)
     return BrainScan(scan, Acquisition(), BrainMask(inside, "none"), scan, None), gain

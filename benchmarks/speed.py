@@ -27,15 +27,16 @@ import torch
 from torch import Tensor
 
 from dynamicdps.conditional import load_conditional
-from dynamicdps.data_term import DataTerm, Noise
+from dynamicdps.data_term import DataTerm
 from dynamicdps.diffusion import load_prior
 from dynamicdps.evaluation import psnr
 from dynamicdps.models import demo_scan
-from dynamicdps.operators import PRESETS, add_noise
+from dynamicdps.operators import preset
 from dynamicdps.solvers import DynamicDPSConfig, solve_tensors
 from dynamicdps.volumes import IntensityScale, load, to_slices
 
 CONDITION = "blur-mismatch"
+SCANNER = preset(CONDITION)
 ROUNDS = 3
 TIMED = ((1, 1), (8, 1), (32, 1), (8, 8))  # slices, samples
 HELD = (16, 64, 256)
@@ -47,8 +48,8 @@ def problem(scan: Path, count: int) -> tuple[Tensor, Tensor, Tensor]:
     slices = to_slices(IntensityScale.robust(volume.data).apply(volume).data)
     middle = slices[len(slices) // 2 - min(count, len(slices)) // 2 :][:count]
     truth = middle.repeat(-(-count // len(middle)), 1, 1, 1)[:count]
-    operator = PRESETS[CONDITION]
-    y = add_noise(operator(truth), Noise.of(operator).std, [torch.Generator().manual_seed(i) for i in range(count)])
+    operator = SCANNER.operator
+    y = SCANNER.noise.draw(operator(truth), [torch.Generator().manual_seed(i) for i in range(count)])
     return truth, y, load_conditional("unet-iqt-in").enhance(y, operator, truth.shape)
 
 
@@ -61,12 +62,12 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
 def overhead(scan: Path, prior: Any, count: int, samples: int) -> dict[str, float]:
     """Solver against bare passes: the same batch, chunk, levels and number of passes."""
     truth, y, initial = problem(scan, count)
-    operator, config = PRESETS[CONDITION], DynamicDPSConfig(samples=samples)
+    operator, config = SCANNER.operator, DynamicDPSConfig(samples=samples)
     sigma = torch.full((count,), 0.1)
 
     def solver() -> Any:
         return solve_tensors(
-            "dynamicdps", [DataTerm(y, operator)], prior, initial, generator=torch.Generator().manual_seed(0), config=config
+            "dynamicdps", [DataTerm(y, operator, SCANNER.noise)], prior, initial, generator=torch.Generator().manual_seed(0), config=config
         )
 
     def bare() -> None:
@@ -88,13 +89,17 @@ def overhead(scan: Path, prior: Any, count: int, samples: int) -> dict[str, floa
 
 def against_paper(scan: Path, count: int) -> list[dict[str, Any]]:
     truth, y, initial = problem(scan, count)
-    operator = PRESETS[CONDITION]
+    operator = SCANNER.operator
     plain, fast = load_prior("brain"), load_prior("brain", "cpu", torch.bfloat16)
 
     def one_by_one() -> Tensor:
         parts = [
             solve_tensors(
-                "dynamicdps-paper", [DataTerm(y[[i]], operator)], plain, initial[[i]], generator=torch.Generator().manual_seed(i)
+                "dynamicdps-paper",
+                [DataTerm(y[[i]], operator, SCANNER.noise)],
+                plain,
+                initial[[i]],
+                generator=torch.Generator().manual_seed(i),
             ).image
             for i in range(count)
         ]
@@ -104,7 +109,12 @@ def against_paper(scan: Path, count: int) -> list[dict[str, Any]]:
         config = DynamicDPSConfig(samples=samples)
         return lambda: (
             solve_tensors(
-                "dynamicdps", [DataTerm(y, operator)], prior, initial, generator=torch.Generator().manual_seed(0), config=config
+                "dynamicdps",
+                [DataTerm(y, operator, SCANNER.noise)],
+                prior,
+                initial,
+                generator=torch.Generator().manual_seed(0),
+                config=config,
             ).image
         )
 
@@ -125,13 +135,18 @@ def against_paper(scan: Path, count: int) -> list[dict[str, Any]]:
 
 def precision(scan: Path, count: int) -> dict[str, float]:
     truth, y, initial = problem(scan, count)
-    operator, config = PRESETS[CONDITION], DynamicDPSConfig(samples=2)
+    operator, config = SCANNER.operator, DynamicDPSConfig(samples=2)
     seconds, images = [], []
     for kind in (torch.float32, torch.bfloat16):
         prior = load_prior("brain", "cpu", kind)
         spent, found = timed(
             lambda prior=prior: solve_tensors(  # type: ignore[misc]
-                "dynamicdps", [DataTerm(y, operator)], prior, initial, generator=torch.Generator().manual_seed(0), config=config
+                "dynamicdps",
+                [DataTerm(y, operator, SCANNER.noise)],
+                prior,
+                initial,
+                generator=torch.Generator().manual_seed(0),
+                config=config,
             )
         )
         seconds.append(spent)
@@ -164,7 +179,9 @@ def one_run(scan: Path, count: int) -> float:
         part = slice(first, first + 16)
         generator = torch.Generator().manual_seed(0)
         config = DynamicDPSConfig(samples=1, steps=1)
-        solve_tensors("dynamicdps", [DataTerm(y[part], PRESETS[CONDITION])], prior, initial[part], generator=generator, config=config)
+        solve_tensors(
+            "dynamicdps", [DataTerm(y[part], SCANNER.operator, SCANNER.noise)], prior, initial[part], generator=generator, config=config
+        )
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import torch
 
 from dynamicdps.conditional import load_conditional
-from dynamicdps.data_term import DataTerm, Noise
+from dynamicdps.data_term import DataTerm
 from dynamicdps.diffusion import load_prior
 from dynamicdps.evaluation import psnr, ssim
-from dynamicdps.operators import add_noise, preset
+from dynamicdps.operators import preset
 from dynamicdps.solvers import DynamicDPSConfig, solve_tensors
 from dynamicdps.solvers.calibrate import spread_slabs
 
@@ -38,13 +38,16 @@ def main() -> None:
     rows: list[dict[str, str | float]] = []
     print("| condition | samples | steps | passes | PSNR dB | SSIM |\n|---|---|---|---|---|---|")
     for condition in CONDITIONS:
-        operator = preset(condition)
-        y = add_noise(operator(truth), Noise.of(operator).std, [torch.Generator().manual_seed(i) for i in range(len(truth))])
+        scanner = preset(condition)
+        operator = scanner.operator
+        y = scanner.noise.draw(operator(truth), [torch.Generator().manual_seed(i) for i in range(len(truth))])
         initial = unet.enhance(y, operator, truth.shape)
         for samples in (1, 8):
             for steps in STEPS if samples == 1 else [s for s in STEPS if s <= MOST_FOR_EIGHT]:
                 generator, config = torch.Generator().manual_seed(0), DynamicDPSConfig(steps=steps, samples=samples)
-                image = solve_tensors("dynamicdps", [DataTerm(y, operator)], prior, initial, generator=generator, config=config).image
+                image = solve_tensors(
+                    "dynamicdps", [DataTerm(y, operator, scanner.noise)], prior, initial, generator=generator, config=config
+                ).image
                 row: dict[str, str | float] = {"condition": condition, "samples": samples, "steps": steps, "nfe": samples * steps}
                 row |= {"psnr": round(float(psnr(image, truth).mean()), 3), "ssim": round(float(ssim(image, truth).mean()), 4)}
                 rows.append(row)

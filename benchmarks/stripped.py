@@ -16,7 +16,7 @@ import torch
 from dynamicdps.conditional import load_conditional
 from dynamicdps.diffusion import load_prior
 from dynamicdps.evaluation import psnr_brain, ssim
-from dynamicdps.operators import preset, simulate
+from dynamicdps.operators import ScanOperator, preset, simulate
 from dynamicdps.solvers import DynamicDPSConfig, solve
 from dynamicdps.solvers.initial import initial_from_model
 from dynamicdps.volumes import IntensityScale, brain_mask, crop, load, to_slices
@@ -32,6 +32,7 @@ def main() -> None:
     torch.set_num_threads(1)
     prior, model = load_prior("brain"), load_conditional("unet-range")
     config, operator = DynamicDPSConfig(samples=arguments.samples), preset(arguments.degradation)
+    without_noise = ScanOperator(replace(operator.operator, gamma=1.0), 1e-6)
     gains = []
     print(f"{'subject':32} {'zeros are data':>16} {'measured alone':>16}")
     for path in arguments.scans:
@@ -40,7 +41,7 @@ def main() -> None:
         truth = crop(whole, (slice(None), slice(None), slice(first, first + arguments.slices)))
         inside = brain_mask(truth).astype(np.float32)
         measured, tied = simulate(truth, operator, seed=1)
-        share, _ = simulate(truth.with_data(inside), replace(operator, gamma=1.0, noise_std=1e-6), seed=1, scale=IntensityScale(1.0))
+        share, _ = simulate(truth.with_data(inside), without_noise, seed=1, scale=IntensityScale(1.0))
         kept = share.data > 0.5
         # A zero inside the mask would be taken for one outside of it.
         stripped = measured.with_data(np.where(kept, np.maximum(measured.data, 1e-6), 0).astype(np.float32))

@@ -21,10 +21,10 @@ from torch import Tensor
 
 from dynamicdps.atomic_file import atomic_write
 from dynamicdps.conditional import ConditionalUNet, load_unet
-from dynamicdps.data_term import DataTerm, Noise
+from dynamicdps.data_term import DataTerm
 from dynamicdps.diffusion import Prior, load_prior
 from dynamicdps.evaluation import psnr, ssim, through_plane_calibration, through_plane_roughness
-from dynamicdps.operators import add_noise, preset
+from dynamicdps.operators import preset
 from dynamicdps.solvers import make_config, solve_tensors
 from dynamicdps.solvers.dynamicdps import QUALITIES
 from dynamicdps.volumes import IntensityScale, Volume, brain_mask, load, to_batch
@@ -57,8 +57,8 @@ def middle(scan: Volume, slices: int) -> tuple[Tensor, Tensor]:
 
 def measure(truth: Tensor, brain: Tensor, subject: str, scanner: str, unet: ConditionalUNet, prior: Prior) -> list[dict[str, Any]]:
     """One row a variant."""
-    operator = SCANNERS[scanner]
-    y = add_noise(operator(truth), Noise.of(operator).std, [torch.Generator().manual_seed(zlib.crc32(subject.encode()))])
+    operator, noise = SCANNERS[scanner].operator, SCANNERS[scanner].noise
+    y = noise.draw(operator(truth), [torch.Generator().manual_seed(zlib.crc32(subject.encode()))])
     initial = unet.enhance(y, operator, tuple(truth.shape))
     rows = []
     independent = copy.copy(prior)
@@ -66,7 +66,7 @@ def measure(truth: Tensor, brain: Tensor, subject: str, scanner: str, unet: Cond
     for label, name, settings, known in VARIANTS:
         began = time.process_time()
         seeded, used = torch.Generator().manual_seed(0), prior if known else independent
-        found = solve_tensors(name, [DataTerm(y, operator)], used, initial, generator=seeded, config=make_config(name, settings))
+        found = solve_tensors(name, [DataTerm(y, operator, noise)], used, initial, generator=seeded, config=make_config(name, settings))
         seconds = time.process_time() - began
         x, t = found.image[0].movedim(1, 0), truth[0].movedim(1, 0)
         row = {

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from dynamicdps.conditional import load_unet
-from dynamicdps.data_term import DataTerm, Noise, data_step
+from dynamicdps.data_term import DataTerm, data_step
 from dynamicdps.diffusion import load_prior
 from dynamicdps.evaluation.fidelity import psnr
-from dynamicdps.operators import add_noise, preset
+from dynamicdps.operators import preset
 from dynamicdps.solvers import DynamicDPSConfig, solve_dynamicdps
 from dynamicdps.solvers.calibrate import spread_slabs
 
@@ -40,8 +40,9 @@ def main() -> None:
     arguments = parser.parse_args()
     truth = spread_slabs(arguments.scans, 1)[:, :, 0]
     denoiser = load_prior(arguments.prior, "cpu", torch.bfloat16)
-    operator = preset(arguments.degradation)
-    y = add_noise(operator(truth), Noise.of(operator).std, [torch.Generator().manual_seed(i) for i in range(len(truth))])
+    scanner = preset(arguments.degradation)
+    operator = scanner.operator
+    y = scanner.noise.draw(operator(truth), [torch.Generator().manual_seed(i) for i in range(len(truth))])
     initial = load_unet("unet-iqt-in").enhance(y, operator, truth.shape)
     curves: dict[str, list[tuple[float, float]]] = {}
     print("| run | K | PSNR dB | spectrum dB |\n|---|---|---|---|")
@@ -50,15 +51,21 @@ def main() -> None:
         total = torch.zeros_like(truth)
         for k in range(max(COUNTS)):
             one = replace(config, samples=1, estimate="sample" if config.estimate == "sample" else "mean")
-            found = solve_dynamicdps([DataTerm(y, operator)], denoiser, initial, generator=torch.Generator().manual_seed(k), config=one)
+            found = solve_dynamicdps(
+                [DataTerm(y, operator, scanner.noise)], denoiser, initial, generator=torch.Generator().manual_seed(k), config=one
+            )
             total += found.image
             if k + 1 in COUNTS:
                 spread = torch.full((len(truth),), 0.02)
-                mean = data_step(DataTerm(y, operator), total / (k + 1), spread, iterations=2).x
+                mean = data_step(DataTerm(y, operator, scanner.noise), total / (k + 1), spread, iterations=2).x
                 points.append((float(psnr(mean, truth).mean()), float(spectral_distance(mean, truth).mean())))
                 print(f"| {name} | {k + 1} | {points[-1][0]:.2f} | {points[-1][1]:.2f} |", flush=True)
     flat = solve_dynamicdps(
-        [DataTerm(y, operator)], denoiser, initial, generator=torch.Generator(), config=DynamicDPSConfig(estimate="deterministic")
+        [DataTerm(y, operator, scanner.noise)],
+        denoiser,
+        initial,
+        generator=torch.Generator(),
+        config=DynamicDPSConfig(estimate="deterministic"),
     )
     for label, image in (("deterministic", flat.image), ("conditional model", initial)):
         point = float(psnr(image, truth).mean()), float(spectral_distance(image, truth).mean())

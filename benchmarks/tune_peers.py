@@ -16,10 +16,10 @@ from typing import Any
 import torch
 
 from dynamicdps.conditional import load_unet
-from dynamicdps.data_term import DataTerm, Noise
+from dynamicdps.data_term import DataTerm
 from dynamicdps.diffusion import load_prior
 from dynamicdps.evaluation.fidelity import psnr, ssim
-from dynamicdps.operators import add_noise, preset
+from dynamicdps.operators import ScanOperator, preset
 from dynamicdps.solvers import make_config, solve_tensors
 from dynamicdps.solvers.calibrate import spread_slabs
 
@@ -111,12 +111,12 @@ def table(done: dict[tuple[str, str, str], float], chosen: dict[str, dict[str, A
     return "\n".join(lines)
 
 
-def measure(truth: torch.Tensor, name: str) -> tuple[str, Any, torch.Tensor, torch.Tensor]:
+def measure(truth: torch.Tensor, name: str) -> tuple[str, ScanOperator, torch.Tensor, torch.Tensor]:
     """A degradation of all slices, with the conditional model's images."""
-    operator = preset(name)
+    scanner = preset(name)
     generators = [torch.Generator().manual_seed(i) for i in range(len(truth))]
-    y = add_noise(operator(truth), Noise.of(operator).std, generators, operator.noise)
-    return name, operator, y, load_unet("unet-iqt-in").enhance(y, operator, truth.shape)
+    y = scanner.noise.draw(scanner.operator(truth), generators)
+    return name, scanner, y, load_unet("unet-iqt-in").enhance(y, scanner.operator, truth.shape)
 
 
 def read(log: Path) -> dict[tuple[str, str, str], float]:
@@ -130,19 +130,24 @@ def score(
     solver: str,
     settings: dict[str, Any],
     truth: torch.Tensor,
-    problems: list[tuple[str, Any, torch.Tensor, torch.Tensor]],
+    problems: list[tuple[str, ScanOperator, torch.Tensor, torch.Tensor]],
     denoiser: Any,
     log: Path,
     done: dict[tuple[str, str, str], float],
 ) -> float:
     """Mean PSNR over the conditions, measured or remembered."""
     total = 0.0
-    for condition, operator, y, initial in problems:
+    for condition, scanner, y, initial in problems:
         key = solver, condition, json.dumps(settings)
         if key not in done:
             generator = torch.Generator().manual_seed(0)
             found = solve_tensors(
-                solver, [DataTerm(y, operator)], denoiser, initial, generator=generator, config=make_config(solver, settings)
+                solver,
+                [DataTerm(y, scanner.operator, scanner.noise)],
+                denoiser,
+                initial,
+                generator=generator,
+                config=make_config(solver, settings),
             )
             image = found.image.nan_to_num(0.0)
             done[key] = float(psnr(image, truth).mean())

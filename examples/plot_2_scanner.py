@@ -21,14 +21,15 @@ scale = IntensityScale.robust(scan.data)
 
 # %%
 # ``LowField`` holds what most scanners need. Each of these has one part of it; what is not named
-# leaves the image as it is.
+# leaves the image as it is. Noise is added to what the scanner shows: its standard deviation is a share
+# of the intensity range.
 
 scanners = {
-    "gamma 0.4": dd.LowField(gamma=0.4),
-    "blur 2 voxels": dd.LowField(blur=2.0),
-    "in-plane factor 3": dd.LowField(in_plane_factor=3.0),
-    "slices of 5 mm": dd.LowField(slice_thickness=5.0),
-    "noise 0.1": dd.LowField(noise_std=0.1),
+    "gamma 0.4": dd.ScanOperator(dd.LowField(gamma=0.4), noise=0.001),
+    "blur 2 voxels": dd.ScanOperator(dd.LowField(blur=2.0), noise=0.001),
+    "in-plane factor 3": dd.ScanOperator(dd.LowField(in_plane_factor=3.0), noise=0.001),
+    "slices of 5 mm": dd.ScanOperator(dd.LowField(slice_thickness=5.0), noise=0.001),
+    "noise 0.1": dd.ScanOperator(dd.LowField(), noise=0.1),
 }
 images = {"the scan": scan}
 for name, scanner in scanners.items():
@@ -62,18 +63,18 @@ for place, title in zip(axes, ("the scan", "slices of 5 mm"), strict=True):
     show(place, title, images[title].data[:, 92], 144, 32)
 
 # %%
-# What ``LowField`` does not have is put on with ``@``: ``A @ B`` is A after B, described with the noise
-# of A. This scanner's coil sees the subject's right better. Compositions work on tensors
-# ``(batch, 1, z, y, x)`` of intensities from 0 to 1.
+# What ``LowField`` does not have is put on with ``@``: ``A @ B`` is A after B. This scanner's coil sees
+# the subject's right better. Compositions work on tensors ``(batch, 1, z, y, x)`` of intensities from 0
+# to 1.
 
 shading = torch.zeros(1, 1, 2)
 shading[0, 0, 1] = 0.375  # factors exp(0.375) at one edge, exp(-0.375) at the other
 low_field = dd.LowField(gamma=0.7, in_plane_factor=1.6, blur=0.8, slice_thickness=5.0)
-scanner = BiasField(shading, noise_std=0.03) @ low_field
+scanner = BiasField(shading) @ low_field
 
 volume = to_batch(scale.apply(scan).data)
 seeds = [torch.Generator().manual_seed(0)]
-measured = dd.Noise.of(scanner).draw(scanner(volume), seeds)
+measured = dd.Noise(0.03).draw(scanner(volume), seeds)
 
 figure, axes = plt.subplots(1, 2, figsize=(5.2, 3.5), layout="constrained")
 for place, title, x in zip(axes, ("the scan", "measured"), (volume, measured), strict=True):

@@ -77,7 +77,7 @@ for place, (title, image) in zip(axes, images.items(), strict=True):
 
 small = ev.make_lesion(tissue, scan.spacing, (44, 40, 0), 3.0, contrast=-0.3)
 operator, second, images = enhance(scan, "iqt-in", small)
-kept = ev.resolvable(small, operator.operator, scan.data).kept
+kept = ev.resolvable(small, operator.operator, scan.data, noise_std=operator.noise.std).kept
 print(f"of such a spot's contrast {kept:.0%} is measured")
 print(f"noised to {second.start_sigma:.2f}; the first image: to {result.start_sigma:.2f}")
 for name in ("conditional + spot", "DynamicDPS"):

@@ -13,14 +13,13 @@ from dataclasses import dataclass
 import matplotlib.pyplot as plt
 
 import dynamicdps as dd
-from dynamicdps.data_term import join
 from dynamicdps.evaluation import evaluate_volume
-from dynamicdps.solvers import SamplerConfig, register, run_samples
+from dynamicdps.solvers import SamplerConfig, sampler
 from dynamicdps.volumes import crop
 
 # %%
-# A solver is a function and a frozen dataclass of its settings. ``run_samples`` does the rest: seeds,
-# levels, the count of passes, the mean of several samples and their spread.
+# A solver is a function and a frozen dataclass of its settings. ``sampler`` does the rest: seeds, levels,
+# the count of passes, the mean of several samples and their spread.
 
 
 @dataclass(frozen=True)
@@ -32,21 +31,19 @@ class SDEditConfig(SamplerConfig):
     stop_sigma: float = 0.02
 
 
-@register("sdedit", config=SDEditConfig)
-def solve_sdedit(terms, prior, initial, *, generator, config, progress=None):
+@sampler("sdedit", SDEditConfig)
+def sdedit(task, config):
     """Meng et al., ICLR 2022, algorithm 1."""
-    term = join(terms)
 
     def sample(run):
         x = run.x  # the initial image with noise of the first level
         for sigma, down in run.steps():
             clean = run.denoise(x, sigma)
-            run.record(term.misfit(clean))
+            run.record(task.term.misfit(clean))
             x = run.step_down(x, clean, sigma, down, config.eta)
         return x
 
-    shared = {"generator": generator, "progress": progress}
-    return run_samples(sample, term, prior, initial, config, **shared)
+    return sample
 
 
 # %%

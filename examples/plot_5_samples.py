@@ -15,7 +15,7 @@ from dynamicdps.evaluation import segment, tissue_intervals, tissue_volumes
 from dynamicdps.volumes import brain_mask, crop
 
 scan = crop(dd.load(dd.demo_scan()), (slice(None), slice(None), slice(16, 17)))
-scanner = dd.LowField(gamma=0.7, in_plane_factor=2.0, blur=1.0, noise_std=0.05)
+scanner = dd.ScanOperator(dd.LowField(gamma=0.7, in_plane_factor=2.0, blur=1.0), noise=0.05)
 poor, operator = dd.simulate(scan, scanner)
 unet, prior = dd.load_conditional("unet-range"), dd.load_prior("brain")
 initial = dd.initial_from_model(poor, operator, unet, "unet-range").volume

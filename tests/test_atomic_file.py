@@ -15,10 +15,10 @@ from dynamicdps.cohort.derivatives import write_text
 from dynamicdps.diffusion.model_file import write_model
 from dynamicdps.diffusion.training import TrainingConfig, TrainingState
 from dynamicdps.evaluation.benchmark import Cell, Results, Row, write_slices, write_table
-from dynamicdps.evaluation.benchmark.folder import _slice_path
+from dynamicdps.evaluation.benchmark.folder import slice_path
 from dynamicdps.evaluation.benchmark.plotting import new_figure, save
 from dynamicdps.json_file import read_json, write_json
-from dynamicdps.operators import ScanOperator, preset
+from dynamicdps.operators import preset
 from dynamicdps.report.page import write_html
 from dynamicdps.report.trace import write_rows
 from dynamicdps.volumes.stack import save_stack
@@ -125,7 +125,7 @@ def save_figure(path: Path) -> None:
 
 def save_slices(path: Path) -> None:
     folder, key = path.parents[2], ("sub-01", "condition", "solver")
-    assert _slice_path(folder, "sub-01", "condition", "truth") == path
+    assert slice_path(folder, "sub-01", "condition", "truth") == path
     write_slices(folder, Cell(key, Results(), {"truth": np.zeros((4, 4), np.float32)}), ())
 
 
@@ -137,7 +137,7 @@ WRITERS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "volume": ("a.nii.gz", lambda path: make_phantom((8, 8, 4)).save(path)),
     "stack": ("a.nii", lambda path: save_stack([make_phantom((8, 8, 4))], path)),
     "json": ("a.json", lambda path: write_json(path, {})),
-    "operator": ("a.json", ScanOperator(preset("iqt-in")).save),
+    "operator": ("a.json", preset("iqt-in").save),
     "model": ("a.safetensors", lambda path: write_model(path, {"a": torch.ones(2)}, {})),
     "checkpoint": ("checkpoint.safetensors", save_checkpoint),
     "table": ("results.csv", lambda path: write_table(path, [row("a", "x", 1.0)], Row)),

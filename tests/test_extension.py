@@ -17,9 +17,8 @@ from tests.conftest import make_phantom
 EXTENSION = '''
 from dataclasses import dataclass
 
-from dynamicdps.data_term import join
 from dynamicdps.operators import LinearOperator, Operator, SameGrid, register_operator
-from dynamicdps.solvers import SamplerConfig, register, run_samples
+from dynamicdps.solvers import SamplerConfig, sampler
 
 
 @dataclass(frozen=True)
@@ -29,19 +28,19 @@ class LandweberConfig(SamplerConfig):
     rate: float = 0.5
 
 
-@register("landweber", config=LandweberConfig)
-def solve_landweber(terms, prior, initial, *, generator, config=LandweberConfig(), progress=None):
-    term = join(terms)
+@sampler("landweber", LandweberConfig)
+def landweber(task, config):
+    term = task.term
 
     def sample(run):
-        x = initial
+        x = task.initial
         for sigma, _ in run.steps():
             near = term.linearise(x)
             x = run.denoise(x + config.rate * near.vjp(term.target - near.value), sigma)
             run.record(term.misfit(x))
         return x
 
-    return run_samples(sample, term, prior, initial, config, generator=generator, progress=progress)
+    return sample
 
 
 @register_operator
@@ -50,7 +49,6 @@ class Ghost(SameGrid, LinearOperator):
     """A part of the image lies half a field of view away."""
 
     share: float = 0.1
-    noise_std: float = 0.02
 
     def forward(self, x):
         return x + self.share * x.roll(x.shape[-2] // 2, -2)
@@ -62,7 +60,6 @@ class Saturation(SameGrid, Operator):
     """A receiver that saturates where a row is bright."""
 
     strength: float = 0.5
-    noise_std: float = 0.02
 
     def forward(self, x):
         return x / (1 + self.strength * x.mean(-1, keepdim=True))

@@ -31,3 +31,7 @@ def test_beside_a_folder_of_dicom_files(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(series)
     assert folder_beside(Path(".")) == tmp_path / "series.2024_enhanced"
     assert folder_beside(Path("..")) == tmp_path.with_name(f"{tmp_path.name}_enhanced")
+
+
+def test_a_folder_says_which_contrast_is_synthesised() -> None:
+    assert folder_beside(Path("a/sub-1_T2w.nii.gz"), "t1w") == Path("a/sub-1_T2w_to-T1w_enhanced")

@@ -19,7 +19,7 @@ import torch
 from run import unpack
 
 from dynamicdps.conditional.scanner_draws import ScannerRange
-from dynamicdps.conditional.volume_network import VolumeConfig, VolumeUNet
+from dynamicdps.conditional.volume_network import VolumeConfig, VolumeUNet, grow
 from dynamicdps.conditional.volume_training import BrainPatches, ScannedPatches, validate
 from dynamicdps.diffusion.model_file import read_model, write_model
 from dynamicdps.diffusion.processes import Processes
@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--minutes", type=float, default=8.0)
     parser.add_argument("--count", type=int, default=32, help="patches of a step")
-    parser.add_argument("--channels", type=int, nargs="+", default=[32, 64, 96])
+    parser.add_argument("--channels", type=int, nargs="+", default=[48, 96, 104])
     parser.add_argument("--blocks", type=int, nargs="+", default=[1, 1, 2])
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--weights", type=Path)
@@ -72,7 +72,8 @@ def main() -> None:
     torch.manual_seed(0)
     network = VolumeUNet(config)
     if arguments.weights is not None:
-        read_model(arguments.weights, "volume-unet").load_into(network)
+        model = read_model(arguments.weights, "volume-unet")
+        grow(network, model.build(lambda values: VolumeUNet(VolumeConfig.from_json(values))))
     work = arguments.out / "work"
     began = time.monotonic()
 

@@ -8,11 +8,11 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from dynamicdps import report, solvers
     from dynamicdps.conditional import load_conditional, load_unet
-    from dynamicdps.data_term import DataTerm, Noise
+    from dynamicdps.data_term import DataTerm
     from dynamicdps.diffusion import load_prior
     from dynamicdps.errors import InputError
     from dynamicdps.models import demo_scan
-    from dynamicdps.operators import LowField, fit_operator, preset, read_operator, simulate
+    from dynamicdps.operators import LowField, Noise, ScanOperator, fit_operator, preset, read_operator, simulate
     from dynamicdps.pipeline import Enhanced, EnhanceOptions, Segmented, SegmentOptions, enhance, segment
     from dynamicdps.solvers import DynamicDPSConfig, solve
     from dynamicdps.solvers.initial import initial_from_model, initial_from_volume
@@ -31,8 +31,9 @@ _HOMES = {
     "InputError": "errors",
     "demo_scan": "models",
     "DataTerm": "data_term",
-    "Noise": "data_term",
     "LowField": "operators",
+    "Noise": "operators",
+    "ScanOperator": "operators",
     "fit_operator": "operators",
     "preset": "operators",
     "read_operator": "operators",
@@ -54,6 +55,7 @@ __all__ = [
     "InputError",
     "LowField",
     "Noise",
+    "ScanOperator",
     "SegmentOptions",
     "Segmented",
     "Volume",

@@ -4,6 +4,8 @@ from os.path import isdir
 from pathlib import Path
 
 ENHANCED, ENHANCED_BRAIN, BRAIN_MASK = "enhanced.nii.gz", "enhanced_brain.nii.gz", "brain_mask.nii.gz"
+# Beside an image whose contrast is synthesised.
+ENHANCED_SIDECAR = "enhanced.json"
 INITIAL, MEASUREMENT, RESIDUAL = "initial.nii.gz", "measurement.nii.gz", "residual.nii.gz"
 UNCERTAINTY, HALLUCINATION = "uncertainty.nii.gz", "hallucination.nii.gz"
 TRUTH, SAMPLES = "truth.nii.gz", "samples.nii.gz"
@@ -26,7 +28,7 @@ def numbered(name: str, number: int | str) -> str:
 # What enhance and demo write or delete in their folder; `OPERATOR` only where the operator is fitted.
 RESULTS = (
     *(RUN, METRICS, REPORT, TRACE, STARTS, START_RULE),
-    *(ENHANCED, ENHANCED_BRAIN, BRAIN_MASK, INITIAL, MEASUREMENT),
+    *(ENHANCED, ENHANCED_SIDECAR, ENHANCED_BRAIN, BRAIN_MASK, INITIAL, MEASUREMENT),
     *(RESIDUAL, UNCERTAINTY, HALLUCINATION, TRUTH, SAMPLES),
     *(SEGMENTATION, SEGMENTATION_TABLE, STRUCTURES),
     *(numbered(name, "[0-9]*") for name in NUMBERED),
@@ -36,9 +38,25 @@ RESULTS = (
 SEGMENTED = (RUN, BRAIN_MASK, SEGMENTATION, SEGMENTATION_TABLE, STRUCTURE_VOLUMES)
 
 
-def folder_beside(scan: Path) -> Path:
-    """Folder for the results of a scan where none is named: ``scan_enhanced`` beside ``scan.nii.gz`` or beside the folder ``scan``."""
+def folder_beside(scan: Path, to: str | None = None) -> Path:
+    """Folder for the results of a scan where none is named: ``scan_enhanced`` beside ``scan.nii.gz`` or beside the folder ``scan``.
+
+    Args:
+        scan: file or folder.
+        to: contrast that an image is synthesised in: the folder is then ``scan_to-T1w_enhanced``.
+    """
     # A path such as ``.`` has no name of its own.
     place = scan.resolve() if scan.name in ("", "..") else scan
     stem = place.name if isdir(place) else place.name.removesuffix(".gz").rpartition(".")[0]
-    return place.parent / f"{stem or place.name}_enhanced"
+    synthesised = f"_to-{to[:1].upper()}{to[1:]}" if to else ""
+    return place.parent / f"{stem or place.name}{synthesised}_enhanced"
+
+
+def synthesised(made: str, contrast: str) -> dict[str, str]:
+    """What a sidecar says of an image whose contrast no scanner made.
+
+    Args:
+        made: its contrast.
+        contrast: of the scan.
+    """
+    return {"SynthesisedContrast": made, "ScanContrast": contrast, "Description": f"{made}-like image synthesised from a {contrast} scan"}

@@ -15,7 +15,7 @@ import pytest
 import dynamicdps as dd
 from dynamicdps.app.job import LOG, STAGES, STATE, Job
 from dynamicdps.app.queue import MOST_ATTEMPTS, JobQueue
-from dynamicdps.operators import ScanOperator, preset
+from dynamicdps.operators import preset
 from dynamicdps.output_names import ENHANCED, REPORT, RUN
 from dynamicdps.pipeline import StudyOptions
 from tests.properties import input_error
@@ -116,7 +116,7 @@ def test_scans_of_two_heads_are_refused_in_words_of_the_page(queue: JobQueue, dr
     scan, files = dd.load(poor), []
     noise = scan.with_data(np.random.default_rng(0).random(scan.shape, np.float32))
     for name, each in (("one", scan), ("two", noise)):
-        ScanOperator(preset("iqt-out")).save(tmp_path / f"{name}.operator.json")
+        preset("iqt-out").save(tmp_path / f"{name}.operator.json")
         files += [each.save(tmp_path / f"{name}.nii.gz"), tmp_path / f"{name}.operator.json"]
     job = queue.together(drop(*files))
     queue.start()

@@ -4,6 +4,7 @@ import csv
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dynamicdps.cli import main
@@ -164,3 +165,35 @@ def test_time_left_in_words() -> None:
         "about 1.5 h to go",
     ]
     assert words(0.0, done=9) == ""
+
+
+def test_scans_of_another_contrast(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A T2w scan whose intensities are a T1w scan's turned round has the same tissues, by their names, and its operator no curve."""
+    t1w = make_phantom((40, 48, 8), seed=0)
+    inside = t1w.data > 0.05
+    t2w = t1w.with_data(np.where(inside, 1.2 - t1w.data, 0).astype(np.float32))
+    found = {}
+    for contrast, volume in (("T1w", t1w), ("T2w", t2w)):
+        scan = volume.save(tmp_path / contrast / "sub-1.nii.gz")
+        out = tmp_path / f"out-{contrast}"
+        words = ["benchmark", str(scan), "--conditions", "identity/iqt-out", "--solvers", "conditional", "--slices-per-scan", "2"]
+        assert main([*words, "--contrast", contrast, "--out", str(out)]) == 0
+        found[contrast] = next(row for row in rows(out, "volumes.csv") if row["solver"] == "truth")
+        gamma = json.loads((out / "conditions.json").read_text())["identity/iqt-out"]["operator"]["gamma"]
+        assert gamma == (0.4 if contrast == "T1w" else 1.0)
+    for tissue in ("csf", "gm", "wm"):
+        assert float(found["T2w"][tissue]) == pytest.approx(float(found["T1w"][tissue]), rel=0.1)
+    # The same folder is not continued in another contrast.
+    again = [
+        "benchmark",
+        str(tmp_path / "T2w/sub-1.nii.gz"),
+        *OPTIONS[2:],
+        "--conditions",
+        "identity/iqt-out",
+        "--out",
+        str(tmp_path / "out-T2w"),
+    ]
+    assert "other settings" in refused(again, capsys)
+    given = ["benchmark", str(tmp_path / "T2w/sub-1.nii.gz"), "--out", str(tmp_path / "new"), "--contrast", "T2w"]
+    assert "was trained on T1w" in refused(given, capsys)
+    assert "--lesions is given with --contrast T2w" in refused([*given, "--lesions", "2"], capsys)

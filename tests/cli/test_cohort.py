@@ -13,7 +13,7 @@ import pytest
 import torch
 from bidsschematools import rules, schema
 
-from dynamicdps.cli import main
+from dynamicdps.cli import main, run_cohort
 from dynamicdps.cli.commands import Cohort
 from dynamicdps.cli.run_cohort import cluster_config
 from dynamicdps.cohort import BidsScan, find_scans, in_process, make_enhancer
@@ -26,6 +26,7 @@ from dynamicdps.pipeline import StudyOptions
 from dynamicdps.volumes import load
 from tests.cohort.made import Stub, contents, make_study
 from tests.conftest import make_phantom
+from tests.properties import input_error
 
 TINY = NetworkConfig(channels=(16, 16), residual_blocks=(1, 1), attention=(False, False), norm_groups=8)
 TINY_PRIOR = NeighbourConfig(3, 1, TINY.channels, TINY.residual_blocks, TINY.attention, TINY.norm_groups)
@@ -330,3 +331,19 @@ def test_a_study_enhanced_by_workers(scan_files: list[Path], tmp_path: Path, cap
         assert about["volumes_mm3"][tissue] == middle
         assert about["volumes_interval_mm3"][tissue] == [low, high]
     assert float(values["data_misfit"]) > 0
+
+
+def test_a_contrast_that_these_scans_do_not_lead_to(study: Path, tmp_path: Path) -> None:
+    out = str(tmp_path / "out")
+    words = ["cohort", str(study), out]
+    with input_error("--to T1w is given for a T1w scan"):
+        run_cohort.as_asked(Cohort(study, tmp_path / "out", to="t1w"), find_scans(study))
+    with input_error("--to is 'T2w'; expected T1w"):
+        run_cohort.as_asked(Cohort(study, tmp_path / "out", to="T2w"), find_scans(study))
+    assert main([*words, "--to", "t1w"]) == 2
+    assert not Path(out).exists()
+    shutil.copy(study / SCAN, study / SCAN.replace("T1w", "T2w"))
+    scans = find_scans(study, suffix="T2w")
+    with input_error("--to is given with --combine"):
+        run_cohort.as_asked(Cohort(study, tmp_path / "out", to="T1w", combine=True), scans)
+    assert [scan.to for scan in run_cohort.as_asked(Cohort(study, tmp_path / "out", to="t1w"), scans)] == ["T1w"]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dynamicdps.cli import main
-from dynamicdps.operators import LowField, simulate
+from dynamicdps.operators import LowField, ScanOperator, simulate
 from dynamicdps.volumes import Volume, load
 from tests.cli.test_commands import models
 from tests.volumes.dicom_files import make_stack, write_slices
@@ -106,7 +106,7 @@ def test_a_dicom_folder(models: tuple[str, str], tmp_path: Path, capsys: pytest.
 
 def test_calibrate_operator_and_enhance_with_it(models: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     truth = make_head((2.5, 2.5, 3.0), (150.0, 180.0, 18.0), noise=0.0, stripped=True).volume
-    poor, _ = simulate(truth, LowField(gamma=0.7, noise_std=0.02), seed=0)
+    poor, _ = simulate(truth, ScanOperator(LowField(gamma=0.7), 0.02), seed=0)
     path = poor.save(tmp_path / "poor.nii.gz")
     found = tmp_path / "found.operator.json"
     command = ["calibrate", "operator", str(path), "--out", str(found), "--conditional", models[1], "--mask", "none"]

@@ -13,7 +13,7 @@ from dynamicdps.cli import main
 from dynamicdps.cohort import find_scans, in_process
 from dynamicdps.cohort.derivatives import is_within, withdraw
 from dynamicdps.evaluation.benchmark.cut import subject_name
-from dynamicdps.evaluation.benchmark.folder import _slice_path
+from dynamicdps.evaluation.benchmark.folder import slice_path
 from dynamicdps.json_file import write_json
 from tests.cohort.made import Stub, make_study
 from tests.conftest import make_phantom
@@ -110,7 +110,7 @@ def test_names_in_a_benchmark(tmp_path: Path) -> None:
     for condition in (f"{a}/{b}" for a in names for b in ("iqt-in", "..")):
         for subject in map(subject_name, map(Path, ("..nii.gz", "...nii.gz", "../../x.nii", "sub-01_T1w.nii"))):
             for solver in ("dynamicdps", "truth"):
-                assert is_within(_slice_path(tmp_path, subject, condition, solver), tmp_path)
+                assert is_within(slice_path(tmp_path, subject, condition, solver), tmp_path)
     degradations = tmp_path / "d.json"
     degradations.write_text(json.dumps({"../../escaped": {"type": "LowField", "gamma": 0.5}}))
     scan = make_phantom().save(tmp_path / "sub-01.nii.gz")

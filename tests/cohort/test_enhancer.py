@@ -61,7 +61,9 @@ def test_scans_of_one_head_together(options: StudyOptions, tmp_path: Path) -> No
                 nothing = 60 + 25 * rng.standard_normal(scan.shape)
                 scan = scan.with_data(np.where(scan.data > 5, nothing, 0).clip(0).astype(np.float32))
             scan.save(path)
-            ScanOperator(scanner_of(across), intensity_scale=100.0).save(path.with_name(path.name.replace(".nii.gz", ".operator.json")))
+            ScanOperator(scanner_of(across), 0.02, intensity_scale=100.0).save(
+                path.with_name(path.name.replace(".nii.gz", ".operator.json"))
+            )
     scans = combine(find_scans(study))
     quick = replace(options, solver="data-step", samples=None, steps=None)
     out = tmp_path / "out"

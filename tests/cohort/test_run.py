@@ -418,6 +418,21 @@ def test_contrasts_of_a_study_share_a_folder(study: Path, tmp_path: Path) -> Non
     assert plan([scan], out, Stub(), seed=0)[0].reason == "unchanged"
 
 
+def test_a_synthesised_contrast_is_named_after_its_scan_beside_the_scan_s_own(study: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shutil.copy(study / SCAN, study / SCAN.replace("T1w", "T2w"))
+    (own,) = find_scans(study, suffix="T2w")
+    made = replace(own, to="T1w")
+    assert (own.name, made.name, made.image_suffix) == (f"{NAME}_T2w", f"{NAME}FromT2w", "T1w")
+    assert own.seed(0) != made.seed(0)
+    run_cohort([own, made], study, out, Stub(), in_process)
+    written = {place.rpartition("/")[2] for place in contents(out)}
+    assert {f"{NAME}_T2w.nii.gz", f"{NAME}FromT2w_T1w.nii.gz", f"{NAME}FromT2w_T1w.json"} <= written
+    about = json.loads((out / made.folder / f"{made.name}_T1w.json").read_text())
+    assert (about["SynthesisedContrast"], about["ScanContrast"]) == ("T1w", "T2w")
+    assert "synthesised" in about["Description"]
+
+
 def test_results_of_a_run_that_was_taken_over_are_thrown_away(study: Path, tmp_path: Path) -> None:
     """A worker that outlives its client must not write over what the next run has made."""
     from dynamicdps.cohort import process_scan

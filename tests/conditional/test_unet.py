@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from dynamicdps.conditional import ConditionalUNet, DegradationRange, load_unet, train_unet
 from dynamicdps.conditional.unet import draw_pair
 from dynamicdps.diffusion import NetworkConfig, Patches, SliceUNet, TrainingConfig, load_prior
-from dynamicdps.operators import LowField, preset, to_image_grid
+from dynamicdps.operators import LowField, ScanOperator, preset, to_image_grid
 from dynamicdps.operators.sampling import interpolate
 from dynamicdps.volumes import Volume, to_slices
 from tests.conftest import make_phantom
@@ -41,12 +41,12 @@ def test_pairs_of_one_degradation(patches: Patches) -> None:
     assert torch.equal(truth, again[1])
     other, _ = draw_pair(patches, preset("iqt-in"), torch.Generator().manual_seed(4))
     assert other.shape != inputs.shape or not torch.equal(other, inputs)
-    expected = interpolate(preset("iqt-in")(truth), (4.0, 4.0, 1.0), truth.shape)
-    assert float((inputs - expected).std()) < 2 * preset("iqt-in").noise_std
+    expected = interpolate(preset("iqt-in").operator(truth), (4.0, 4.0, 1.0), truth.shape)
+    assert float((inputs - expected).std()) < 2 * preset("iqt-in").noise.std
 
 
 def test_each_image_has_its_own_noise(patches: Patches) -> None:
-    inputs, truth = draw_pair(patches, LowField(noise_std=0.1), torch.Generator().manual_seed(0))
+    inputs, truth = draw_pair(patches, ScanOperator(LowField(), 0.1), torch.Generator().manual_seed(0))
     noise = (inputs - truth).flatten(1)
     assert float(noise.std()) == pytest.approx(0.1, rel=0.02)
     correlation = torch.corrcoef(noise) - torch.eye(len(noise))
@@ -72,12 +72,12 @@ def test_pairs_are_not_rounded_by_the_autocast_of_the_training(patches: Patches)
 
 def test_range_draws_within_its_limits(generator: torch.Generator) -> None:
     limits = DegradationRange()
-    drawn = [limits.draw(generator) for _ in range(300)]
-    assert {o.in_plane_factor for o in drawn} == set(limits.in_plane_factor)
-    assert {o.slice_thickness for o in drawn} == {None, 3.0, 5.0}
+    drawn = [limits.draw(generator).to_json() for _ in range(300)]
+    assert {o["in_plane_factor"] for o in drawn} == set(limits.in_plane_factor)
+    assert {o["slice_thickness"] for o in drawn} == {None, 3.0, 5.0}
     for name in ("gamma", "blur", "noise_std"):
         low, high = getattr(limits, name)
-        values = torch.tensor([getattr(o, name) for o in drawn])
+        values = torch.tensor([o[name] for o in drawn])
         assert low <= values.min()
         assert values.max() <= high
         spread = values.log() if name == "noise_std" else values
@@ -88,7 +88,7 @@ def test_range_draws_within_its_limits(generator: torch.Generator) -> None:
 @pytest.mark.parametrize("name", ["iqt-in", "thick-5mm"])
 def test_untrained_model_is_interpolation(name: str, tiny_network: NetworkConfig, phantom: Volume, generator: torch.Generator) -> None:
     """A fresh network returns 0: what is left is the interpolated measurement, never below 0."""
-    operator = preset(name)
+    operator = preset(name).operator
     volume = to_slices(phantom.data).movedim(0, 1)[None]
     y = operator(volume)
     y = y + 0.1 * torch.randn(y.shape, generator=generator)

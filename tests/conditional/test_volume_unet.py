@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dynamicdps.conditional import ConditionalVolumeUNet, VolumeConfig, load_conditional, train_volume_unet
 from dynamicdps.conditional.scanner_draws import MARGIN, ScannerRange, draw_axes, draw_contrast, draw_scan, sliced_axis, spline_matrix
-from dynamicdps.conditional.volume_network import VolumeUNet, channels_to_cubes, cubes_to_channels
+from dynamicdps.conditional.volume_network import VolumeUNet, channels_to_cubes, cubes_to_channels, grow
 from dynamicdps.conditional.volume_training import BATCH, PATCH, BrainPatches, ScannedPatches
 from dynamicdps.diffusion import TrainingConfig
 from dynamicdps.diffusion.windows import TrainingVolume
@@ -79,6 +79,31 @@ def test_sizes_that_make_no_network_are_refused(sizes: dict[str, object]) -> Non
         VolumeConfig(**sizes)  # type: ignore[arg-type]
 
 
+def test_a_grown_network_computes_what_the_smaller_one_did_and_learns_with_all_of_it() -> None:
+    torch.manual_seed(0)
+    small, large = VolumeUNet(SMALL), VolumeUNet(VolumeConfig(channels=(7, 9), blocks=(2, 3)))
+    grow(large, small)
+    x, voxel = torch.rand(2, 1, 16, 12, 16), torch.rand(2, 3)
+    torch.testing.assert_close(large(x, voxel), small(x, voxel), rtol=1e-4, atol=1e-5)
+    # What is new takes no part yet and learns from the second step on.
+    optimiser = torch.optim.SGD(large.parameters(), lr=1e-3)
+    for _ in range(2):
+        optimiser.zero_grad()
+        large(x, voxel).square().mean().backward()
+        optimiser.step()
+    assert all(p.grad is not None and bool((p.grad.flatten(1) != 0).any(1).all()) for p in large.parameters() if p.ndim > 1)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [VolumeConfig((3, 6), (1, 1)), VolumeConfig((4, 6, 8), (1, 1, 1)), VolumeConfig((4, 6), (1, 1), planes=2)],
+    ids=["narrower", "deeper", "told-less"],
+)
+def test_a_network_that_cannot_hold_the_weights_is_refused(config: VolumeConfig) -> None:
+    with input_error("choose a larger network"):
+        grow(VolumeUNet(config), VolumeUNet(SMALL))
+
+
 def test_splines_reproduce_cubic_polynomials() -> None:
     places = np.linspace(4, 15, 33)
     matrix = spline_matrix(20, places)
@@ -117,9 +142,32 @@ def test_contrast_rises_and_keeps_white_matter(seed: int) -> None:
     assert y[0] == pytest.approx(0, abs=1e-6)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_other_contrasts_fall(seed: int) -> None:
+    x, y = draw_contrast(np.random.default_rng(seed), other=1.0)
+    assert (np.diff(y[x >= 0.12]) <= 1e-6).all()
+    assert y.max() == pytest.approx(0.95, abs=0.01)
+    assert y[0] == pytest.approx(0, abs=1e-6)
+
+
+def test_usual_scanners_lie_within_their_limits() -> None:
+    limits = ScannerRange(thickness=(7.0, 8.0), usual=1.0).draw(np.random.default_rng(0))
+    assert limits.thickness == (4.0, 6.0)
+    assert limits.volumetric == 0
+    assert limits.mask_error == ScannerRange().mask_error
+
+
 def test_a_perfect_scanner_leaves_a_brain_nearly_as_it_is() -> None:
     limits = ScannerRange(
-        thickness=(1.0, 1.0), in_plane=(1.0, 1.0), signal_to_noise=(1e4, 1e4), shading=0, gain=0, outside=0, volumetric=0, mask_error=(3, 3)
+        thickness=(1.0, 1.0),
+        in_plane=(1.0, 1.0),
+        signal_to_noise=(1e4, 1e4),
+        shading=0,
+        gain=0,
+        outside=0,
+        volumetric=0,
+        mask_error=(3, 3),
+        usual=0,
     )
     image = np.asarray(ball((64, 64, 64)), np.float32) / 200
     brain = image > 0
@@ -190,7 +238,7 @@ def test_a_scan_is_interpolated_on_the_image_grid_with_its_voxels_told(axis: int
     smooth = (1 + 0.3 * sum(np.sin(p / 12) for p in places)).astype(np.float32)
     scan = Volume(smooth * 100, affine)
     model = ConditionalVolumeUNet(network := Unchanged())
-    operator = ScanOperator(LowField(in_plane_factor=1.5, slice_thickness=4.0), intensity_scale=100.0) if axis == 2 else None
+    operator = ScanOperator(LowField(in_plane_factor=1.5, slice_thickness=4.0), 0.02, intensity_scale=100.0) if axis == 2 else None
     if operator is not None:
         found = initial_from_model(scan, operator, model, "unchanged").volume
         at = np.meshgrid(*(np.arange(n) for n in found.shape), indexing="ij")
@@ -217,7 +265,7 @@ def test_few_slices_and_single_ones_have_an_image() -> None:
 
 def test_the_mask_is_applied_on_the_image_grid() -> None:
     truth = Volume(ball((40, 40, 40)).astype(np.float32), AFFINE)
-    measured, operator = simulate(truth, LowField(slice_thickness=5.0), seed=0)
+    measured, operator = simulate(truth, ScanOperator(LowField(slice_thickness=5.0), 0.001), seed=0)
     inside = Volume((measured.data > 20).astype(np.float32), measured.affine)
     model = ConditionalVolumeUNet(Unchanged())
     around = measured.with_data(np.where(inside.data > 0, measured.data, 500.0).astype(np.float32))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dynamicdps.data_term import DataTerm, Noise
+from dynamicdps.data_term import DataTerm
 from dynamicdps.diffusion import Domain, NeighbourConfig, NeighbourPrior, NeighbourUNet
 from dynamicdps.diffusion.prior_training import WindowScoreMatching
 from dynamicdps.diffusion.processes import Processes
@@ -20,9 +20,10 @@ from tests.operators.every_operator import CASES, Case
 pytestmark = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")]
 
 FEWER = ("dps", "dps+", "projection", "mcg", "pigdm", "ddnm", "ddrm", "diffpir", "dds", "red-diff", "daps", "ccdf")
-LINEAR = LowField(in_plane_factor=2.0, noise_std=0.05)
-BENT = LowField(gamma=0.6, in_plane_factor=1.5, blur=0.4, noise_std=0.05)
-THICK = LowField(slice_thickness=3.0, noise_std=0.05)
+NOISE = 0.05
+LINEAR = LowField(in_plane_factor=2.0)
+BENT = LowField(gamma=0.6, in_plane_factor=1.5, blur=0.4)
+THICK = LowField(slice_thickness=3.0)
 
 
 class Smoothing:
@@ -57,14 +58,14 @@ def test_operators(case: Case, generator: torch.Generator) -> None:
 def test_solvers(name: str, operator: Operator, generator: torch.Generator) -> None:
     deep = (3,) if operator is THICK else ()
     truth = torch.rand((2, 1, *deep, 24, 20), generator=generator)
-    y = operator(truth) + Noise.of(operator).std * torch.randn(operator(truth).shape, generator=generator)
+    y = operator(truth) + NOISE * torch.randn(operator(truth).shape, generator=generator)
     initial = truth + 0.1 * torch.randn(truth.shape, generator=generator)
     config = make_config(name, {"steps": 4} if name in FEWER else {"steps": 8} if name == "dynamicdps-paper" else {})
 
     def run(device: str) -> Tensor:
         found = solve_tensors(
             name,
-            [DataTerm(y.to(device), operator)],
+            [DataTerm(y.to(device), operator, NOISE)],
             Smoothing(device),
             initial.to(device),
             generator=torch.Generator().manual_seed(1),

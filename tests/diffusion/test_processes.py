@@ -19,7 +19,7 @@ from torch import Tensor, distributed, nn
 
 from dynamicdps.diffusion import TrainingConfig
 from dynamicdps.diffusion.processes import VARIABLES, Processes, join
-from dynamicdps.diffusion.training import _shares, train
+from dynamicdps.diffusion.training import shares_of, train
 from tests.properties import input_error
 
 ROOT = Path(__file__).parents[2]
@@ -62,12 +62,12 @@ def losses_of(out: Path, config: TrainingConfig) -> list[float]:
 @pytest.mark.parametrize("accumulate", [1, 2, 9])
 def test_shares_of_all_processes_are_the_step(batches: int, count: int, accumulate: int) -> None:
     """Every number once, with weights that give each batch the same part of the mean and each of its numbers the same part of it."""
-    whole = _shares(Numbers(), settings(batches=batches), Processes(), 7)
+    whole = shares_of(Numbers(), settings(batches=batches), Processes(), 7)
     assert len(whole) == batches
     wanted = {float(x): 1 / batches / len(batch[0]) for batch, _ in whole for x in batch[0][:, 0]}
     found: dict[float, float] = {}
     for rank in range(count):
-        shares = _shares(Numbers(), settings(batches=batches, accumulate=accumulate), Processes(rank, count), 7)
+        shares = shares_of(Numbers(), settings(batches=batches, accumulate=accumulate), Processes(rank, count), 7)
         assert shares
         for (x, y), weight in shares:
             assert len(x) == len(y) > 0
@@ -87,7 +87,7 @@ def test_processes_with_batches_of_their_own_draw_no_others() -> None:
             return super().draw(generator)
 
     for rank in range(2):
-        _shares(Watched(), settings(batches=4), Processes(rank, 2), 3)
+        shares_of(Watched(), settings(batches=4), Processes(rank, 2), 3)
     assert len(drawn) == len(set(drawn)) == 4
 
 
@@ -103,7 +103,7 @@ def test_the_loss_of_several_batches_is_their_mean(tmp_path: Path) -> None:
     (together,) = losses_of(tmp_path / "two", settings(1, batches=2))
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(3, 4), nn.SiLU(), nn.Linear(4, 1))
-    each = [Numbers()(network, batch).item() for batch, _ in _shares(Numbers(), settings(batches=2), Processes(), 0)]
+    each = [Numbers()(network, batch).item() for batch, _ in shares_of(Numbers(), settings(batches=2), Processes(), 0)]
     assert together == pytest.approx(sum(each) / 2, rel=1e-6)
     assert losses_of(tmp_path / "one", settings(1)) == pytest.approx(each[:1], rel=1e-6)
 

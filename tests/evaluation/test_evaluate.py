@@ -56,7 +56,7 @@ def test_known_labels_of_the_truth_change_nothing(phantom: Volume) -> None:
 @pytest.mark.parametrize("scale", [1.0, 500.0])
 def test_misfit_of_the_truth_is_one(phantom: Volume, scale: float) -> None:
     truth = phantom.with_data(phantom.data * scale)
-    measurement, operator = simulate(truth, LowField(gamma=0.7, in_plane_factor=1.5, slice_thickness=3.0, noise_std=0.02))
+    measurement, operator = simulate(truth, ScanOperator(LowField(gamma=0.7, in_plane_factor=1.5, slice_thickness=3.0), 0.02))
     metrics = evaluate_volume(truth, truth, IntensityScale.robust(truth.data), measurement, operator)
     assert metrics.data_misfit == pytest.approx(1, abs=0.05)
     worse = data_misfit(noisy(truth, 0.2 * scale), measurement, operator, IntensityScale.robust(truth.data))
@@ -64,7 +64,7 @@ def test_misfit_of_the_truth_is_one(phantom: Volume, scale: float) -> None:
 
 
 def test_operator_without_a_scale_takes_the_truths(phantom: Volume) -> None:
-    measurement, operator = simulate(phantom, LowField(gamma=0.7, noise_std=0.02))
+    measurement, operator = simulate(phantom, ScanOperator(LowField(gamma=0.7), 0.02))
     scale = IntensityScale(operator.intensity_scale or 1.0)
     assert data_misfit(phantom, measurement, replace(operator, intensity_scale=None), scale) == data_misfit(
         phantom, measurement, operator, IntensityScale(99.0)
@@ -72,7 +72,7 @@ def test_operator_without_a_scale_takes_the_truths(phantom: Volume) -> None:
 
 
 def test_residual_lies_on_the_scanners_grid(phantom: Volume) -> None:
-    measurement, operator = simulate(phantom, LowField(in_plane_factor=2.0, slice_thickness=4.0, noise_std=0.02))
+    measurement, operator = simulate(phantom, ScanOperator(LowField(in_plane_factor=2.0, slice_thickness=4.0), 0.02))
     residual = residual_map(phantom, measurement, operator, IntensityScale(1.0))
     assert residual.shape == measurement.shape
     np.testing.assert_array_equal(residual.affine, measurement.affine)
@@ -83,9 +83,9 @@ def test_misfit_needs_measurement_and_operator(phantom: Volume) -> None:
     with input_error("a measurement is given without its operator"):
         evaluate_volume(phantom, phantom, IntensityScale(1.0), phantom)
     with input_error("an operator is given without its measurement"):
-        evaluate_volume(phantom, phantom, IntensityScale(1.0), operator=ScanOperator(LowField()))
+        evaluate_volume(phantom, phantom, IntensityScale(1.0), operator=ScanOperator(LowField(), 0.001))
     with input_error("the measurement has shape"):
-        evaluate_volume(phantom, phantom, IntensityScale(1.0), phantom, ScanOperator(LowField(in_plane_factor=2.0)))
+        evaluate_volume(phantom, phantom, IntensityScale(1.0), phantom, ScanOperator(LowField(in_plane_factor=2.0), 0.001))
 
 
 def test_unusable_volumes_are_named(phantom: Volume) -> None:
@@ -136,8 +136,8 @@ def test_the_misfit_of_noise_alone_is_1_whatever_the_mask(thick: bool) -> None:
     truth = make_phantom((40, 48, 12))
     scale = IntensityScale.robust(truth.data)
     mm = 3.0 if thick else None
-    operator = LowField(gamma=0.8, noise_std=0.05, slice_thickness=mm, slice_spacing=mm)
-    measurement, tied = simulate(truth, operator, seed=0)
+    operator = LowField(gamma=0.8, slice_thickness=mm, slice_spacing=mm)
+    measurement, tied = simulate(truth, ScanOperator(operator, 0.05), seed=0)
     inside = np.zeros(measurement.shape, np.float32)
     inside[10:30, 12:30, 1:3] = 1
     masked = measurement.with_data(measurement.data * inside)
@@ -147,5 +147,5 @@ def test_the_misfit_of_noise_alone_is_1_whatever_the_mask(thick: bool) -> None:
         data_misfit(truth, measurement, tied, scale), rel=1e-5
     )
     x, y = to_slices(scale.apply(truth).data), to_slices(masked.data / tied.intensity_scale)
-    found = DataTerm(y.movedim(0, 1)[None], operator, weights=to_slices(inside)[:, 0]).misfit(x.movedim(0, 1)[None])
+    found = DataTerm(y.movedim(0, 1)[None], operator, 0.05, weights=to_slices(inside)[:, 0]).misfit(x.movedim(0, 1)[None])
     assert found.item() == pytest.approx(1, abs=0.05)

@@ -20,7 +20,7 @@ from dynamicdps.evaluation.benchmark.summary import REFERENCES, measured
 from dynamicdps.evaluation.benchmark.tables import markdown_tables
 from dynamicdps.evaluation.slice_doubts import slice_doubts, slice_misfits
 from dynamicdps.evaluation.structures import structure_errors
-from dynamicdps.operators import AnisotropicBlur, BiasField, Inpainting, LowField, Operator, ScanOperator, simulate
+from dynamicdps.operators import AnisotropicBlur, BiasField, Inpainting, LowField, ScanOperator, simulate
 from dynamicdps.solvers import Reconstruction
 from dynamicdps.volumes import IntensityScale, Volume, from_slices, to_slices
 from tests.conftest import make_phantom
@@ -111,21 +111,22 @@ def test_doubts_of_slices(golden: Golden) -> None:
     golden.check("doubts of slices", found, rtol=1e-5)
 
 
-OPERATORS: dict[str, Operator] = {
-    "low field": LowField(gamma=0.7, in_plane_factor=2.0, blur=0.7, noise_std=0.02),
-    "thick": LowField(slice_thickness=3.0, noise_std=0.02),
-    "composed": AnisotropicBlur(1.2, 0.5, 0.0, 30.0, noise_std=0.03) @ BiasField(0.1 * torch.ones(1, 2, 2)),
-    "holes": Inpainting(torch.rand(56, 48, generator=seeded(2)) < 0.7, 0.03),
+SCANNERS = {
+    "low field": ScanOperator(LowField(gamma=0.7, in_plane_factor=2.0, blur=0.7), 0.02),
+    "thick": ScanOperator(LowField(slice_thickness=3.0), 0.02),
+    "composed": ScanOperator(AnisotropicBlur(1.2, 0.5, 0.0, 30.0) @ BiasField(0.1 * torch.ones(1, 2, 2)), 0.03),
+    "holes": ScanOperator(Inpainting(torch.rand(56, 48, generator=seeded(2)) < 0.7), 0.03),
 }
 
 
-@pytest.mark.parametrize("name", OPERATORS)
+@pytest.mark.parametrize("name", SCANNERS)
 def test_null_spaces(name: str, image: Tensor, truth: Tensor, golden: Golden) -> None:
-    operator = OPERATORS[name]
+    scanner = SCANNERS[name]
+    operator = scanner.operator
     x, t = (u.movedim(0, 1)[None] for u in (image, truth)) if operator.couples_slices else (image, truth)
-    found = [ev.null_space_split(operator, x, t, signal=s) for s in (0.1, 0.5)]
+    found = [ev.null_space_split(operator, x, t, noise_std=scanner.noise.std, signal=s) for s in (0.1, 0.5)]
     volume, scale = Volume(from_slices(image.float()), np.eye(4)), IntensityScale(1.0)
-    unsupported = ev.unsupported_map(volume, ScanOperator(operator), scale, signal=0.2)
+    unsupported = ev.unsupported_map(volume, scanner, scale, signal=0.2)
     linear = operator.linear
     # Elsewhere conjugate gradients end at a residual of 1e-4, on each processor at another one.
     exact = isinstance(operator, LowField | Inpainting)
@@ -173,7 +174,7 @@ def test_lesions(head: Volume, golden: Golden) -> None:
             [ev.lesion_contrast(with_them, each), ev.contrast_kept(0.8 * with_them, with_them, each), int(each.core.sum())]
             for each in lesions
         ]
-        seen = [ev.resolvable(each, LowField(in_plane_factor=f, noise_std=0.03), big.data) for each in lesions[:1] for f in (1.0, 3.0)]
+        seen = [ev.resolvable(each, LowField(in_plane_factor=f), big.data, noise_std=0.03) for each in lesions[:1] for f in (1.0, 3.0)]
         found.append([lesions, with_them, kept, seen])
     flat = ev.place_lesions(
         ev.segment(head.data[:, :, 4:5], head.data[:, :, 4:5] > 0.05), (1.0, 1.0, 3.0), np.random.default_rng(9), count=1
@@ -214,7 +215,7 @@ def test_statistics(golden: Golden) -> None:
 
 def test_evaluation_of_a_volume(golden: Golden) -> None:
     head = make_phantom((48, 56, 12))
-    poor, operator = simulate(head, LowField(gamma=0.8, in_plane_factor=1.5, blur=0.4, noise_std=0.02), seed=1)
+    poor, operator = simulate(head, ScanOperator(LowField(gamma=0.8, in_plane_factor=1.5, blur=0.4), 0.02), seed=1)
     wrong = head.with_data((head.data**1.1 + 0.02 * np.random.default_rng(2).normal(size=head.data.shape)).astype(np.float32))
     scale = IntensityScale.robust(head.data)
     found = [ev.evaluate_volume(wrong, head, scale, poor, operator), ev.residual_map(wrong, poor, operator, scale).data]
@@ -307,14 +308,14 @@ def test_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, golden: Golden
 def test_measures_of_subjects(tmp_path: Path, golden: Golden) -> None:
     path = make_phantom((72, 80, 12)).save(tmp_path / "sub-01_T1w.nii.gz")
     subject = Subject.read(path, seed=3)
-    operator = LowField(gamma=0.8, in_plane_factor=1.5, noise_std=0.02)
+    scanner = ScanOperator(LowField(gamma=0.8, in_plane_factor=1.5), 0.02)
     found: list[Any] = [
         [chosen_slices(n, w) for n, w in ((12, 3), (5, 9), (30, 4))],
         [middle_slices(n, w) for n, w in ((12, 3), (5, 9), (31, 4))],
     ]
     for numbers in ([2, 5, 8], [4, 5, 6, 7]):
         cut = subject.cut(numbers)
-        y = cut.measure(operator)
+        y = cut.measure(scanner)
         x = cut.truth + noise(cut.truth, 0.03, 1)
         samples = torch.stack([x + noise(x, 0.02, 2 + i) for i in range(3)], 1)
         count = torch.full((len(numbers),), 5)
@@ -323,9 +324,9 @@ def test_measures_of_subjects(tmp_path: Path, golden: Golden) -> None:
         )
         labels = cut.tissues(x)
         rows = [*fidelity_rows(done, cut, CONDITION, "tv", 3.0), volume_row(labels, cut, CONDITION, "tv"), truth_row(cut, CONDITION)]
-        found.append([y, rows, hallucination_row(done, labels, cut, y, operator, CONDITION, "tv")])
+        found.append([y, rows, hallucination_row(done, labels, cut, y, scanner, CONDITION, "tv")])
         if len(numbers) == 4:
             lesioned = insert_lesions(cut, 2)
-            verdicts = lesioned.resolvability(operator)
+            verdicts = lesioned.resolvability(scanner)
             found.append([lesioned.cut.truth, verdicts, lesion_rows(0.9 * lesioned.cut.truth, lesioned, verdicts, CONDITION, "tv")])
     golden.check("measures of subjects", found, rtol=1e-4, atol=1e-6)

@@ -135,7 +135,7 @@ def at_middle(tissue: NDArray[np.uint8], diameter: float, contrast: float) -> Le
 def test_snr_of_the_identity_is_the_lesions_norm(slab: tuple[NDArray[np.uint8], NDArray[np.float32]]) -> None:
     tissue, image = slab
     lesion = at_middle(tissue, 5.0, 0.2)
-    found = resolvable(lesion, Identity(0.1), image)
+    found = resolvable(lesion, Identity(), image, noise_std=0.1)
     assert found.snr == pytest.approx(0.2 * float(np.linalg.norm(lesion.mask)) / 0.1, rel=1e-6)
     assert found.kept == pytest.approx(1)
     assert found.resolvable
@@ -144,34 +144,36 @@ def test_snr_of_the_identity_is_the_lesions_norm(slab: tuple[NDArray[np.uint8], 
 def test_the_contrasts_slope_scales_the_snr(slab: tuple[NDArray[np.uint8], NDArray[np.float32]]) -> None:
     tissue, image = slab
     lesion = at_middle(tissue, 5.0, 0.2)
-    plain, curved = (resolvable(lesion, LowField(gamma=g, noise_std=0.05), image).snr for g in (1.0, 0.4))
+    plain, curved = (resolvable(lesion, LowField(gamma=g), image, noise_std=0.05).snr for g in (1.0, 0.4))
     assert curved / plain == pytest.approx(0.4 * 0.8**-0.6, rel=1e-3)
 
 
 def test_resolution_and_noise_decide(slab: tuple[NDArray[np.uint8], NDArray[np.float32]]) -> None:
     tissue, image = slab
-    coarse = InPlaneResolution(6.0, noise_std=0.005)
-    small, large = (resolvable(at_middle(tissue, diameter, 0.2), coarse, image) for diameter in (3.0, 10.0))
+    coarse = InPlaneResolution(6.0)
+    small, large = (resolvable(at_middle(tissue, diameter, 0.2), coarse, image, noise_std=0.005) for diameter in (3.0, 10.0))
     assert small.snr > 5
     assert (small.resolvable, large.resolvable) == (False, True)
     assert small.kept < 0.5 < large.kept
-    noisy = resolvable(at_middle(tissue, 3.0, 0.05), Identity(0.5), image)
+    noisy = resolvable(at_middle(tissue, 3.0, 0.05), Identity(), image, noise_std=0.5)
     assert noisy.snr < 5
     assert not noisy.resolvable
-    thick = resolvable(at_middle(tissue, 3.0, 0.2), SliceProfile(6.0, noise_std=0.005), image)
+    thick = resolvable(at_middle(tissue, 3.0, 0.2), SliceProfile(6.0), image, noise_std=0.005)
     assert not thick.resolvable
     # The thresholds are the caller's.
-    assert resolvable(at_middle(tissue, 3.0, 0.2), coarse, image, kept=0.0).resolvable
-    assert not resolvable(at_middle(tissue, 10.0, 0.2), coarse, image, snr=1e6).resolvable
+    assert resolvable(at_middle(tissue, 3.0, 0.2), coarse, image, kept=0.0, noise_std=0.005).resolvable
+    assert not resolvable(at_middle(tissue, 10.0, 0.2), coarse, image, snr=1e6, noise_std=0.005).resolvable
     with input_error("the thresholds are -1 and 0.5"):
-        resolvable(at_middle(tissue, 10.0, 0.2), coarse, image, snr=-1)
+        resolvable(at_middle(tissue, 10.0, 0.2), coarse, image, snr=-1, noise_std=0.005)
 
 
 def test_a_larger_lesion_is_resolved_through_more_noise(slab: tuple[NDArray[np.uint8], NDArray[np.float32]]) -> None:
     tissue, image = slab
     for noise, expected in ((0.005, [True, True]), (0.2, [False, True]), (0.5, [False, False])):
-        operator = SliceProfile(3.0, noise_std=noise)
-        assert [resolvable(at_middle(tissue, diameter, 0.2), operator, image).resolvable for diameter in (4.0, 9.0)] == expected
+        operator = SliceProfile(3.0)
+        assert [
+            resolvable(at_middle(tissue, diameter, 0.2), operator, image, noise_std=noise).resolvable for diameter in (4.0, 9.0)
+        ] == expected
 
 
 def test_a_reconstruction_that_paints_the_lesion_out_loses_it(phantom: Volume) -> None:

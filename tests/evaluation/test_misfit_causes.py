@@ -12,7 +12,8 @@ from dynamicdps.operators import LowField
 from dynamicdps.volumes import Volume
 
 SHAPE = (60, 56, 60)
-SCANNER = LowField(gamma=0.7, in_plane_factor=1.5, blur=0.8, slice_thickness=4.0, noise_std=0.01)
+NOISE = 0.01
+SCANNER = LowField(gamma=0.7, in_plane_factor=1.5, blur=0.8, slice_thickness=4.0)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ def seen(head: np.ndarray, scanner: LowField) -> np.ndarray:
 def residual_of(measured: np.ndarray, predicted: np.ndarray, seed: int = 1) -> Volume:
     noise = np.random.default_rng(seed).standard_normal(measured.shape)
     inside = predicted > 0.05
-    return Volume(np.where(inside, (measured - predicted) / SCANNER.noise_std + noise, 0).astype(np.float32), np.eye(4))
+    return Volume(np.where(inside, (measured - predicted) / NOISE + noise, 0).astype(np.float32), np.eye(4))
 
 
 def wrong(cause: str, head: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

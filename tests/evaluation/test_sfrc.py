@@ -7,7 +7,6 @@ from scipy import ndimage
 from torch import Tensor
 
 from dynamicdps.evaluation import fourier_ring_correlation, scanning_frc
-from dynamicdps.evaluation.sfrc import _first_crossing
 from tests.properties import input_error
 
 
@@ -84,12 +83,6 @@ def test_patches_outside_of_the_brain_do_not_count(truth: Tensor) -> None:
     assert found.boxes == [(0, 0, 0), (0, 0, 32), (1, 0, 0), (1, 0, 32)]
     assert math.isnan(scanning_frc(truth, truth, torch.zeros_like(mask), frequency=0.25).share)
     assert scanning_frc(truth, truth, mask, frequency=0.25).patches == 10
-
-
-def test_crossings_are_interpolated_between_rings() -> None:
-    curves = torch.tensor([[1, 0.8, 0.4, 0.1], [1, 0.9, 0.9, 0.6], [1, 0.3, 0.9, 0.2], [1, 0.6, 0.5, 0.4]], dtype=torch.float64)
-    expected = torch.tensor([1.75, math.inf, 5 / 7, 2.0], dtype=torch.float64)
-    torch.testing.assert_close(_first_crossing(curves, 0.5), expected)
 
 
 def test_unusable_settings_are_named(truth: Tensor) -> None:

@@ -81,7 +81,7 @@ CASES: dict[str, Case] = {
         LowField(gamma=numbers(0.5, 1.3), blur=numbers(0.4, 1.2)), FLAT, (LowField(gamma=0.5, blur=0.4), LowField(gamma=1.3, blur=1.2))
     ),
     "identity": Case(Identity(), FLAT),
-    "identity-volume": Case(Identity(0.05), DEEP),
+    "identity-volume": Case(Identity(), DEEP),
     "inpainting": Case(Inpainting(some(12, 10)), FLAT),
     "inpainting-shared": Case(Inpainting(some(12, 10)), DEEP),
     "inpainting-volume": Case(Inpainting(some(7, 12, 10)), DEEP),
@@ -154,7 +154,7 @@ CASES: dict[str, Case] = {
     "contrast": Case(Contrast(PowerLaw(1.4)), DEEP),
     "contrast-knots": Case(Contrast(MonotoneCurve(numbers(0.0, 0.4, 1.0), numbers(0.0, 0.6, 1.0))), FLAT),
     "contrast-per-image": Case(Contrast(PowerLaw(numbers(0.6, 1.4))), FLAT, (Contrast(PowerLaw(0.6)), Contrast(PowerLaw(1.4)))),
-    "composition-contrast": Case(InPlaneResolution(2.0, 0.03) @ Contrast(PowerLaw(0.6)), FLAT),
+    "composition-contrast": Case(InPlaneResolution(2.0) @ Contrast(PowerLaw(0.6)), FLAT),
     "composition-outer-contrast": Case(LowField(gamma=0.6) @ (MotionBlur(2.0) @ BiasField(0.2 * random(1, 2, 2))), FLAT),
     "composition-affine": Case(Inpainting(some(9, 6)) @ AffineResample(in_plane(0.2), (6, 9, 1)) @ AnisotropicBlur(0.5, 0.5), FLAT),
     "composition-kspace": Case(KSpace(UNIFORM, COILS) @ BiasField(0.2 * random(1, 2, 2)), FLAT),

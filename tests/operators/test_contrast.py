@@ -3,7 +3,15 @@
 import pytest
 import torch
 
-from dynamicdps.operators.contrast import MonotoneCurve, inverse_power_law, power_law, power_law_slope, tissue_curve
+from dynamicdps.operators.contrast import (
+    HermiteCurve,
+    MonotoneCurve,
+    curve_through,
+    inverse_power_law,
+    power_law,
+    power_law_slope,
+    tissue_curve,
+)
 from tests.properties import input_error
 
 GAMMAS = [0.3, 0.4, 0.7, 1.0, 1.3, 2.0, 3.0]
@@ -173,3 +181,48 @@ def test_curves_that_do_not_increase_are_refused() -> None:
         MonotoneCurve(torch.tensor([0.0, 0.5, 1.0]), torch.tensor([0.0, 1.0]))
     with input_error("three numbers"):
         tissue_curve((0.2, 0.6), (0.2, 0.6))
+
+
+# As fluid, grey and white matter of a T2w scan over a T1w image: rising, then falling, then flat.
+FREE = torch.tensor([0.0, 1.0, 0.62, 0.42, 0.42], dtype=torch.float64)
+
+
+def test_a_free_curve_passes_through_its_knots_and_stays_between_them() -> None:
+    curve, x = HermiteCurve(POSITIONS, FREE), torch.linspace(0, 1, 1001, dtype=torch.float64)
+    torch.testing.assert_close(curve(POSITIONS), FREE)
+    piece = torch.bucketize(x, POSITIONS[1:-1])
+    low, high = torch.minimum(FREE[:-1], FREE[1:])[piece], torch.maximum(FREE[:-1], FREE[1:])[piece]
+    assert (curve(x) >= low - 1e-12).all()
+    assert (curve(x) <= high + 1e-12).all()
+
+
+def test_a_free_curve_is_once_differentiable() -> None:
+    curve = HermiteCurve(POSITIONS, FREE)
+    x = wide_intensities().requires_grad_()
+    (expected,) = torch.autograd.grad(curve(x).sum(), x)
+    torch.testing.assert_close(curve.slope(x.detach()), expected)
+    torch.testing.assert_close(curve.slope(POSITIONS - 1e-9), curve.slope(POSITIONS + 1e-9), rtol=1e-5, atol=1e-5)
+    values = FREE[:4].clone().requires_grad_()
+    assert torch.autograd.gradcheck(lambda v: HermiteCurve(POSITIONS[:4], v)(torch.tensor([-0.1, 0.1, 0.3, 0.7, 1.2]).double()), values)
+
+
+def test_a_free_curve_has_no_inverse() -> None:
+    with input_error("cannot be undone"):
+        HermiteCurve(POSITIONS, FREE).inverse(FREE)
+
+
+@curves
+def test_a_curve_through_rising_knots_is_the_monotone_one(values: list[float]) -> None:
+    free, x = HermiteCurve(POSITIONS, torch.tensor(values, dtype=torch.float64)), wide_intensities()
+    assert isinstance(curve_through(POSITIONS, free.values), MonotoneCurve)
+    assert type(curve_through(POSITIONS, FREE)) is HermiteCurve
+    assert torch.equal(free(x), curve_of(values)(x))
+
+
+@pytest.mark.parametrize(
+    ("positions", "values", "said"),
+    [([0.0, 0.5, 0.4], [1.0, 0.0, 1.0], "positions"), ([0.0, 0.5, 1.0], [1.0, float("nan"), 1.0], "finite"), ([0.0, 1.0], [1.0], "shape")],
+)
+def test_knots_that_describe_no_curve(positions: list[float], values: list[float], said: str) -> None:
+    with input_error(said):
+        HermiteCurve(torch.tensor(positions), torch.tensor(values))

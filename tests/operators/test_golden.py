@@ -17,7 +17,9 @@ from dynamicdps.operators import (
     LowField,
     MonotoneCurve,
     MotionBlur,
+    Noise,
     PowerLaw,
+    ScanOperator,
     SpectralModel,
     SpinEcho,
     SpoiledGradientEcho,
@@ -328,9 +330,9 @@ def test_worth_of_an_image(golden: Golden) -> None:
 
 
 SCANNERS = {
-    "thick": LowField(gamma=0.6, in_plane_factor=1.5, blur=1.0, slice_thickness=4.0, slice_spacing=2.0, noise_std=0.03),
-    "thin": LowField(gamma=1.2, blur=0.5, noise_std=0.01, noise="rician"),
-    "coarse": LowField(gamma=0.4, in_plane_factor=4.0, blur=1.0, noise_std=0.002),
+    "thick": ScanOperator(LowField(gamma=0.6, in_plane_factor=1.5, blur=1.0, slice_thickness=4.0, slice_spacing=2.0), 0.03),
+    "thin": ScanOperator(LowField(gamma=1.2, blur=0.5), Noise(0.01, "rician")),
+    "coarse": ScanOperator(LowField(gamma=0.4, in_plane_factor=4.0, blur=1.0), 0.002),
 }
 
 
@@ -355,7 +357,7 @@ def test_profiles_of_a_fit(golden: Golden) -> None:
 
 def test_contrast_from_an_image(golden: Golden) -> None:
     x = slab()
-    operator = replace(SCANNERS["thick"], noise_std=0.01)
+    operator = SCANNERS["thick"].operator
     found = contrast_from_image(replace(operator, gamma=0.8), add_noise(operator(x), 0.01, [seeded(3)]), x)
     golden.check("contrast from an image", [found.values, found.intervals, found.residual_std, found.warnings], rtol=1e-3)
 
@@ -363,7 +365,7 @@ def test_contrast_from_an_image(golden: Golden) -> None:
 @pytest.mark.parametrize("starts", [1, 3])
 def test_least_squares(starts: int, golden: Golden) -> None:
     x = slab((40, 48, 8))
-    true = LowField(gamma=0.7, blur=0.8, in_plane_factor=1.5, noise_std=0.01)
+    true = LowField(gamma=0.7, blur=0.8, in_plane_factor=1.5)
     y = 1.3 * add_noise(true(x), 0.01, [seeded(4)])
     first = replace(true, gamma=1.0, blur=0.3)
     bounds = {"gamma": (0.3, 2.0), "blur": (0.0, 3.0)}
@@ -403,7 +405,7 @@ def test_kspace(name: str, golden: Golden) -> None:
     weights = (image.data > 0.1).astype(np.float32)
     box = (slice(4, 44), slice(2, 38), slice(0, 3))
     found = measure_kspace(raw, 0.02, weights=weights[box], box=box, generator=seeded(2))
-    operator = found.operator(LowField(gamma=0.8, blur=0.4, in_plane_factor=1.0), 1.1)
+    operator = found.operator(LowField(gamma=0.8, blur=0.4, in_plane_factor=1.0))
     x = to_slices(image.data[box]).movedim(0, 1)[None]
     residual = found.data / 1.1 - operator(x)
     near = operator.linearise(x)

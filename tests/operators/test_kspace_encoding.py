@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from dynamicdps.data_term import DataTerm, Noise, data_step
+from dynamicdps.data_term import DataTerm, data_step
 from dynamicdps.operators import LowField, Weighting
 from dynamicdps.operators.image_grid import voxel_factors
 from dynamicdps.operators.kspace_encoding import EncodedOperator, Encoding
@@ -61,7 +61,7 @@ OPERATORS = {
 
 @pytest.mark.parametrize("name", OPERATORS)
 def test_operator(name: str, generator: torch.Generator) -> None:
-    operator = EncodedOperator(OPERATORS[name], encoding(2, 0.7), 0.02, 0.4)
+    operator = EncodedOperator(OPERATORS[name], encoding(2, 0.7), 0.4)
     x = 0.1 + torch.rand(2, 1, 8, 18, 15, generator=generator, dtype=torch.float64)
     y = operator(x)
     assert y.shape == (2, 4, 4, 10, 12)
@@ -88,16 +88,14 @@ def test_where_all_is_sampled_the_data_step_is_that_of_the_image(name: str, weig
     image = inner(x) + 0.01 * torch.randn(1, 1, 4, 12, 10, generator=generator, dtype=x.dtype)
     image = image * (inner.operators[0].weights if weighted else 1.0)  # type: ignore[attr-defined]
     spread = torch.tensor([0.05])
-    inside = data_step(
-        DataTerm(q.to_kspace(image), EncodedOperator(inner, q, Noise.of(inner).std)), centre, spread, cg_tolerance=1e-9, cg_iterations=300
-    )
-    outside = data_step(DataTerm(image, inner), centre, spread, cg_tolerance=1e-9, cg_iterations=300)
+    inside = data_step(DataTerm(q.to_kspace(image), EncodedOperator(inner, q), 0.01), centre, spread, cg_tolerance=1e-9, cg_iterations=300)
+    outside = data_step(DataTerm(image, inner, 0.01), centre, spread, cg_tolerance=1e-9, cg_iterations=300)
     torch.testing.assert_close(inside.x, outside.x, atol=1e-4, rtol=0)
 
 
 def test_preconditioner_is_the_inverse_where_it_is_known(generator: torch.Generator) -> None:
     """Linear, without a mask, all sampled: ``r^2 J J^T + n^2`` is inverted exactly."""
-    operator = EncodedOperator(OPERATORS["linear"], encoding(2), 0.1)
+    operator = EncodedOperator(OPERATORS["linear"], encoding(2))
     shape, r = (1, 1, 8, 18, 15), torch.tensor(0.3, dtype=torch.float64)
     w = torch.randn(1, 4, 4, 10, 12, generator=generator, dtype=torch.float64)
     near = operator.linearise(torch.zeros(shape, dtype=torch.float64))
@@ -108,7 +106,7 @@ def test_preconditioner_is_the_inverse_where_it_is_known(generator: torch.Genera
 
 
 def test_preconditioner_is_positive_where_it_is_not(generator: torch.Generator) -> None:
-    operator = EncodedOperator(OPERATORS["contrast"], encoding(2, 0.5), 0.1)
+    operator = EncodedOperator(OPERATORS["contrast"], encoding(2, 0.5))
     w = torch.randn(8, 4, 4, 10, 12, generator=generator, dtype=torch.float64)
     v = torch.randn(8, 4, 4, 10, 12, generator=generator, dtype=torch.float64)
     spectrum = operator.data_spectrum((8, 1, 8, 18, 15), w)
@@ -119,7 +117,5 @@ def test_preconditioner_is_positive_where_it_is_not(generator: torch.Generator) 
 
 
 def test_parameters_out_of_range() -> None:
-    with input_error("noise_std"):
-        EncodedOperator(OPERATORS["linear"], encoding(), 0.0)
     with input_error("share"):
-        EncodedOperator(OPERATORS["linear"], encoding(), 0.1, 0.0)
+        EncodedOperator(OPERATORS["linear"], encoding(), 0.0)

@@ -47,9 +47,9 @@ def test_the_truth_has_a_misfit_of_one(name: str, weighted: bool) -> None:
     truth = phantom()
     inside = (truth.data > 0).astype(np.float32) if weighted else None
     found = measured(make_raw(truth, coils=coils, mask=mask, noise=NOISE), inside)
-    operator = found.operator(LowField(noise_std=NOISE), 1.0)
+    operator = found.operator(LowField())
     x = to_slices(truth.data).movedim(0, 1)[None]
-    misfit = float(DataTerm(found.data, operator).misfit(x)[0])
+    misfit = float(DataTerm(found.data, operator, NOISE).misfit(x)[0])
     # Taking the outside away is exact where all is sampled: else what the image rings, or one coil does not tell apart, crosses the edge.
     tolerance = 0.06 if not weighted or mask is None else 0.2 if name == "accelerated, one coil" else 0.1
     assert misfit == pytest.approx(1.0, abs=tolerance)
@@ -67,14 +67,14 @@ def test_a_wrong_image_has_the_misfit_that_it_has_as_an_image() -> None:
     found = measured(make_raw(truth, noise=NOISE), inside)
     assert found.share == pytest.approx(0.5 * inside.mean(), rel=0.05)
     wrong = to_slices(truth.data).movedim(0, 1)[None] + 0.1
-    misfit = float(DataTerm(found.data, found.operator(LowField(noise_std=NOISE), 1.0)).misfit(wrong)[0])
+    misfit = float(DataTerm(found.data, found.operator(LowField()), NOISE).misfit(wrong)[0])
     assert misfit == pytest.approx(np.hypot(1.0, 0.1 / NOISE), rel=0.03)
 
 
 def test_what_was_not_sampled_has_no_influence() -> None:
     found = measured(make_raw(phantom(), mask=UNIFORM, noise=NOISE))
     assert not found.data[..., ~torch.from_numpy(UNIFORM)].any()
-    operator = found.operator(LowField(noise_std=NOISE), 1.0)
+    operator = found.operator(LowField())
     one, other = (torch.rand(1, 1, *SHAPE[::-1], generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
     difference = operator(one) - operator(other)
     assert not difference[..., ~torch.from_numpy(UNIFORM)].any()

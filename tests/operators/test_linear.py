@@ -218,8 +218,6 @@ def test_noise_of_the_undone_contrast_is_that_of_many_draws(gamma: float, genera
 class Squares(Operator):
     """A custom operator that is not linear."""
 
-    noise_std = 0.01
-
     def forward(self, x: Tensor) -> Tensor:
         return x.square()
 
@@ -270,11 +268,11 @@ def test_conjugate_gradients_solve_each_image(generator: torch.Generator) -> Non
     matrix, product = definite(generator)
     b = torch.randn(3, 1, 3, 4, generator=generator, dtype=torch.float64)
     exact = torch.linalg.solve(matrix, b.flatten(1)).view(b.shape)
-    close(conjugate_gradients(product(matrix), b, 200, 1e-12), exact)
+    close(conjugate_gradients(product(matrix), b, 200, 1e-12).x, exact)
     start = torch.randn(b.shape, generator=generator, dtype=torch.float64)
-    close(conjugate_gradients(product(matrix), b, 200, 1e-12, start), exact)
-    assert torch.equal(conjugate_gradients(product(matrix), b, 0, start=start), start)
-    assert torch.equal(conjugate_gradients(product(matrix), b, 200, 1e-6, exact), exact), "a solution is done at once"
+    close(conjugate_gradients(product(matrix), b, 200, 1e-12, start).x, exact)
+    assert torch.equal(conjugate_gradients(product(matrix), b, 0, start=start).x, start)
+    assert torch.equal(conjugate_gradients(product(matrix), b, 200, 1e-6, exact).x, exact), "a solution is done at once"
 
 
 def test_conjugate_gradients_end_at_the_tolerance(generator: torch.Generator) -> None:
@@ -288,7 +286,7 @@ def test_conjugate_gradients_end_at_the_tolerance(generator: torch.Generator) ->
             products.append(len(x))
             return product(matrix)(x)
 
-        x = conjugate_gradients(counted, b, 200, tolerance)
+        x = conjugate_gradients(counted, b, 200, tolerance).x
         share = (b - product(matrix)(x)).flatten(1).norm(dim=1) / b.flatten(1).norm(dim=1)
         assert (share <= 1.01 * tolerance).all()
         counts.append(len(products))
@@ -301,7 +299,7 @@ def test_conjugate_gradients_are_batch_independent(generator: torch.Generator) -
     both = torch.cat([matrix, b[..., None]], dim=-1)
 
     def solve(system: Tensor) -> Tensor:
-        return conjugate_gradients(product(system[..., :-1]), system[..., -1], 200, 1e-4)
+        return conjugate_gradients(product(system[..., :-1]), system[..., -1], 200, 1e-4).x
 
     assert_batch_independent(solve, both)
 
@@ -310,6 +308,6 @@ def test_conjugate_gradients_leave_a_zero_image_alone(generator: torch.Generator
     matrix, product = definite(generator)
     b = torch.randn(3, 12, generator=generator, dtype=torch.float64)
     b[1] = 0
-    x = conjugate_gradients(product(matrix), b, 200, 1e-10)
+    x = conjugate_gradients(product(matrix), b, 200, 1e-10).x
     assert torch.equal(x[1], b[1])
     close(x, torch.linalg.solve(matrix, b), 1e-6)

@@ -11,7 +11,8 @@ from dynamicdps.operators.posed_voxels import MOST_DEGREES, posed
 from dynamicdps.volumes.grids import Grid
 
 IMAGE, OWN = (26, 30, 28), (22, 24, 20)
-SCANNER = LowField(gamma=0.7, in_plane_factor=1.5, blur=0.6, slice_thickness=4.0, noise_std=0.02)
+NOISE = 0.02
+SCANNER = LowField(gamma=0.7, in_plane_factor=1.5, blur=0.6, slice_thickness=4.0)
 
 
 def own_affine(degrees: float, shift: float = 0.3, voxel: float = 1.0) -> np.ndarray:

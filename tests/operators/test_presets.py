@@ -3,20 +3,20 @@ from pathlib import Path
 
 import pytest
 
-from dynamicdps.operators import PRESETS, Composition, LowField, preset
+from dynamicdps.operators import PRESETS, Composition, LowField, ScanOperator, preset
 from dynamicdps.operators.presets import choose_degradation, read_degradations
 from tests.properties import input_error
 
 
 def test_bundled_degradations() -> None:
     """Kim et al. 2025, and thick slices with a signal-to-noise ratio of 25 in white matter, which lies near 0.9."""
-    plain = {"in_plane_factor": 4.0, "noise_std": 0.001}
+    plain = {"in_plane_factor": 4.0}
     expected = {
-        "iqt-in": LowField(gamma=0.8, blur=1.0, **plain),
-        "iqt-out": LowField(gamma=0.4, blur=1.0, **plain),
-        "blur-mismatch": LowField(gamma=0.8, blur=2.0, **plain),
-        "thick-5mm": LowField(gamma=0.7, in_plane_factor=1.5, slice_thickness=5.0, noise_std=0.9**0.7 / 25),
-        "64mt": LowField(gamma=1.44, in_plane_factor=1.6, slice_thickness=4.8, slice_spacing=5.0, noise_std=0.0186),
+        "iqt-in": ScanOperator(LowField(gamma=0.8, blur=1.0, **plain), 0.001),
+        "iqt-out": ScanOperator(LowField(gamma=0.4, blur=1.0, **plain), 0.001),
+        "blur-mismatch": ScanOperator(LowField(gamma=0.8, blur=2.0, **plain), 0.001),
+        "thick-5mm": ScanOperator(LowField(gamma=0.7, in_plane_factor=1.5, slice_thickness=5.0), 0.9**0.7 / 25),
+        "64mt": ScanOperator(LowField(gamma=1.44, in_plane_factor=1.6, slice_thickness=4.8, slice_spacing=5.0), 0.0186),
     }
     assert {name: each.to_json() for name, each in PRESETS.items()} == {name: each.to_json() for name, each in expected.items()}
     assert preset("iqt-in") is PRESETS["iqt-in"]
@@ -33,8 +33,8 @@ def test_any_type_of_operator_by_name(tmp_path: Path) -> None:
     path.write_text(json.dumps(values))
     found = read_degradations(path)
     assert list(found) == ["mine", "both", "scanner"]
-    assert found["mine"].to_json() == LowField(gamma=0.5).to_json()
-    assert found["both"].to_json() == both.to_json()
+    assert found["mine"].to_json() == ScanOperator(LowField(gamma=0.5), 0.001).to_json()
+    assert found["both"].to_json() == ScanOperator(both, 0.001).to_json()
     assert choose_degradation("mine", {**PRESETS, **found}) is found["mine"]
 
 

@@ -21,6 +21,7 @@ from dynamicdps.operators import (
     LinearOperator,
     LowField,
     MotionBlur,
+    Noise,
     SameGrid,
     ScanOperator,
     SliceMotion,
@@ -30,9 +31,10 @@ from dynamicdps.operators import (
     read_operator,
     register_operator,
     registry,
+    simulate,
 )
 from dynamicdps.operators.image_grid import voxel_factors
-from dynamicdps.operators.noise import described_noise
+from dynamicdps.operators.scan_operator import require_noise
 from dynamicdps.volumes import Volume
 from tests.properties import input_error
 
@@ -56,7 +58,6 @@ EYE = torch.eye(4).tolist()
         {"type": "MotionBlur", "length": [1, 2]},
         {"type": "MotionBlur", "length": 1, "angle": float("nan")},
         {"type": "LowField", "gamma": "0.5"},
-        {"type": "Identity", "noise_std": 10**400},
         {"type": "Inpainting"},
         {"type": "Inpainting", "mask": None},
         {"type": "Inpainting", "mask": "all"},
@@ -68,7 +69,6 @@ EYE = torch.eye(4).tolist()
         {"type": "KSpace", "mask": [[1]], "coils": {"real": [[[1]]]}},
         {"type": "KSpace", "mask": [[1]], "coils": {"real": [[[1]]], "imag": [[[1, 2]]]}},
         {"type": "KSpace", "mask": [[1]], "phase": [[float("inf")]]},
-        {"type": "KSpace", "mask": [[1]], "noise_std": 0},
         {"type": "AffineResample", "matrix": EYE},
         {"type": "AffineResample", "matrix": EYE, "measured": [1, 2]},
         {"type": "AffineResample", "matrix": EYE, "measured": [0, 2, 2]},
@@ -98,14 +98,14 @@ def test_what_is_not_a_parameter_is_left_alone() -> None:
     operator = operator_from_json(
         {"type": "MotionBlur", "length": 3, "intervals": {"length": [2, 4]}, "warnings": [], "image_shape": [1, 1, 1]}
     )
-    assert str(operator) == "MotionBlur(length=3, angle=0, noise_std=0.01)"
+    assert str(operator) == "MotionBlur(length=3, angle=0)"
 
 
 def test_compositions_in_files(tmp_path: Path) -> None:
     """The scan's grids and scale stand beside the operator, as for one without parts."""
-    operator = SliceProfile(3.0, noise_std=0.02) @ InPlaneResolution(2.0) @ LowField(gamma=0.5)
+    operator = SliceProfile(3.0) @ InPlaneResolution(2.0) @ LowField(gamma=0.5)
     affine = torch.eye(4).numpy().astype(float)
-    written = ScanOperator(operator, (16, 12, 9), affine, 700.0)
+    written = ScanOperator(operator, 0.02, (16, 12, 9), affine, 700.0)
     written.save(tmp_path / "scan.operator.json")
     values = json.loads((tmp_path / "scan.operator.json").read_text(encoding="utf-8"))
     assert values["type"] == "Composition"
@@ -115,8 +115,64 @@ def test_compositions_in_files(tmp_path: Path) -> None:
     shape, found = read.grid_for(Volume(torch.zeros(8, 6, 3).numpy(), affine))
     assert shape == (16, 12, 9)
     assert (found == affine).all()
-    free, _ = ScanOperator(operator).grid_for(Volume(torch.zeros(8, 6, 3).numpy(), affine))
+    free, _ = ScanOperator(operator, 0.02).grid_for(Volume(torch.zeros(8, 6, 3).numpy(), affine))
     assert free == (16, 12, 9)
+
+
+LOW_FIELD, BLUR, SHADING = {"type": "LowField"}, {"type": "AnisotropicBlur"}, {"type": "BiasField", "coefficients": [[[0.1]]]}
+
+
+@pytest.mark.parametrize(
+    ("values", "std", "kind"),
+    [
+        (LOW_FIELD, 0.001, "gaussian"),
+        (BLUR, 0.01, "gaussian"),
+        (LOW_FIELD | {"noise_std": 0.02, "noise": "rician"}, 0.02, "rician"),
+        ({"type": "Composition", "operators": [BLUR, LOW_FIELD], "noise_std": 0.02, "noise": "gaussian"}, 0.02, "gaussian"),
+        # Earlier versions wrote the noise into each part.
+        ({"type": "Composition", "operators": [SHADING | {"noise_std": 0.03}, LOW_FIELD | {"noise_std": 0.02}]}, 0.03, "gaussian"),
+        (
+            {"type": "Composition", "operators": [SHADING | {"noise_std": 0.03}, LOW_FIELD | {"noise": "rician", "noise_std": 0.02}]},
+            0.03,
+            "rician",
+        ),
+        (
+            {"type": "Composition", "operators": [{"type": "Weighting", "weights": [[1.0]], "noise_std": None}, BLUR | {"noise_std": 0.3}]},
+            0.3,
+            "gaussian",
+        ),
+        ({"type": "SwapSliceAxis", "axis": 0, "inner": LOW_FIELD | {"noise_std": 0.05, "noise": "rician"}}, 0.05, "rician"),
+        ({"type": "Turned", "axis": 1, "inner": LOW_FIELD | {"noise_std": 0.05}}, 0.05, "gaussian"),
+    ],
+    ids=str,
+)
+def test_the_noise_that_files_say(values: dict[str, Any], std: float, kind: str, tmp_path: Path) -> None:
+    found = ScanOperator.from_json(values)
+    assert (found.noise.std, found.noise.kind) == (std, kind)
+    found.save(tmp_path / "again.json")
+    written = json.loads((tmp_path / "again.json").read_text(encoding="utf-8"))
+    assert (written["noise_std"], written["noise"]) == (std, kind)
+    assert read_operator(tmp_path / "again.json").to_json() == found.to_json()
+
+
+@pytest.mark.parametrize(
+    "noise", [{"noise_std": 10**400}, {"noise_std": 0}, {"noise_std": "low"}, {"noise_std": True}, {"noise": "pink"}], ids=str
+)
+def test_noise_that_is_none(noise: dict[str, Any]) -> None:
+    with input_error("noise_std|noise is|too large"):
+        ScanOperator.from_json(LOW_FIELD | noise)
+
+
+def test_an_operator_without_its_noise_is_no_scanner(phantom: Volume) -> None:
+    operator: Any = LowField()
+    for call in (lambda: simulate(phantom, operator), lambda: require_noise(operator)):
+        with input_error("ScanOperator"):
+            call()
+
+
+def test_noise_with_a_spectrum_has_no_file() -> None:
+    with input_error("spectrum"):
+        ScanOperator(Identity(), Noise(0.1, spectrum=torch.ones(4, 4))).to_json()
 
 
 def test_messages_name_the_file(tmp_path: Path) -> None:
@@ -141,7 +197,6 @@ def test_a_new_type_of_operator(monkeypatch: pytest.MonkeyPatch, generator: torc
     @dataclass(frozen=True, eq=False)
     class Gain(LinearOperator, SameGrid):
         factor: float
-        noise_std: float = 0.01
 
         def forward(self, x: Tensor) -> Tensor:
             return self.factor * x
@@ -151,25 +206,24 @@ def test_a_new_type_of_operator(monkeypatch: pytest.MonkeyPatch, generator: torc
     again = operator_from_json(operator.to_json())
     x = torch.rand(1, 1, 3, 4, generator=generator)
     assert torch.equal(again(x), 2 * x)
-    assert str(again) == "Gain(factor=2, noise_std=0.01) @ Identity(noise_std=0.01)"
+    assert str(again) == "Gain(factor=2) @ Identity()"
     assert torch.equal(Gain(3.0).adjoint(x, x.shape), 3 * x)
     with pytest.raises(ValueError, match="there is an operator 'Gain' already"):
         register_operator(Gain)
 
 
 def test_composition_is_one_after_the_other(generator: torch.Generator) -> None:
-    outer, middle, inner = SliceProfile(3.0, noise_std=0.02), InPlaneResolution(2.0), LowField(gamma=0.5, noise_std=0.3)
+    outer, middle, inner = SliceProfile(3.0), InPlaneResolution(2.0), LowField(gamma=0.5)
     x = torch.rand(2, 1, 9, 8, 6, generator=generator)
     left, right = (outer @ middle) @ inner, outer @ (middle @ inner)
     torch.testing.assert_close(left(x), outer(middle(inner(x))))
     assert left.operators == right.operators == (outer, middle, inner)
-    assert described_noise(left) == (0.02, "gaussian")
     assert left.couples_slices
     assert not left.is_linear
     assert (outer @ middle).is_linear
     assert left.typical_value(0.9) == pytest.approx(0.9**0.5, rel=1e-3)
     assert voxel_factors(left) == (2.0, 2.0, 3.0)
-    assert str(middle @ Identity()) == "InPlaneResolution(factor=2, noise_std=0.01) @ Identity(noise_std=0.01)"
+    assert str(middle @ Identity()) == "InPlaneResolution(factor=2) @ Identity()"
 
 
 def test_composition_passes_spread_and_curve_to_the_innermost(generator: torch.Generator) -> None:
@@ -218,8 +272,8 @@ def test_parameters_out_of_range_are_named() -> None:
 
 def test_printable_forms() -> None:
     assert str(LowField(gamma=torch.tensor([0.5, 0.6]))).startswith("LowField(gamma=[0.5, 0.6], in_plane_factor=1, ")
-    assert str(Inpainting(torch.ones(3, 4))) == "Inpainting(mask=tensor(3, 4), noise_std=0.01)"
-    assert str(AffineResample(torch.eye(4), (2, 3, 4))) == "AffineResample(matrix=tensor(4, 4), measured=(2, 3, 4), noise_std=0.01)"
+    assert str(Inpainting(torch.ones(3, 4))) == "Inpainting(mask=tensor(3, 4))"
+    assert str(AffineResample(torch.eye(4), (2, 3, 4))) == "AffineResample(matrix=tensor(4, 4), measured=(2, 3, 4))"
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from dynamicdps.operators import PRESETS, Identity, KSpace, LowField, ScanOperator, preset, read_operator, simulate
+from dynamicdps.operators import PRESETS, Identity, KSpace, LowField, Noise, ScanOperator, preset, read_operator, simulate
 from dynamicdps.operators.image_grid import voxel_factors
 from dynamicdps.volumes import IntensityScale, Volume
 from tests.conftest import make_phantom
@@ -54,7 +54,7 @@ def test_bright_spot_keeps_its_place_in_the_world(parameters: dict[str, Any], sh
     index = np.stack(np.meshgrid(*[np.arange(n) for n in shape], indexing="ij"), axis=-1)
     spot = np.exp(-((index - [17.3, 24.6, 16.2]) ** 2).sum(-1) / (2 * 3.0**2)).astype(np.float32)
     scan = Volume(spot, affine)
-    measurement, _ = simulate(scan, LowField(noise_std=1e-6, **parameters))
+    measurement, _ = simulate(scan, ScanOperator(LowField(**parameters), 1e-6))
     np.testing.assert_allclose(centre_of_mass(measurement), centre_of_mass(scan), atol=0.03)
 
 
@@ -74,16 +74,16 @@ def test_same_seed_same_scan_and_units_carry_through(phantom: Volume) -> None:
 
 
 def test_rician_measurements_are_magnitudes(phantom: Volume) -> None:
-    measurement, _ = simulate(phantom, LowField(noise_std=0.05, noise="rician"))
+    measurement, _ = simulate(phantom, ScanOperator(LowField(), Noise(0.05, "rician")))
     assert (measurement.data >= 0).all()
     assert measurement.data[phantom.data == 0].mean() > 0.04
 
 
-def test_a_composition_keeps_the_noise_and_the_slice_distance_of_its_parts() -> None:
+def test_the_parts_of_a_composition_know_the_slice_distance() -> None:
     scan = make_phantom((40, 44, 12), spacing=(1.0, 1.0, 1.3))
-    inner = LowField(slice_thickness=4.0, noise="rician")
-    alone, _ = simulate(scan, replace(inner, noise_std=0.05), seed=1)
-    composed, tied = simulate(scan, Identity(0.05) @ inner, seed=1)
+    inner = LowField(slice_thickness=4.0)
+    alone, _ = simulate(scan, ScanOperator(inner, 0.05), seed=1)
+    composed, tied = simulate(scan, ScanOperator(Identity() @ inner, 0.05), seed=1)
     np.testing.assert_array_equal(composed.data, alone.data)
     np.testing.assert_allclose(composed.affine, alone.affine)
     assert tied.to_json()["operators"][1]["image_spacing"] == pytest.approx(1.3)
@@ -91,7 +91,7 @@ def test_a_composition_keeps_the_noise_and_the_slice_distance_of_its_parts() -> 
 
 def test_raw_kspace_is_no_scan(phantom: Volume) -> None:
     with input_error("raw k-space"):
-        simulate(phantom, KSpace(torch.ones(56, 48)))
+        simulate(phantom, ScanOperator(KSpace(torch.ones(56, 48)), 0.001))
 
 
 def test_unusable_scans_are_refused(phantom: Volume) -> None:
@@ -117,7 +117,7 @@ def test_file_round_trip(name: str, phantom: Volume, tmp_path: Path) -> None:
 
 def test_grid_without_a_record_is_the_largest_covered(phantom: Volume) -> None:
     measurement, operator = simulate(phantom, preset("thick-5mm"))
-    shape, affine = ScanOperator(operator.operator).grid_for(measurement)
+    shape, affine = replace(operator, image_shape=None).grid_for(measurement)
     assert measured_shape(operator.operator, shape) == measurement.shape
     assert all(found >= size for found, size in zip(shape, phantom.shape, strict=True))
     np.testing.assert_allclose(world_centre(shape, affine), world_centre(phantom.shape, phantom.affine), atol=1e-9)
@@ -191,7 +191,7 @@ def test_missing_folder_and_binary_files_give_one_sentence(tmp_path: Path) -> No
 
 
 def test_eight_voxels_in_the_plane_are_enough() -> None:
-    rough = LowField(noise_std=0.01)
+    rough = ScanOperator(LowField(), 0.001)
     scan = make_phantom((8, 9, 4))
     assert simulate(scan, rough)[0].shape == scan.shape
     with input_error("7 x 9 voxels"):

@@ -4,13 +4,13 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from dynamicdps.data_term import Noise
 from dynamicdps.operators import LowField, Operator, SwapSliceAxis
 from dynamicdps.volumes import Volume, from_slices, to_slices
 from dynamicdps.volumes.grids import Grid, native_grid, sample
 from tests.conftest import make_phantom
 
 SHAPE = (54, 60, 50)
+NOISE = 0.02
 
 
 def one_head(seed: int = 0) -> Volume:
@@ -31,8 +31,8 @@ def movement(degrees: float, millimetres: float, seed: int) -> np.ndarray:
     return out
 
 
-def scanner_of(across: int, thickness: float = 3.0, noise_std: float = 0.02) -> Operator:
-    inner = LowField(in_plane_factor=1.2, slice_thickness=thickness, noise_std=noise_std)
+def scanner_of(across: int, thickness: float = 3.0) -> Operator:
+    inner = LowField(in_plane_factor=1.2, slice_thickness=thickness)
     return inner if across == 2 else SwapSliceAxis(inner, across)
 
 
@@ -42,6 +42,6 @@ def scan_from(head: Volume, across: int, place: np.ndarray, scale: float = 1.0, 
     operator = scanner_of(across, thickness)
     y = operator(to_slices(moved.data.clip(0)).movedim(0, 1)[None])
     data = from_slices(y[0].movedim(1, 0))
-    data = data + Noise.of(operator).std * np.random.default_rng(seed).standard_normal(data.shape) * (data > 0.05)
+    data = data + NOISE * np.random.default_rng(seed).standard_normal(data.shape) * (data > 0.05)
     affine = operator.grid(Grid(head.shape, head.affine)).affine
     return Volume((scale * data).astype(np.float32), affine)

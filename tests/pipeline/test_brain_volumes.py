@@ -7,7 +7,7 @@ import pytest
 
 from dynamicdps.cli.table import volumes_line
 from dynamicdps.evaluation import TISSUES, segment, tissue_intervals, tissue_volumes
-from dynamicdps.operators import LowField, simulate
+from dynamicdps.operators import LowField, ScanOperator, simulate
 from dynamicdps.pipeline.brain_volumes import brain_on, keeping_samples, measure_volumes
 from dynamicdps.solvers import DynamicDPSConfig
 from dynamicdps.solvers.reconstruction import PlainConfig
@@ -73,7 +73,7 @@ def test_the_line_says_volumes_in_millilitres(slab: bool, of: str) -> None:
 def test_half_filled_voxels_around_a_stripped_brain_are_no_fluid() -> None:
     """A brain through voxels of 4 mm is measured larger than it is; its estimate says where it ends. Of a head the mask says it alone."""
     truth = make_phantom((48, 56, 8))
-    measured, _ = simulate(truth, LowField(in_plane_factor=4.0, noise_std=0.001), seed=1)
+    measured, _ = simulate(truth, ScanOperator(LowField(in_plane_factor=4.0), 0.001), seed=1)
     size = int(brain_mask(truth).sum())
     for method, low, high in (("none", 0.99, 1.01), ("classical", 1.1, 1.5)):
         head = BrainScan(measured, Acquisition(), BrainMask(brain_mask(measured), method), measured, None)

@@ -23,11 +23,16 @@ from tests.properties import input_error
 PLACES = (np.eye(4), movement(3, 2, 1), movement(4, 3, 2))
 
 
-def to_align(scan: Volume, across: int) -> ScanToAlign:
+def to_align(scan: Volume, across: int, contrast: str = "") -> ScanToAlign:
     """With the scan itself, interpolated, as its enhanced image."""
     operator = scanner_of(across)
-    shape, affine = ScanOperator(operator).grid_for(scan)
-    return ScanToAlign(scan, scan.data > 0.1, operator, sample(scan, Grid(shape, affine), order=1))
+    shape, affine = ScanOperator(operator, 0.02).grid_for(scan)
+    return ScanToAlign(scan, scan.data > 0.1, operator, sample(scan, Grid(shape, affine), order=1), contrast)
+
+
+def inverted(head: Volume) -> Volume:
+    """Bright where the head is dark, black where it is black."""
+    return head.with_data(np.where(head.data > 0.05, 1.2 - 0.9 * head.data, 0).astype(np.float32))
 
 
 def error(pose_a: np.ndarray, pose_b: np.ndarray) -> tuple[float, float]:
@@ -36,11 +41,13 @@ def error(pose_a: np.ndarray, pose_b: np.ndarray) -> tuple[float, float]:
     return float(np.linalg.norm(apply_affine(between, np.zeros(3)))), float(np.rad2deg(Rotation.from_matrix(between[:3, :3]).magnitude()))
 
 
-@pytest.mark.parametrize("places", [(np.eye(4),) * 3, PLACES], ids=["headers are right", "headers are wrong"])
+@pytest.mark.parametrize(
+    "places", [(np.eye(4),) * 3, PLACES, PLACES[:2]], ids=["headers are right", "headers are wrong", "headers of two are wrong"]
+)
 def test_poses_are_found(places: tuple[np.ndarray, ...]) -> None:
-    head = one_head()
-    scans = [scan_from(head, across, place, seed=across) for across, place in zip((2, 1, 0), places, strict=True)]
-    poses = find_poses([to_align(scan, across) for scan, across in zip(scans, (2, 1, 0), strict=True)])
+    head, axes = one_head(), (2, 1, 0)[: len(places)]
+    scans = [scan_from(head, across, place, seed=across) for across, place in zip(axes, places, strict=True)]
+    poses = find_poses([to_align(scan, across) for scan, across in zip(scans, axes, strict=True)])
     # What brings a scan to the head brings its pose there too, but for a movement that all have in common.
     common = [place @ np.linalg.inv(pose.movement) for place, pose in zip(places, poses, strict=True)]
     for other in common[1:]:
@@ -50,6 +57,19 @@ def test_poses_are_found(places: tuple[np.ndarray, ...]) -> None:
     assert min(pose.correlation for pose in poses) > 0.9
     shifts = np.mean([pose.shift_mm for pose in poses], axis=0)
     np.testing.assert_allclose(shifts, 0, atol=1e-6)
+
+
+def test_the_pose_of_another_contrast_is_found() -> None:
+    """Against a scan that falls where the other rises and has a shading of its own; what was taken in the first contrast stays."""
+    head, place = one_head(), movement(3, 4, 5)
+    bright, dark = scan_from(head, 2, np.eye(4), seed=1), scan_from(inverted(head), 2, place, seed=2)
+    shade = np.linspace(0.85, 1.15, dark.shape[0], dtype=np.float32)[:, None, None]
+    found = find_poses([to_align(bright, 2, "T1w"), to_align(dark.with_data(dark.data * shade), 2, "T2w")])
+    np.testing.assert_allclose(found[0].movement, np.eye(4), atol=1e-9)
+    millimetres, degrees = error(np.eye(4), place @ np.linalg.inv(found[1].movement))
+    assert millimetres < 0.3
+    assert degrees < 0.5
+    assert min(pose.correlation for pose in found) > 0.75
 
 
 def test_scans_that_share_nothing_are_not_alike() -> None:
@@ -81,7 +101,7 @@ def stacks(tmp_path: Path) -> list[Path]:
     for number, (across, place) in enumerate(zip((2, 1, 0), PLACES, strict=True)):
         path = tmp_path / f"stack-{number}_T1w.nii.gz"
         scan_from(head, across, place, scale=100.0 + 40 * number, seed=across).save(path)
-        ScanOperator(scanner_of(across), intensity_scale=100.0 + 40 * number).save(tmp_path / f"stack-{number}_T1w.operator.json")
+        ScanOperator(scanner_of(across), 0.02, intensity_scale=100.0 + 40 * number).save(tmp_path / f"stack-{number}_T1w.operator.json")
         paths.append(path)
     return paths
 
@@ -179,7 +199,7 @@ def test_a_slab_of_thin_slices_beside_a_thick_stack(settings: dict[str, Any], tm
         scan = scan_from(part, 2, np.eye(4), scale=100.0, seed=first, thickness=thickness)
         paths.append(scan.save(tmp_path / f"{name}_T1w.nii.gz"))
         scans.append(scan)
-        ScanOperator(scanner_of(2, thickness), intensity_scale=100.0).save(tmp_path / f"{name}_T1w.operator.json")
+        ScanOperator(scanner_of(2, thickness), 0.02, intensity_scale=100.0).save(tmp_path / f"{name}_T1w.operator.json")
     both, one = dd.enhance(paths, **settings), dd.enhance(paths[0], **settings)
     movements = [np.array(scan["pose"]["movement"]) for scan in both.facts["scans"]]
     for scan, brought in zip(scans, movements, strict=True):

@@ -56,7 +56,7 @@ def test_structures_have_their_volumes_and_sides_on_the_grid_of_the_scan() -> No
         there = np.isclose(head.data, code(name))
         assert found.volumes[f"right {name}"] == pytest.approx(float((there & (x > 0)).sum()) * 8, rel=0.01)
         assert found.volumes[f"left {name}"] == pytest.approx(float((there & (x < 0)).sum()) * 8, rel=0.01)
-    for each in found.structures:
+    for each in [s for s in found.structures if s.structure.label]:
         there = found.labels.data == each.structure.label
         assert each.confidence > 0.99 if there.any() else np.isnan(each.confidence)
     for name in ("cortex", "white matter"):
@@ -129,8 +129,8 @@ def test_a_mask_of_ones_own_bounds_the_brain(tmp_path: Path) -> None:
     mask = head.with_data(((head.data > 0) & (head.data < SKIN) & (x < 22)).astype(np.float32))
     found = dd.segment(head, repeats=0, mask=str(mask.save(tmp_path / "mask.nii.gz")))
     np.testing.assert_array_equal(found.brain_mask.data, mask.data)
-    brain = sum(s.mm3 for s in found.structures if s.structure.name != "outer fluid")
-    assert brain < 0.6 * sum(dd.segment(head, repeats=0).volumes.values())
+    brain = sum(s.mm3 for s in found.structures if s.structure.label and s.structure.name != "outer fluid")
+    assert brain < 0.6 * sum(s.mm3 for s in dd.segment(head, repeats=0).structures if s.structure.label)
 
 
 def test_everything_is_written_and_read_again(tmp_path: Path) -> None:
@@ -147,15 +147,41 @@ def test_everything_is_written_and_read_again(tmp_path: Path) -> None:
     assert set(np.unique(image.dataobj)) - {0} <= {int(row["index"]) for row in table}
     assert len({row["index"] for row in table}) == len({row["abbreviation"] for row in table}) == len(table)
     volumes = rows(tmp_path / "out" / "volumes.tsv")
-    assert list(volumes[0]) == ["structure", "side", "mm3", "low", "high", "confidence"]
+    assert list(volumes[0]) == ["structure", "side", "mm3", "low", "high", "confidence", "dice", "reliable"]
     for row in volumes:
         name = row["structure"] if row["side"] == "n/a" else f"{row['side']} {row['structure']}"
         assert float(row["mm3"]) == pytest.approx(found.volumes[name], abs=0.06)
         assert float(row["low"]) <= float(row["mm3"]) <= float(row["high"])
+        assert (row["dice"], row["reliable"]) == ("n/a", "yes")
     run = json.loads((tmp_path / "out" / "run.json").read_text())
     assert (run["command"], run["exit"], run["slab"]) == ("segment", 0, False)
     with input_error("would be written over"):
         dd.segment(labels.rename(tmp_path / "out" / "scan.nii.gz").rename(labels), repeats=0, mask="none").write(tmp_path / "out")
+
+
+def test_structures_that_the_model_finds_poorly_are_marked_as_drafts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    card = {"sha256": "of a test", "structure_dice": {"1": {"thalamus": 0.9, "caudate": 0.8}, "5": {"thalamus": 0.8, "caudate": 0.6}}}
+    monkeypatch.setattr("dynamicdps.pipeline.segmentation.open_network", lambda name, device: (coded_network(), card))
+    head = coded_head()
+    thin = dd.segment(head, repeats=0)
+    assert all(each.reliable for each in thin.structures)
+    assert not any("drafts" in warning for warning in thin.warnings)
+    thick = dd.segment(Volume(head.data, head.affine @ np.diag([1, 1, 2, 1])), repeats=0)
+    assert {each.structure.name for each in thick.structures if not each.reliable} == {"caudate"}
+    assert [warning for warning in thick.warnings if "drafts" in warning and "caudate (0.60)" in warning and "thalamus" not in warning]
+    thick.write(tmp_path)
+    found = {row["structure"]: (row["dice"], row["reliable"]) for row in rows(tmp_path / "volumes.tsv")}
+    assert (found["caudate"], found["thalamus"], found["putamen"]) == (("0.60", "no"), ("0.80", "yes"), ("n/a", "yes"))
+
+
+def test_tissues_are_the_sums_of_their_structures() -> None:
+    found = dd.segment(coded_head(), repeats=2)
+    volumes = {each.structure.full_name: each for each in found.structures}
+    parts = [each for each in found.structures if each.structure.label and each.structure.name in ("caudate", "putamen", "accumbens")]
+    assert len(parts) == 6
+    assert volumes["striatum"].mm3 == pytest.approx(sum(each.mm3 for each in parts), rel=1e-4)
+    assert volumes["striatum"].mm3 > volumes["left caudate"].mm3
+    assert volumes["striatum"].interval is not None
 
 
 def of(shape: Callable[[NDArray[np.float64]], Any], value: float = code("white matter")) -> Volume:

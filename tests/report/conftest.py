@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dynamicdps.evaluation import evaluate_volume, residual_map
-from dynamicdps.operators import LowField, simulate
+from dynamicdps.operators import LowField, ScanOperator, simulate
 from dynamicdps.report import Facts, Report, Stage, write_report
 from dynamicdps.solvers import read_start_level
 from dynamicdps.volumes import IntensityScale
@@ -18,7 +18,7 @@ from tests.conftest import make_phantom
 def report() -> Report:
     """Everything that a report can hold, of a phantom that lies off the grid's centre."""
     phantom = make_phantom()
-    measurement, operator = simulate(phantom, LowField(gamma=0.7, in_plane_factor=2.0, slice_thickness=3.0, noise_std=0.03))
+    measurement, operator = simulate(phantom, ScanOperator(LowField(gamma=0.7, in_plane_factor=2.0, slice_thickness=3.0), 0.03))
     noise = np.random.default_rng(0).standard_normal(phantom.shape)
     scale = IntensityScale(1.0)
     conditional, enhanced = (phantom.with_data(phantom.data + std * noise) for std in (0.05, 0.02))

@@ -9,7 +9,7 @@ import pytest
 
 import dynamicdps as dd
 from dynamicdps.diffusion import Denoiser
-from dynamicdps.operators import LowField, simulate
+from dynamicdps.operators import LowField, ScanOperator, simulate
 from dynamicdps.report import plot, show
 from dynamicdps.solvers import Result, solve
 from tests.conftest import make_phantom
@@ -18,7 +18,7 @@ from tests.conftest import make_phantom
 @pytest.fixture(scope="module")
 def result() -> Result:
     phantom = make_phantom()
-    scan, operator = simulate(phantom, LowField(gamma=0.8, in_plane_factor=2.0, noise_std=0.02))
+    scan, operator = simulate(phantom, ScanOperator(LowField(gamma=0.8, in_plane_factor=2.0), 0.02))
 
     class Nothing:
         """The data step asks no prior."""

@@ -26,7 +26,7 @@ def chances_of(white: NDArray[np.generic]) -> ClassChances:
     values = np.zeros((len(CLASSES), *SHAPE), np.float32)
     values[WHITE] = white
     values[0] = 1 - values[WHITE]
-    return ClassChances.of(values, AFFINE)
+    return ClassChances(values, AFFINE)
 
 
 def test_what_hangs_on_the_brain_by_a_thin_bridge_is_no_brain() -> None:

@@ -1,14 +1,14 @@
 """Priors and measurements whose posterior is known in closed form: what samplers are checked against."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from dynamicdps.data_term import DataTerm, Noise
+from dynamicdps.data_term import DataTerm
 from dynamicdps.operators import LowField, Operator, add_noise
 from dynamicdps.solvers import Reconstruction, make_config, solve_tensors
 from dynamicdps.solvers.registry import find_solver
@@ -33,10 +33,10 @@ class IsotropicGaussian:
         s = sigma.to(x).view(-1, 1, 1, 1)
         return self.data_mean + self.std**2 / (self.std**2 + s**2) * (x - self.data_mean)
 
-    def posterior(self, operator: LowField, y: Tensor) -> "Gaussian":
+    def posterior(self, term: DataTerm) -> "Gaussian":
         size = self.height * self.width
         prior = torch.full((size,), self.data_mean, dtype=torch.float64), self.std**2 * torch.eye(size, dtype=torch.float64)
-        return condition(*prior, dense(operator, self.height, self.width), Noise.of(operator).std, y)
+        return condition(*prior, dense(term.scanner, self.height, self.width), term.noise.std, term.measurement)
 
 
 @dataclass(frozen=True)
@@ -74,9 +74,9 @@ class CorrelatedGaussian:
         centred = (x - self.data_mean).flatten(1)
         return self.data_mean + ((centred @ vectors * shares) @ vectors.T).view_as(x)
 
-    def posterior(self, operator: LowField, y: Tensor) -> "Gaussian":
+    def posterior(self, term: DataTerm) -> "Gaussian":
         mean = torch.full((self.height * self.width,), self.data_mean, dtype=torch.float64)
-        return condition(mean, self.covariance, dense(operator, self.height, self.width), Noise.of(operator).std, y)
+        return condition(mean, self.covariance, dense(term.scanner, self.height, self.width), term.noise.std, term.measurement)
 
 
 @dataclass(frozen=True)
@@ -132,14 +132,15 @@ class TwoGaussians:
         nearest = (chances[:, :, None, None] * images).sum(1, keepdim=True)
         return nearest + self.std**2 / variance * (x - nearest)
 
-    def posterior(self, operator: LowField, y: Tensor) -> tuple[Tensor, list["Gaussian"]]:
+    def posterior(self, term: DataTerm) -> tuple[Tensor, list["Gaussian"]]:
         """Weights and components."""
-        matrix = dense(operator, *self.images.shape[1:])
+        matrix, std = dense(term.scanner, *self.images.shape[1:]), term.noise.std
         inner = self.std**2 * torch.eye(matrix.shape[1], dtype=torch.float64)
-        parts = [condition(image.flatten(), inner, matrix, Noise.of(operator).std, y) for image in self.images]
-        spread = matrix @ inner @ matrix.T + Noise.of(operator).std ** 2 * torch.eye(len(matrix), dtype=torch.float64)
+        parts = [condition(image.flatten(), inner, matrix, std, term.measurement) for image in self.images]
+        spread = matrix @ inner @ matrix.T + std**2 * torch.eye(len(matrix), dtype=torch.float64)
         evidence = [
-            torch.distributions.MultivariateNormal(matrix @ image.flatten(), spread).log_prob(y.double().flatten()) for image in self.images
+            torch.distributions.MultivariateNormal(matrix @ image.flatten(), spread).log_prob(term.measurement.double().flatten())
+            for image in self.images
         ]
         return torch.softmax(self.weights.log() + torch.stack(evidence), dim=0), parts
 
@@ -168,13 +169,14 @@ def condition(mean: Tensor, covariance: Tensor, matrix: Tensor, noise_std: float
     return Gaussian(mean + gain @ (y.double().flatten() - matrix @ mean), covariance - gain @ cross.T)
 
 
-def dense(operator: LowField, height: int, width: int) -> Tensor:
+def dense(operator: Operator, height: int, width: int) -> Tensor:
     """The linear part as a matrix ``(measurements, pixels)``, float64."""
     size = height * width
+    assert operator.linear is not None
     return operator.linear(torch.eye(size, dtype=torch.float64).view(size, 1, height, width)).flatten(1).T
 
 
-def split(operator: LowField, height: int, width: int) -> tuple[Tensor, Tensor]:
+def split(operator: Operator, height: int, width: int) -> tuple[Tensor, Tensor]:
     """Orthonormal directions ``(pixels, number)`` that the operator measures, and those that it does not."""
     matrix = dense(operator, height, width)
     _, values, directions = torch.linalg.svd(matrix, full_matrices=True)
@@ -185,8 +187,7 @@ def split(operator: LowField, height: int, width: int) -> tuple[Tensor, Tensor]:
 def draw(
     name: str,
     prior: Any,
-    operator: Operator | Sequence[Operator],
-    y: Tensor | Sequence[Tensor],
+    terms: DataTerm | Sequence[DataTerm],
     count: int,
     *,
     slices: bool = False,
@@ -198,15 +199,15 @@ def draw(
     Each is an image of its own in the batch, or, with `slices`, a slice of one volume that couples none: one stream of random numbers
     for all, so that many steps stay quick.
     """
-    operators, ys = ([operator], [y]) if isinstance(y, Tensor) else (operator, y)
+    given = [terms] if isinstance(terms, DataTerm) else terms
 
     def many(part: Tensor) -> Tensor:
         return part[:, :, None].expand(-1, -1, count, -1, -1) if slices else part.expand(count, -1, -1, -1)
 
-    start = many(torch.full((1, 1, prior.height, prior.width), prior.data_mean).to(ys[0]))
+    start = many(torch.full((1, 1, prior.height, prior.width), prior.data_mean).to(given[0].measurement))
     config = make_config(name, {"samples": 1, "chunk": count} | settings)
-    terms = [DataTerm(many(each), own) for each, own in zip(ys, operators, strict=True)]  # type: ignore[arg-type]
-    found = solve_tensors(name, terms, prior, start, generator=torch.Generator().manual_seed(seed), config=config)
+    repeated = [replace(term, measurement=many(term.measurement)) for term in given]
+    found = solve_tensors(name, repeated, prior, start, generator=torch.Generator().manual_seed(seed), config=config)
     return found.image.double().reshape(count, -1)
 
 
@@ -247,13 +248,17 @@ class Blocks:
 
     @cached_property
     def operator(self) -> LowField:
-        return LowField(in_plane_factor=2.0, noise_std=self.noise_std)
+        return LowField(in_plane_factor=2.0)
 
     @cached_property
     def y(self) -> Tensor:
         truth = torch.randn(self.batch, 1, self.size, self.size, generator=torch.Generator().manual_seed(3))
         y = self.operator(self.prior.data_mean + self.prior.std * truth)
         return add_noise(y, self.noise_std, [torch.Generator().manual_seed(i) for i in range(self.batch)])
+
+    @property
+    def term(self) -> DataTerm:
+        return DataTerm(self.y, self.operator, self.noise_std)
 
     @property
     def count(self) -> int:
@@ -266,9 +271,7 @@ class Blocks:
         known = {f.name for f in fields(find_solver(name)[1])}
         usual = {"start_sigma": 10.0, "stop_sigma": 0.003, "samples": 1, "chunk": self.batch, "spacing": "log", "noise_scale": 1.0}
         config = make_config(name, {key: value for key, value in usual.items() if key in known} | settings)
-        return solve_tensors(
-            name, [DataTerm(self.y, self.operator)], self.prior, start, generator=torch.Generator().manual_seed(0), config=config
-        )
+        return solve_tensors(name, [self.term], self.prior, start, generator=torch.Generator().manual_seed(0), config=config)
 
     def sample(self, name: str, **settings: Any) -> Fit:
         found = self.run(name, **settings)

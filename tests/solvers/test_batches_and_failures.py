@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dynamicdps.data_term import DataTerm, Noise
+from dynamicdps.data_term import DataTerm
 from dynamicdps.diffusion import as_prior
 from dynamicdps.operators import AffineResample, Inpainting, LowField, ScanOperator, simulate
 from dynamicdps.report.trace import start_rows
@@ -20,7 +20,8 @@ from tests.properties import input_error
 from tests.solvers.known_posteriors import CorrelatedGaussian
 
 PRIOR = CorrelatedGaussian(12, 10)
-FLAT = LowField(in_plane_factor=2.0, noise_std=0.05)
+NOISE = 0.05
+FLAT = LowField(in_plane_factor=2.0)
 
 
 class Smooth:
@@ -36,7 +37,7 @@ class Smooth:
 
 def noisy(operator: LowField, truth: Tensor) -> Tensor:
     y = operator(truth)
-    return y + Noise.of(operator).std * torch.randn(y.shape, generator=torch.Generator().manual_seed(1), dtype=y.dtype)
+    return y + NOISE * torch.randn(y.shape, generator=torch.Generator().manual_seed(1), dtype=y.dtype)
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def truth(generator: torch.Generator) -> Tensor:
 @pytest.mark.parametrize("batch_size", [1, 2, 5])
 def test_warnings_count_the_images_of_the_scan(batch_size: int) -> None:
     head = make_phantom((24, 28, 6))
-    scan, operator = simulate(head, LowField(noise_std=0.02), seed=1)
+    scan, operator = simulate(head, ScanOperator(LowField(), 0.02), seed=1)
     wrong = head.data.copy()
     wrong[..., 2:5] = 0.9 * (wrong[..., 2:5] == 0)
     rule = StartLevelRule((0.01, 0.1), (0.02, 0.05))
@@ -71,10 +72,10 @@ class Broken(Smooth):
 def test_a_diverged_image_is_said(solver: str, truth: Tensor) -> None:
     config = make_config(solver, {"samples": 1, "steps": 2})
     y = noisy(FLAT, truth)
-    found = solve_tensors(solver, [DataTerm(y, FLAT)], Broken(), truth, generator=torch.Generator().manual_seed(0), config=config)
+    found = solve_tensors(solver, [DataTerm(y, FLAT, NOISE)], Broken(), truth, generator=torch.Generator().manual_seed(0), config=config)
     assert found.stopped == "diverged"
     assert found.warnings[0] == "1 of 4 images diverged: they have values that are not finite"
-    fine = solve_tensors(solver, [DataTerm(y, FLAT)], Smooth(), truth, generator=torch.Generator().manual_seed(0), config=config)
+    fine = solve_tensors(solver, [DataTerm(y, FLAT, NOISE)], Smooth(), truth, generator=torch.Generator().manual_seed(0), config=config)
     assert fine.stopped == "all steps done"
     assert not any("diverged" in warning for warning in fine.warnings)
 
@@ -118,10 +119,12 @@ def test_what_the_network_s_gradient_has_no_part_of_is_refused(settings: dict[st
 def test_misfits_of_the_trace_count_what_is_measured(gradient: str, truth: Tensor) -> None:
     mask = torch.zeros(12, 10)
     mask[:, ::2] = 1
-    operator = Inpainting(mask, 0.05)
+    operator = Inpainting(mask)
     y = mask * (truth + 0.05 * torch.randn(truth.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64))
     config = DynamicDPSConfig(samples=1, steps=3, start_sigma=0.2, gradient=gradient, estimate="deterministic")
-    found = solve_tensors("dynamicdps", [DataTerm(y, operator)], PRIOR, truth, generator=torch.Generator().manual_seed(0), config=config)
+    found = solve_tensors(
+        "dynamicdps", [DataTerm(y, operator, 0.05)], PRIOR, truth, generator=torch.Generator().manual_seed(0), config=config
+    )
     # The last image's misfit is near that of the last step; without the share it would be less than three quarters of it.
     torch.testing.assert_close(found.trace[-1].misfit.double(), found.misfit.double(), rtol=0.2, atol=0)
 
@@ -137,7 +140,7 @@ def test_discrepancy_ends_the_last_data_step_too(goal: float) -> None:
     free, stopped = (
         solve_tensors(
             "dynamicdps",
-            [DataTerm(y, FLAT)],
+            [DataTerm(y, FLAT, NOISE)],
             PRIOR,
             truth + 0.1,
             generator=torch.Generator().manual_seed(0),
@@ -152,20 +155,20 @@ def test_discrepancy_ends_the_last_data_step_too(goal: float) -> None:
 
 def test_an_affine_grid_of_several_slices_is_a_volume() -> None:
     matrix = torch.diag(torch.tensor([2.0, 2.0, 1.0, 1.0]))
-    operator = AffineResample(matrix, (8, 8, 5), noise_std=0.05)
+    operator = AffineResample(matrix, (8, 8, 5))
     assert operator.couples_slices
     assert not AffineResample(matrix, (8, 8, 1)).couples_slices
     data = np.random.default_rng(0).random((15, 15, 5)).astype(np.float32)
     image = Volume(data, np.eye(4))
     scan = Volume(data[::2, ::2], np.diag([2.0, 2.0, 1.0, 1.0]))
-    tied = ScanOperator(operator, image.shape, image.affine, 1.0)
+    tied = ScanOperator(operator, 0.05, image.shape, image.affine, 1.0)
     result = solve("dynamicdps", scan, tied, Smooth(), initial=image, config=DynamicDPSConfig(samples=1, steps=2))
     assert result.volume.shape == image.shape
 
 
 def test_exact_zeros_around_a_brain_do_not_lower_its_start() -> None:
     """As a mask leaves them: with weights the start is that of the brain alone, whatever the field of view."""
-    operator = LowField(noise_std=0.03)
+    operator = LowField()
     generator = torch.Generator().manual_seed(4)
     inside = torch.zeros(1, 1, 40, 40)
     inside[..., 8:32, 10:30] = 1
@@ -175,12 +178,12 @@ def test_exact_zeros_around_a_brain_do_not_lower_its_start() -> None:
 
     def start(pad: int, weighted: bool) -> float:
         wide = [torch.nn.functional.pad(u, [pad] * 4) for u in (y, wrong, inside)]
-        term = DataTerm(wide[0], operator, weights=wide[2][0, 0] if weighted else None)
+        term = DataTerm(wide[0], operator, 0.03, weights=wide[2][0, 0] if weighted else None)
         return float(choose_start([term], wide[1], DynamicDPSConfig(), as_prior(PRIOR))[0])
 
     everywhere = float(
         choose_start(
-            [DataTerm(truth[..., 8:32, 10:30] + (y - truth)[..., 8:32, 10:30], operator)],
+            [DataTerm(truth[..., 8:32, 10:30] + (y - truth)[..., 8:32, 10:30], operator, 0.03)],
             wrong[..., 8:32, 10:30],
             DynamicDPSConfig(),
             as_prior(PRIOR),
@@ -196,7 +199,7 @@ def test_starts_of_a_head_s_slices(depth: int) -> None:
     """A head is one volume, whose start is over the voxels of its mask; one slice alone too."""
     head = make_phantom((24, 28, 9))
     slab = Volume(head.data[..., 4 : 4 + depth], head.affine)
-    scan, operator = simulate(slab, LowField(noise_std=0.02), seed=1)
+    scan, operator = simulate(slab, ScanOperator(LowField(), 0.02), seed=1)
     inside = (slab.data > 0.05).astype(np.float32)
     scan, weighted = scan.with_data(scan.data * inside), operator.weighted(inside)
     result = solve("dynamicdps", scan, weighted, Smooth(), initial=slab, config=DynamicDPSConfig(samples=1, steps=2))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dynamicdps.operators import LowField, Operator
+from dynamicdps.operators import LowField, Operator, ScanOperator
 from dynamicdps.solvers import DynamicDPSConfig
 from dynamicdps.solvers.calibrate import CANDIDATES, calibrate_start, spread_slabs
 from dynamicdps.volumes import IntensityScale, load, to_slices
@@ -53,7 +53,7 @@ class Knowing:
 def test_calibration_tries_every_level_of_every_image() -> None:
     truth = torch.full((2, 1, 16, 12), 0.5)
     models = {"near": Shifted(truth, 0.04, 0.05), "far": Shifted(truth, 0.2, 0.25)}
-    degradations = {"half": LowField(in_plane_factor=2.0, noise_std=1e-4)}
+    degradations = {"half": ScanOperator(LowField(in_plane_factor=2.0), 1e-4)}
     seen: list[tuple[int, int]] = []
     config = DynamicDPSConfig(samples=1, steps=2, estimate="mean")
     found = calibrate_start(

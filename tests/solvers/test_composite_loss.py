@@ -11,6 +11,7 @@ from dynamicdps.solvers import composite_loss
 from dynamicdps.solvers.composite_loss import EDGE_WEIGHT, PATCH, STRUCTURE_WEIGHT, sobel
 from tests.properties import assert_batch_independent
 
+NOISE = 0.01
 HALF = LowField(in_plane_factor=2.0)
 THICK = LowField(gamma=0.7, in_plane_factor=2.0, slice_thickness=3.0)
 # A single small patch, several patches with a rest, and volumes slice by slice.
@@ -30,33 +31,37 @@ def images(shape: Sequence[int], generator: torch.Generator) -> Tensor:
 @pytest.mark.parametrize(("operator", "shape"), [(HALF, (2, 1, 8, 6)), (THICK, (2, 1, 4, 6, 6))], ids=["slice", "volume"])
 def test_gradient_is_that_of_finite_differences(operator: LowField, shape: tuple[int, ...], generator: torch.Generator) -> None:
     x, y = images(shape, generator), operator(images(shape, generator))
-    gradient, h = composite_loss(DataTerm(y, operator), x)[1], 1e-6
+    gradient, h = composite_loss(DataTerm(y, operator, NOISE), x)[1], 1e-6
     for pixel in range(math.prod(shape[1:])):
         nudge = torch.zeros(shape, dtype=torch.float64)
         nudge.view(shape[0], -1)[:, pixel] = h
-        slope = (composite_loss(DataTerm(y, operator), x + nudge)[0] - composite_loss(DataTerm(y, operator), x - nudge)[0]) / (2 * h)
+        slope = (
+            composite_loss(DataTerm(y, operator, NOISE), x + nudge)[0] - composite_loss(DataTerm(y, operator, NOISE), x - nudge)[0]
+        ) / (2 * h)
         torch.testing.assert_close(gradient.view(shape[0], -1)[:, pixel], slope, rtol=1e-5, atol=1e-7)
 
 
 @cases
 def test_slope_along_a_random_direction(operator: LowField, shape: tuple[int, ...], generator: torch.Generator) -> None:
     x, y = images(shape, generator), operator(images(shape, generator))
-    gradient, h = composite_loss(DataTerm(y, operator), x)[1], 1e-6
+    gradient, h = composite_loss(DataTerm(y, operator, NOISE), x)[1], 1e-6
     d = torch.randn(shape, generator=generator, dtype=torch.float64)
-    slope = (composite_loss(DataTerm(y, operator), x + h * d)[0] - composite_loss(DataTerm(y, operator), x - h * d)[0]) / (2 * h)
+    slope = (composite_loss(DataTerm(y, operator, NOISE), x + h * d)[0] - composite_loss(DataTerm(y, operator, NOISE), x - h * d)[0]) / (
+        2 * h
+    )
     torch.testing.assert_close((gradient * d).flatten(1).sum(1), slope, rtol=1e-5, atol=1e-6)
 
 
 @cases
 def test_no_loss_where_the_data_are_explained(operator: LowField, shape: tuple[int, ...], generator: torch.Generator) -> None:
     x = images(shape, generator)
-    value, gradient = composite_loss(DataTerm(operator(x), operator), x)
+    value, gradient = composite_loss(DataTerm(operator(x), operator, NOISE), x)
     assert value.shape == shape[:1]
     assert value.dtype == torch.float64
     assert (value < 1e-5).all()
     assert gradient.isfinite().all()
     assert (gradient.abs() < 1e-3).all()
-    assert (composite_loss(DataTerm(operator(x), operator), 0.9 * x)[0] > 100 * value).all()
+    assert (composite_loss(DataTerm(operator(x), operator, NOISE), 0.9 * x)[0] > 100 * value).all()
 
 
 @cases
@@ -64,7 +69,7 @@ def test_images_do_not_influence_each_other(operator: LowField, shape: tuple[int
     pair = torch.stack([images((3, *shape[1:]), generator), images((3, *shape[1:]), generator)], dim=1)
 
     def part(which: int, pairs: Tensor) -> Tensor:
-        return composite_loss(DataTerm(operator(pairs[:, 0]), operator), pairs[:, 1])[which]
+        return composite_loss(DataTerm(operator(pairs[:, 0]), operator, NOISE), pairs[:, 1])[which]
 
     assert_batch_independent(lambda pairs: part(0, pairs), pair)
     assert_batch_independent(lambda pairs: part(1, pairs), pair)
@@ -78,22 +83,22 @@ def test_loss_is_the_sum_of_its_parts() -> None:
     similarity = (2 * 0.6 * 1.0 + c1) / (0.6**2 + 1.0**2 + c1)
     expected = 4 * 0.4 + EDGE_WEIGHT * 0 + STRUCTURE_WEIGHT * (1 - similarity)
     torch.testing.assert_close(
-        composite_loss(DataTerm(y, LowField()), x)[0], torch.tensor([expected], dtype=torch.float64), atol=1e-5, rtol=0
+        composite_loss(DataTerm(y, LowField(), NOISE), x)[0], torch.tensor([expected], dtype=torch.float64), atol=1e-5, rtol=0
     )
 
 
 def test_slices_of_a_volume_count_together(generator: torch.Generator) -> None:
     """Squares of each part add over slices, so a volume of equal slices has the loss of one times the root of their number."""
     x, y = images((2, 1, 16, 12), generator), images((2, 1, 8, 6), generator)
-    single = composite_loss(DataTerm(y, HALF), x)[0]
-    volume = composite_loss(DataTerm(y[:, :, None].expand(-1, -1, 5, -1, -1), HALF), x[:, :, None].expand(-1, -1, 5, -1, -1))[0]
+    single = composite_loss(DataTerm(y, HALF, NOISE), x)[0]
+    volume = composite_loss(DataTerm(y[:, :, None].expand(-1, -1, 5, -1, -1), HALF, NOISE), x[:, :, None].expand(-1, -1, 5, -1, -1))[0]
     torch.testing.assert_close(volume, single * 5**0.5)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (5, PATCH + 3), (PATCH, PATCH), (2 * PATCH - 1, 3)], ids=str)
 def test_measurements_of_any_size(size: tuple[int, int], generator: torch.Generator) -> None:
     x, y = images((2, 1, *size), generator), images((2, 1, *size), generator)
-    value, gradient = composite_loss(DataTerm(y, LowField()), x)
+    value, gradient = composite_loss(DataTerm(y, LowField(), NOISE), x)
     assert (value > 0).all()
     assert gradient.shape == x.shape
     assert gradient.isfinite().all()

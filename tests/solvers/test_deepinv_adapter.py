@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dynamicdps.data_term import DataTerm, Noise
+from dynamicdps.data_term import DataTerm
 from dynamicdps.operators import LinearOperator, LowField, Operator, add_noise
 from dynamicdps.solvers import Reconstruction, available, make_config, solve_tensors
 from dynamicdps.solvers.deepinv_adapter import (
@@ -29,7 +29,7 @@ MEAN, STD, NOISE = 0.5, 0.2, 0.05
 BATCH, HEIGHT, WIDTH = 2, 12, 8
 CALLS: list[Callable[[], object]] = [
     lambda: deepinv_denoiser(gaussian),
-    lambda: deepinv_physics(LowField(), torch.zeros(1, 1, 4, 4), (1, 1, 4, 4)),
+    lambda: deepinv_physics(DataTerm(torch.zeros(1, 1, 4, 4), LowField(), NOISE), (1, 1, 4, 4)),
     lambda: solve_deepinv(*terms(problem()), generator=torch.Generator()),
     register_deepinv,
 ]
@@ -42,8 +42,6 @@ def gaussian(x: Tensor, sigma: Tensor) -> Tensor:
 
 
 class Squares(Operator):
-    noise_std = NOISE
-
     def forward(self, x: Tensor) -> Tensor:
         return x.square()
 
@@ -60,15 +58,15 @@ class PairSums(LinearOperator, Squares):
 
 def problem(operator: Operator | None = None, shape: tuple[int, ...] = (BATCH, 1, HEIGHT, WIDTH)) -> tuple[Tensor, Operator, Any, Tensor]:
     """Measurement, operator, denoiser and an initial image that is far off."""
-    operator = operator or LowField(in_plane_factor=2.0, noise_std=NOISE)
+    operator = operator or LowField(in_plane_factor=2.0)
     truth = (MEAN + STD * torch.randn(shape, generator=torch.Generator().manual_seed(3))).clamp(0.02, 1)
     generators = [torch.Generator().manual_seed(i) for i in range(len(truth))]
-    return add_noise(operator(truth), Noise.of(operator).std, generators), operator, gaussian, torch.full_like(truth, 0.95)
+    return add_noise(operator(truth), NOISE, generators), operator, gaussian, torch.full_like(truth, 0.95)
 
 
 def terms(given: tuple[Tensor, Operator, Any, Tensor]) -> tuple[list[DataTerm], Any, Tensor]:
     y, operator, denoiser, initial = given
-    return [DataTerm(y, operator)], denoiser, initial
+    return [DataTerm(y, operator, NOISE)], denoiser, initial
 
 
 def run(given: tuple[Tensor, Operator, Any, Tensor], seed: int = 0, **settings: Any) -> Reconstruction:
@@ -169,9 +167,9 @@ def test_denoiser_is_one_of_deepinv(deepinv: Any) -> None:
 
 
 OPERATORS = {
-    "singular values": LowField(in_plane_factor=2.0, blur=0.7, noise_std=NOISE),
-    "per image": LowField(in_plane_factor=1.5, blur=torch.tensor([0.4, 1.0]), noise_std=NOISE),
-    "identity": LowField(noise_std=NOISE),
+    "singular values": LowField(in_plane_factor=2.0, blur=0.7),
+    "per image": LowField(in_plane_factor=1.5, blur=torch.tensor([0.4, 1.0])),
+    "identity": LowField(),
     "products only": PairSums(),
 }
 
@@ -181,8 +179,8 @@ def test_linear_physics(deepinv: Any, generator: torch.Generator, name: str) -> 
     operator = OPERATORS[name]
     x = torch.rand(BATCH, 1, HEIGHT, WIDTH, generator=generator, dtype=torch.float64)
     y = operator(x)
-    found = deepinv_physics(operator, y, x.shape)
-    physics, model = found.physics, operator.linear_problem(y, x.shape, Noise.of(operator).std).model
+    found = deepinv_physics(DataTerm(y, operator, NOISE), x.shape)
+    physics, model = found.physics, operator.linear_problem(y, x.shape, NOISE).model
     assert isinstance(physics, deepinv.physics.LinearPhysics)
     assert isinstance(physics, deepinv.physics.DecomposablePhysics) == (name != "products only")
     assert not found.warnings
@@ -196,7 +194,7 @@ def test_linear_physics(deepinv: Any, generator: torch.Generator, name: str) -> 
     torch.testing.assert_close(physics.prox_l2(None, y, gamma), physics.prox_l2(torch.zeros_like(x), y, gamma))
     assert float(physics.noise_model.sigma) == pytest.approx(NOISE)
     # A sampler with a float64 state on a float32 measurement.
-    single = deepinv_physics(operator, y.float(), x.shape).physics
+    single = deepinv_physics(DataTerm(y.float(), operator, NOISE), x.shape).physics
     torch.testing.assert_close(single.A(x), y, atol=1e-5, rtol=0)
     torch.testing.assert_close(single.A_adjoint(y), model.adjoint(y), atol=1e-5, rtol=0)
     torch.testing.assert_close(single.A_dagger(y), model.pseudo_inverse(y), atol=1e-5, rtol=0)
@@ -206,21 +204,22 @@ def test_linear_physics(deepinv: Any, generator: torch.Generator, name: str) -> 
 
 
 def test_contrast_is_kept_or_undone(deepinv: Any) -> None:
-    operator = LowField(gamma=torch.tensor([0.7, 1.3]), in_plane_factor=2.0, noise_std=NOISE)
+    operator = LowField(gamma=torch.tensor([0.7, 1.3]), in_plane_factor=2.0)
     y, _, _, x = problem(operator)
-    kept = deepinv_physics(operator, y, x.shape)
+    term = DataTerm(y, operator, NOISE)
+    kept = deepinv_physics(term, x.shape)
     assert not isinstance(kept.physics, deepinv.physics.LinearPhysics)
     assert kept.measurement is y
     torch.testing.assert_close(kept.physics.A(x), operator(x))
-    undone = deepinv_physics(operator, y, x.shape, linear=True)
+    undone = deepinv_physics(term, x.shape, linear=True)
     assert isinstance(undone.physics, deepinv.physics.LinearPhysics)
     assert "contrast was undone" in undone.warnings[0]
     torch.testing.assert_close(undone.physics.A(x), operator.linear(x))
     assert undone.physics.noise_model.sigma.shape == (BATCH,)
-    linear = LowField(in_plane_factor=2.0, noise_std=NOISE)
-    assert not isinstance(deepinv_physics(linear, y, x.shape, linear=False).physics, deepinv.physics.LinearPhysics)
+    linear = LowField(in_plane_factor=2.0)
+    assert not isinstance(deepinv_physics(DataTerm(y, linear, NOISE), x.shape, linear=False).physics, deepinv.physics.LinearPhysics)
     with input_error("Squares is not linear"):
-        deepinv_physics(Squares(), x, x.shape, linear=True)
+        deepinv_physics(DataTerm(x, Squares(), NOISE), x.shape, linear=True)
 
 
 @pytest.mark.usefixtures("deepinv")
@@ -235,7 +234,7 @@ def test_sampler_explains_the_measurement(sampler: str) -> None:
     assert found.image.shape == initial.shape
     assert found.image.dtype == initial.dtype
     assert -0.2 < found.image.min() < found.image.max() < 1.2
-    assert (found.misfit < 0.3 * DataTerm(y, operator).misfit(initial)).all()
+    assert (found.misfit < 0.3 * DataTerm(y, operator, NOISE).misfit(initial)).all()
     assert (found.misfit < 3).all()
     assert found.nfe.tolist() == [60] * BATCH
     guided = sampler in {"DPS", "PiGDM", "MMPS"}
@@ -259,7 +258,7 @@ def test_samples_depend_on_seed_and_place_only(sampler: str) -> None:
     generator = torch.Generator().manual_seed(1)
     config = DeepinvConfig(sampler=sampler, steps=4)
     alone = [
-        solve_deepinv([DataTerm(y[i : i + 1], operator)], denoiser, initial[i : i + 1], generator=generator, config=config).image
+        solve_deepinv([DataTerm(y[i : i + 1], operator, NOISE)], denoiser, initial[i : i + 1], generator=generator, config=config).image
         for i in range(BATCH)
     ]
     assert torch.equal(torch.cat(alone), first)
@@ -268,13 +267,13 @@ def test_samples_depend_on_seed_and_place_only(sampler: str) -> None:
 @pytest.mark.usefixtures("deepinv")
 @pytest.mark.parametrize("sampler", ["DiffPIR", "DDRM", "DPS"])
 def test_other_operators(sampler: str) -> None:
-    contrast = problem(LowField(gamma=0.7, in_plane_factor=2.0, blur=torch.tensor([0.3, 0.8]), noise_std=NOISE))
+    contrast = problem(LowField(gamma=0.7, in_plane_factor=2.0, blur=torch.tensor([0.3, 0.8])))
     found = run(contrast, sampler=sampler, steps=10, weight=100.0 if sampler == "DPS" else None)
     assert len(found.warnings) == (sampler != "DPS")
     assert (found.misfit < 3).all()
-    thick = problem(LowField(in_plane_factor=2.0, slice_thickness=2.0, noise_std=NOISE), (1, 1, 4, HEIGHT, WIDTH))
+    thick = problem(LowField(in_plane_factor=2.0, slice_thickness=2.0), (1, 1, 4, HEIGHT, WIDTH))
     assert run(thick, sampler=sampler, steps=4).image.shape == (1, 1, 4, HEIGHT, WIDTH)
-    identity = problem(LowField(noise_std=NOISE))
+    identity = problem(LowField())
     before = identity[0].clone()
     run(identity, sampler=sampler, steps=4)
     assert torch.equal(identity[0], before)

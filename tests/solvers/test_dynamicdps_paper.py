@@ -15,7 +15,8 @@ from dynamicdps.solvers.sampler import Run
 from dynamicdps.solvers.start_level import BankRule
 from tests.solvers.known_posteriors import CorrelatedGaussian
 
-OPERATOR = LowField(in_plane_factor=2.0, noise_std=0.01)
+NOISE = 0.01
+OPERATOR = LowField(in_plane_factor=2.0)
 
 
 class Flat:
@@ -35,10 +36,10 @@ def test_voxels_that_are_not_measured_do_not_lower_the_start_level() -> None:
     bank = BankRule(tuple(1.0 + 0.5 * k for k in range(20)), tau=0.4)
     config = PaperConfig(bank=bank, search_every=1000)
     starts = []
-    for operator in (Identity(0.01), Inpainting(mask, noise_std=0.01)):
+    for operator in (Identity(), Inpainting(mask)):
         y = operator(initial) + operator(torch.full_like(initial, 0.004))
         found = solve_tensors(
-            "dynamicdps-paper", [DataTerm(y, operator)], Flat(), initial, generator=torch.Generator().manual_seed(0), config=config
+            "dynamicdps-paper", [DataTerm(y, operator, NOISE)], Flat(), initial, generator=torch.Generator().manual_seed(0), config=config
         )
         starts.append(float(found.start_sigma))
     assert starts[0] == starts[1]
@@ -54,7 +55,7 @@ def test_blending_begins_with_the_initial_image() -> None:
     blended, plain = (
         solve_tensors(
             "dynamicdps-paper",
-            [DataTerm(y, OPERATOR)],
+            [DataTerm(y, OPERATOR, NOISE)],
             Flat(),
             initial,
             generator=generator,
@@ -72,7 +73,7 @@ def test_the_initial_image_s_share_falls_with_the_steps() -> None:
     y = OPERATOR(torch.full_like(initial, 0.6))
     config = PaperConfig(start_sigma=0.02, blend=True)
     found = solve_tensors(
-        "dynamicdps-paper", [DataTerm(y, OPERATOR)], Flat(), initial, generator=torch.Generator().manual_seed(0), config=config
+        "dynamicdps-paper", [DataTerm(y, OPERATOR, NOISE)], Flat(), initial, generator=torch.Generator().manual_seed(0), config=config
     )
     torch.testing.assert_close(found.image, torch.full_like(initial, 0.6), rtol=0, atol=0.4 / len(found.trace))
 
@@ -90,7 +91,7 @@ def test_every_step_starts_at_its_own_noise_level() -> None:
     config = PaperConfig(start_sigma=0.1, search_every=1000)
     solve_tensors(
         "dynamicdps-paper",
-        [DataTerm(OPERATOR(initial), OPERATOR)],
+        [DataTerm(OPERATOR(initial), OPERATOR, NOISE)],
         Watched(),
         initial,
         generator=torch.Generator().manual_seed(0),
@@ -104,7 +105,7 @@ def test_every_step_starts_at_its_own_noise_level() -> None:
 @pytest.mark.parametrize("blend", [False, True])
 def test_gradient_and_search_are_of_the_loss_that_is_searched(blend: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the initial image blended in too: by automatic differentiation, and at the accepted steps."""
-    prior, operator = CorrelatedGaussian(12, 10), LowField(in_plane_factor=2.0, noise_std=0.05)
+    prior, operator = CorrelatedGaussian(12, 10), LowField(in_plane_factor=2.0)
     generator = torch.Generator().manual_seed(0)
     truth = 0.5 + 0.2 * torch.randn(2, 1, 12, 10, generator=generator, dtype=torch.float64)
     y = operator(truth)
@@ -113,7 +114,7 @@ def test_gradient_and_search_are_of_the_loss_that_is_searched(blend: bool, monke
 
     def loss(x: Tensor, sigma: Tensor, share: Tensor, start: Tensor) -> Tensor:
         wide = share.view(-1, 1, 1, 1)
-        return composite_loss(DataTerm(y[: len(x)], operator), (1 - wide) * prior(x, sigma) + wide * start)[0]
+        return composite_loss(DataTerm(y[: len(x)], operator, 0.05), (1 - wide) * prior(x, sigma) + wide * start)[0]
 
     def checked(
         run: Run, x: Tensor, direction: Tensor, gradient: Tensor, value: Tensor, sigma: Tensor, part: DataTerm, *rest: Tensor
@@ -140,5 +141,7 @@ def test_gradient_and_search_are_of_the_loss_that_is_searched(blend: bool, monke
     search = module._search
     monkeypatch.setattr(module, "_search", checked)
     config = PaperConfig(samples=1, start_sigma=0.05, blend=blend, search_every=1)
-    solve_tensors("dynamicdps-paper", [DataTerm(y, operator)], prior, initial, generator=torch.Generator().manual_seed(1), config=config)
+    solve_tensors(
+        "dynamicdps-paper", [DataTerm(y, operator, 0.05)], prior, initial, generator=torch.Generator().manual_seed(1), config=config
+    )
     assert searches > 0

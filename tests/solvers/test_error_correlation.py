@@ -13,7 +13,8 @@ from dynamicdps.operators import LowField, add_noise
 from dynamicdps.solvers import DynamicDPSConfig, Reconstruction, solve_dynamicdps
 
 DEPTH, HEIGHT, WIDTH = 12, 16, 12
-OPERATOR = LowField(in_plane_factor=2.0, slice_thickness=4.0, noise_std=0.02)
+NOISE = 0.02
+OPERATOR = LowField(in_plane_factor=2.0, slice_thickness=4.0)
 ALIKE = (1.0, 0.5, 0.2, 0.05)
 
 
@@ -29,13 +30,13 @@ def phantom() -> tuple[Tensor, Tensor]:
     z, y, x = (torch.linspace(0, 1, n) for n in (DEPTH, HEIGHT, WIDTH))
     one = 0.4 + 0.3 * torch.sin(3 * z[:, None, None] + 2 * y[:, None] + 4 * x)
     truth = torch.stack([one, one.flip(0)])[:, None]
-    return truth, add_noise(OPERATOR(truth), OPERATOR.noise_std, [torch.Generator().manual_seed(i) for i in range(2)])
+    return truth, add_noise(OPERATOR(truth), NOISE, [torch.Generator().manual_seed(i) for i in range(2)])
 
 
 def run(y: Tensor, initial: Tensor, operator: LowField = OPERATOR, alike: tuple[float, ...] = ALIKE, **settings: Any) -> Reconstruction:
     config = DynamicDPSConfig(**({"samples": 1, "steps": 3, "start_sigma": 0.2} | settings))
     prior = SlicePrior(smoothing, Domain(error_correlation=alike))
-    return solve_dynamicdps([DataTerm(y, operator)], prior, initial, generator=torch.Generator().manual_seed(0), config=config)
+    return solve_dynamicdps([DataTerm(y, operator, NOISE)], prior, initial, generator=torch.Generator().manual_seed(0), config=config)
 
 
 # A sequence that is no covariance by itself: neighbours much alike, all others opposed.
@@ -59,7 +60,7 @@ def test_what_is_a_covariance_stays_as_it_is() -> None:
 @pytest.mark.parametrize("method", ["gauss-newton", "l-bfgs"])
 def test_the_data_step_is_the_gaussian_conditional_mean_for_correlated_errors(method: str) -> None:
     """One column of six slices of which thick ones are measured, against the formula with dense matrices."""
-    operator = LowField(slice_thickness=3.0, noise_std=0.05)
+    operator = LowField(slice_thickness=3.0)
     errors = ErrorCorrelation.of_distances(6, ALIKE)
     centre = torch.linspace(0.2, 0.7, 6).view(1, 1, 6, 1, 1)
     y = operator(centre) + torch.tensor([0.1, -0.05]).view(1, 1, 2, 1, 1)
@@ -67,7 +68,7 @@ def test_the_data_step_is_the_gaussian_conditional_mean_for_correlated_errors(me
     prior = 0.1**2 * errors.matrix.double()
     gain = prior @ rows.mT @ torch.linalg.inv(rows @ prior @ rows.mT + 0.05**2 * torch.eye(2, dtype=torch.float64))
     expected = centre.flatten().double() + gain @ (y - operator(centre)).flatten().double()
-    found = data_step(DataTerm(y, operator), centre, torch.tensor([0.1]), method=method, iterations=60, tolerance=1e-9, errors=errors)
+    found = data_step(DataTerm(y, operator, 0.05), centre, torch.tensor([0.1]), method=method, iterations=60, tolerance=1e-9, errors=errors)
     torch.testing.assert_close(found.x.flatten().double(), expected, atol=2e-4, rtol=0)
 
 
@@ -88,7 +89,7 @@ def test_volume_alone_is_volume_in_a_batch(phantom: tuple[Tensor, Tensor]) -> No
     config = DynamicDPSConfig(samples=2, steps=3, start_sigma=0.2)
     prior = SlicePrior(smoothing, Domain(error_correlation=ALIKE))
     parts = [
-        solve_dynamicdps([DataTerm(y[i : i + 1], OPERATOR)], prior, truth[i : i + 1], generator=generator, config=config).image
+        solve_dynamicdps([DataTerm(y[i : i + 1], OPERATOR, NOISE)], prior, truth[i : i + 1], generator=generator, config=config).image
         for i in range(2)
     ]
     torch.testing.assert_close(torch.cat(parts), whole.image, atol=1e-5, rtol=0)
@@ -98,7 +99,7 @@ def test_volume_alone_is_volume_in_a_batch(phantom: tuple[Tensor, Tensor]) -> No
 def test_single_images_and_draws_are_left_alone(phantom: tuple[Tensor, Tensor], settings: dict[str, Any]) -> None:
     """Slices as a batch of images, a volume of one slice, slices measured one by one, and exact draws: nothing changes, bit by bit."""
     truth, y = phantom
-    flat, thin = LowField(in_plane_factor=2.0, noise_std=0.02), truth[:, :, :1]
+    flat, thin = LowField(in_plane_factor=2.0), truth[:, :, :1]
     for operator, initial in ((flat, truth[0].movedim(0, 1)), (flat, thin), (OPERATOR, thin), (flat, truth)):
         measured = operator(initial)
         known, unknown = (run(measured, initial, operator, a, **settings).image for a in (ALIKE, (1.0,)))

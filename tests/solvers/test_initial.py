@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from dynamicdps.conditional.model import ConditionalModel
-from dynamicdps.operators import LowField, Operator, simulate
+from dynamicdps.operators import LowField, Operator, ScanOperator, simulate
 from dynamicdps.solvers.initial import initial_from_model, initial_from_volume
 from dynamicdps.volumes import Volume
 
-OPERATOR = LowField(in_plane_factor=2.0, noise_std=1e-4)
+SCANNER = ScanOperator(LowField(in_plane_factor=2.0), 1e-4)
 
 
 class Recorded(ConditionalModel):
@@ -30,7 +30,7 @@ class Recorded(ConditionalModel):
 
 def test_a_model_sees_the_scan_in_image_intensities_and_its_image_comes_back_in_the_scans(phantom: Volume) -> None:
     bright = phantom.with_data(500 * phantom.data)
-    scan, operator = simulate(bright, OPERATOR, seed=0)
+    scan, operator = simulate(bright, SCANNER, seed=0)
     scale = operator.intensity_scale
     assert scale is not None
     x, y, z = phantom.shape
@@ -47,7 +47,7 @@ def test_a_model_sees_the_scan_in_image_intensities_and_its_image_comes_back_in_
 
 @pytest.mark.parametrize(("factor", "changed"), [(1.0, False), (1.4, False), (0.7, False), (1.6, True), (0.6, True), (1e-3, True)])
 def test_units_are_the_scans_within_a_factor_of_one_and_a_half(phantom: Volume, factor: float, changed: bool) -> None:
-    scan, operator = simulate(phantom, OPERATOR, seed=0)
+    scan, operator = simulate(phantom, SCANNER, seed=0)
     found = initial_from_volume(scan, operator, phantom.with_data(factor * phantom.data), "file")
     assert ("scaled" in found.source) == changed
     np.testing.assert_allclose(found.volume.data, phantom.data * (1 if changed else factor), rtol=1e-3, atol=1e-6)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dynamicdps.data_term import DataTerm, Noise
+from dynamicdps.data_term import DataTerm
 from dynamicdps.operators import LowField, add_noise, power_law
 from dynamicdps.solvers import make_config, solve_tensors
 from tests.solvers.known_posteriors import (
@@ -26,15 +26,15 @@ from tests.solvers.known_posteriors import (
     draw,
 )
 
-OPERATORS = {
-    "identity": LowField(noise_std=0.1),
-    "blur": LowField(blur=1.0, noise_std=0.05),
-    "subsampling": LowField(in_plane_factor=2.0, noise_std=0.05),
+SCANNERS = {
+    "identity": (LowField(), 0.1),
+    "blur": (LowField(blur=1.0), 0.05),
+    "subsampling": (LowField(in_plane_factor=2.0), 0.05),
 }
 
 
-def measured(operator: LowField, truth: Tensor) -> Tensor:
-    return add_noise(operator(truth), Noise.of(operator).std, [torch.Generator().manual_seed(1)])
+def measured(operator: LowField, noise_std: float, truth: Tensor) -> DataTerm:
+    return DataTerm(add_noise(operator(truth), noise_std, [torch.Generator().manual_seed(1)]), operator, noise_std)
 
 
 def checkerboard(height: int, width: int) -> Tensor:
@@ -84,12 +84,12 @@ def test_denoisers_and_their_errors(name: str) -> None:
 @pytest.mark.parametrize("name", PRIORS)
 def test_closed_forms_against_importance_sampling(name: str) -> None:
     """Draws from the prior, weighted by the likelihood."""
-    prior, operator = PRIORS[name], LowField(in_plane_factor=2.0, noise_std=0.1)
+    prior, operator = PRIORS[name], LowField(in_plane_factor=2.0)
     x0 = prior_draws(prior, 200_000)
     y = torch.full((1, 1, 1, 1), 0.55)
     weights = torch.softmax(-0.5 * ((y - operator(x0)) / 0.1).square().flatten(), dim=0)
     found = weights @ x0.flatten(1)
-    exact = prior.posterior(operator, y)
+    exact = prior.posterior(DataTerm(y, operator, 0.1))
     if not isinstance(exact, Gaussian):
         chances, parts = exact
         torch.testing.assert_close(found, sum(c * part.mean for c, part in zip(chances, parts, strict=True)), atol=0.003, rtol=0)
@@ -103,16 +103,16 @@ def test_closed_forms_against_importance_sampling(name: str) -> None:
 
 
 @pytest.mark.parametrize("noise", ["renewed", "ancestral"])
-@pytest.mark.parametrize("name", OPERATORS)
+@pytest.mark.parametrize("name", SCANNERS)
 def test_dynamicdps_samples_are_exact_for_independent_pixels(name: str, noise: str) -> None:
     """There ``p(x0 | x_t)`` is normal with covariance ``r^2 I``, the draw of ``p(x0 | x_t, y)`` is exact, and so is every step.
 
     No bias is left by steps however few: mean, deviation and correlation in every direction of the image.
     """
-    prior, operator = IsotropicGaussian(), OPERATORS[name]
-    y = measured(operator, prior.data_mean + prior.std * torch.randn(1, 1, 6, 6, generator=torch.Generator().manual_seed(3)))
-    x = draw("dynamicdps", prior, operator, y, 2000, estimate="sample", steps=3, start_sigma=10.0, noise=noise)
-    assert_moments(x, prior.posterior(operator, y))
+    prior = IsotropicGaussian()
+    term = measured(*SCANNERS[name], prior.data_mean + prior.std * torch.randn(1, 1, 6, 6, generator=torch.Generator().manual_seed(3)))
+    x = draw("dynamicdps", prior, term, 2000, estimate="sample", steps=3, start_sigma=10.0, noise=noise)
+    assert_moments(x, prior.posterior(term))
 
 
 @pytest.mark.parametrize("noise", ["renewed", "ancestral"])
@@ -126,12 +126,12 @@ def test_dynamicdps_samples_are_exact_for_any_share_of_fresh_noise(noise: str, e
 
 def correlated_bias(noise: str, steps: int) -> tuple[float, float]:
     """Bias of the mean and of the deviation, rms over directions in units of the posterior's deviation, without Monte Carlo's share."""
-    prior, operator, count = CorrelatedGaussian(), OPERATORS["subsampling"], 500
+    prior, count = CorrelatedGaussian(), 500
     truth = prior.data_mean + torch.linalg.cholesky(prior.covariance) @ torch.randn(36, generator=torch.Generator().manual_seed(3)).double()
-    y = measured(operator, truth.view(1, 1, 6, 6).float())
+    term = measured(*SCANNERS["subsampling"], truth.view(1, 1, 6, 6).float())
     settings = {"estimate": "sample", "start_sigma": 10.0, "stop_sigma": 0.01, "data_iterations": 1}
-    x = draw("dynamicdps", prior, operator, y, count, slices=True, steps=steps, noise=noise, **settings)
-    z = prior.posterior(operator, y).whiten(x)
+    x = draw("dynamicdps", prior, term, count, slices=True, steps=steps, noise=noise, **settings)
+    z = prior.posterior(term).whiten(x)
     mean = float(z.mean(0).square().mean() - 1 / count)
     deviation = float((z.std(0) - 1).square().mean() - 1 / (2 * count))
     return max(mean, 0.0) ** 0.5, max(deviation, 0.0) ** 0.5
@@ -161,11 +161,11 @@ def test_ancestral_noise_leaves_a_bias_for_correlated_pixels() -> None:
 
 def mode_samples(gap: float, steps: int, count: int = 1000) -> tuple[float, float, list[tuple[float, float]]]:
     """Share of samples in the first mode, the exact one, and for each mode rms errors of mean and deviation over directions."""
-    prior, operator = two_gaussians(gap), LowField(in_plane_factor=2.0, noise_std=0.1)
-    y = operator(0.5 + 0.1 * torch.randn(1, 1, 6, 6, generator=torch.Generator().manual_seed(1)))
-    weights, parts = prior.posterior(operator, y)
+    prior, operator = two_gaussians(gap), LowField(in_plane_factor=2.0)
+    term = DataTerm(operator(0.5 + 0.1 * torch.randn(1, 1, 6, 6, generator=torch.Generator().manual_seed(1))), operator, 0.1)
+    weights, parts = prior.posterior(term)
     settings = {"estimate": "sample", "start_sigma": 10.0, "stop_sigma": 0.003, "data_iterations": 1}
-    x = draw("dynamicdps", prior, operator, y, count, slices=True, steps=steps, **settings)
+    x = draw("dynamicdps", prior, term, count, slices=True, steps=steps, **settings)
     density = torch.stack([torch.distributions.MultivariateNormal(p.mean, p.covariance).log_prob(x) for p in parts], dim=1)
     chances = torch.softmax(density + weights.log(), dim=1)
     errors = []
@@ -205,7 +205,7 @@ def test_dynamicdps_samples_tend_to_the_exact_posterior_of_a_bent_contrast() -> 
     """Pixels seen through ``x^0.6``: a skewed posterior, here by a sum over a grid. The perturbed minimum is no exact draw where A bends,
     but A is straight within the reach of a low level's step. Measured: -0.13 of a deviation with 5 steps, -0.02 with 100, -0.01 with 300.
     """
-    operator, prior = LowField(gamma=0.6, noise_std=0.05), IsotropicGaussian(64, 64)
+    operator, prior = LowField(gamma=0.6), IsotropicGaussian(64, 64)
     grid = torch.linspace(-0.5, 1.7, 20001, dtype=torch.float64)
     fit = ((0.3 - power_law(grid, torch.tensor(0.6, dtype=torch.float64))) / 0.05).square()
     weights = torch.softmax(-0.5 * (fit + ((grid - prior.data_mean) / prior.std).square()), dim=0)
@@ -213,8 +213,8 @@ def test_dynamicdps_samples_tend_to_the_exact_posterior_of_a_bent_contrast() -> 
     deviation = (weights @ (grid - mean).square()).sqrt()
 
     def bias(steps: int, count: int) -> tuple[float, float]:
-        y = torch.full((1, 1, 64, 64), 0.3)
-        x = draw("dynamicdps", prior, operator, y, count, estimate="sample", steps=steps, start_sigma=10.0, stop_sigma=0.003, chunk=1)
+        term = DataTerm(torch.full((1, 1, 64, 64), 0.3), operator, 0.05)
+        x = draw("dynamicdps", prior, term, count, estimate="sample", steps=steps, start_sigma=10.0, stop_sigma=0.003, chunk=1)
         z = (x - mean) / deviation
         return float(z.mean()), float(z.std())
 
@@ -409,9 +409,7 @@ def test_projected_states_are_as_noisy_as_their_level(name: str) -> None:
 
     config = make_config(name, {"samples": 1, "steps": 6, "start_sigma": 1.0, "weight": 1.0})
     initial = torch.full((4, 1, 64, 64), 0.5)
-    solve_tensors(
-        name, [DataTerm(blocks.y, blocks.operator)], Recording(), initial, generator=torch.Generator().manual_seed(0), config=config
-    )
+    solve_tensors(name, [blocks.term], Recording(), initial, generator=torch.Generator().manual_seed(0), config=config)
     assert len(seen) == 6
     for measured, sigma in seen[1:]:
         off = measured - 2 * (blocks.y.double() - 0.5)
@@ -570,12 +568,12 @@ def test_gradients_through_the_network_fit_the_noise() -> None:
 
 def test_images_of_a_batch_have_noise_of_their_own() -> None:
     """Equal problems in one batch: unrelated samples."""
-    prior, operator = IsotropicGaussian(8, 8), LowField(in_plane_factor=2.0, noise_std=0.05)
+    prior, operator = IsotropicGaussian(8, 8), LowField(in_plane_factor=2.0)
     y = operator(torch.full((1, 1, 8, 8), 0.5)).expand(64, 1, 4, 4)
     initial = torch.full((64, 1, 8, 8), 0.5)
     config = make_config("dynamicdps", {"estimate": "sample", "samples": 1, "steps": 2, "start_sigma": 10.0})
     x = solve_tensors(
-        "dynamicdps", [DataTerm(y, operator)], prior, initial, generator=torch.Generator().manual_seed(0), config=config
+        "dynamicdps", [DataTerm(y, operator, 0.05)], prior, initial, generator=torch.Generator().manual_seed(0), config=config
     ).image.flatten(1)
     between = torch.corrcoef(x - 0.5) - torch.eye(64)
     assert between.abs().max() < 5 / 64**0.5

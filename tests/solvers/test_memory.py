@@ -61,15 +61,15 @@ PROGRAM = """
 import json, resource, sys
 import numpy as np, torch
 from dynamicdps.diffusion import load_prior, read_model
-from dynamicdps.operators import LowField, simulate
+from dynamicdps.operators import LowField, ScanOperator, simulate
 from dynamicdps.solvers import DynamicDPSConfig, solve
 from dynamicdps.solvers.memory import chunk_within
 from dynamicdps.volumes import Volume
 
 budget, depth, thick, samples = float(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "thick", int(sys.argv[4])
-operator = LowField(gamma=0.7, in_plane_factor=1.5, slice_thickness=5.0 if thick else None, noise_std=0.03)
+operator = LowField(gamma=0.7, in_plane_factor=1.5, slice_thickness=5.0 if thick else None)
 image = Volume(np.random.default_rng(0).random((144, 176, depth)).astype(np.float32), np.eye(4))
-scan, tied = simulate(image, operator)
+scan, tied = simulate(image, ScanOperator(operator, 0.03))
 card = read_model("brain", "prior").card
 chunk = chunk_within(budget, image.shape, thick, card, "float32", samples if samples > 1 else 0)
 config = DynamicDPSConfig(samples=samples, steps=1, chunk=chunk, keep_samples=samples > 1)

@@ -30,10 +30,10 @@ def line_mask() -> Tensor:
 
 
 OPERATORS: dict[str, tuple[Operator, int]] = {
-    "inpainting": (Inpainting(torch.rand(SIZE, generator=torch.Generator().manual_seed(1)) < 0.6, NOISE), 1),
-    "kspace": (KSpace(line_mask(), noise_std=NOISE), 1),
-    "kspace-complex": (KSpace(line_mask(), noise_std=NOISE), 2),
-    "kspace-coils": (KSpace(line_mask(), torch.rand(2, *SIZE, generator=torch.Generator().manual_seed(2)) + 0j, noise_std=NOISE), 1),
+    "inpainting": (Inpainting(torch.rand(SIZE, generator=torch.Generator().manual_seed(1)) < 0.6), 1),
+    "kspace": (KSpace(line_mask()), 1),
+    "kspace-complex": (KSpace(line_mask()), 2),
+    "kspace-coils": (KSpace(line_mask(), torch.rand(2, *SIZE, generator=torch.Generator().manual_seed(2)) + 0j), 1),
 }
 
 
@@ -52,19 +52,19 @@ def test_solvers_explain_the_measurement(name: str, solver: str, generator: torc
     initial = torch.full_like(truth, 0.9)
     before = ((y - operator(initial)) / NOISE).square().mean((1, 2, 3)).sqrt()
     seeded = torch.Generator().manual_seed(0)
-    found = solve_tensors(solver, [DataTerm(y, operator)], GaussianDenoiser(), initial, generator=seeded, config=CONFIGS[solver])
+    found = solve_tensors(solver, [DataTerm(y, operator, NOISE)], GaussianDenoiser(), initial, generator=seeded, config=CONFIGS[solver])
     assert (before > 1.5).all()
     assert (found.misfit < 1.5).all()
     assert ((found.image - truth).square().mean() < (initial - truth).square().mean()).all()
 
 
 def test_composition_solves_a_scan_as_the_low_field_scanner_does(phantom: Volume) -> None:
-    whole = LowField(in_plane_factor=2.0, slice_thickness=3.0, noise_std=0.02)
-    scan, tied = simulate(phantom, whole)
-    parts = SliceProfile(3.0, noise_std=0.02) @ InPlaneResolution(2.0)
-    composed = ScanOperator(parts, tied.image_shape, tied.image_affine, tied.intensity_scale)
+    whole = LowField(in_plane_factor=2.0, slice_thickness=3.0)
+    scan, tied = simulate(phantom, ScanOperator(whole, 0.02))
+    parts = SliceProfile(3.0) @ InPlaneResolution(2.0)
+    composed = ScanOperator(parts, 0.02, tied.image_shape, tied.image_affine, tied.intensity_scale)
     initial = phantom.with_data(0.8 * phantom.data)
     first, second = (solve("data-step", scan, operator, GaussianDenoiser(), initial=initial) for operator in (tied, composed))
     np.testing.assert_allclose(second.volume.data, first.volume.data, atol=1e-3)
-    bare = solve("data-step", scan, parts, GaussianDenoiser(), initial=initial)
+    bare = solve("data-step", scan, ScanOperator(parts, 0.02), GaussianDenoiser(), initial=initial)
     assert bare.volume.shape == first.volume.shape

@@ -13,7 +13,8 @@ from dynamicdps.solvers.registry import find_solver
 from dynamicdps.solvers.sampler import PairSpread, SamplerConfig
 from tests.solvers.known_posteriors import IsotropicGaussian
 
-OPERATOR = LowField(in_plane_factor=2.0, noise_std=0.05)
+NOISE = 0.05
+OPERATOR = LowField(in_plane_factor=2.0)
 PRIOR = IsotropicGaussian(16, 12)
 SAMPLERS = [name for name in available() if issubclass(find_solver(name)[1], SamplerConfig)]
 FEW: dict[str, dict[str, Any]] = {
@@ -26,12 +27,12 @@ FEW: dict[str, dict[str, Any]] = {
 @pytest.fixture
 def problem(generator: torch.Generator) -> tuple[Tensor, Tensor]:
     truth = PRIOR.data_mean + PRIOR.std * torch.randn(2, 1, 16, 12, generator=generator)
-    return truth, add_noise(OPERATOR(truth), OPERATOR.noise_std, [torch.Generator().manual_seed(i) for i in range(2)])
+    return truth, add_noise(OPERATOR(truth), NOISE, [torch.Generator().manual_seed(i) for i in range(2)])
 
 
 def run(name: str, y: Tensor, initial: Tensor, **settings: Any) -> Reconstruction:
     config = make_config(name, FEW.get(name, {"steps": 4}) | settings)
-    return solve_tensors(name, [DataTerm(y, OPERATOR)], PRIOR, initial, generator=torch.Generator().manual_seed(0), config=config)
+    return solve_tensors(name, [DataTerm(y, OPERATOR, NOISE)], PRIOR, initial, generator=torch.Generator().manual_seed(0), config=config)
 
 
 @pytest.mark.parametrize("estimate", ["mean", "sample"])

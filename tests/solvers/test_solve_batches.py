@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from dynamicdps.operators import LowField, simulate
+from dynamicdps.operators import LowField, ScanOperator, simulate
 from dynamicdps.solvers import DynamicDPSConfig, Result, make_config, register, solve
 from dynamicdps.volumes import Volume
 from tests.conftest import make_phantom
 from tests.solvers.test_solve_kspace import Smoother
 
-OPERATOR = LowField(gamma=0.7, in_plane_factor=2.0, noise_std=0.02)
+SCANNER = ScanOperator(LowField(gamma=0.7, in_plane_factor=2.0), 0.02)
 PER_IMAGE = ("image", "misfit", "nfe", "nbackward", "start_sigma", "uncertainty", "samples")
 
 
@@ -21,7 +21,7 @@ def truth() -> Volume:
 
 
 def solved(truth: Volume, batch_size: int, progress: list[tuple[int, int]] | None = None, name: str = "dynamicdps") -> Result:
-    scan, operator = simulate(truth, OPERATOR, seed=0)
+    scan, operator = simulate(truth, SCANNER, seed=0)
     initial = truth.with_data(truth.data * np.linspace(0.7, 1.1, truth.shape[2], dtype=np.float32))
     config = DynamicDPSConfig(samples=2, steps=3, keep_samples=True) if name == "dynamicdps" else make_config(name, {})
     return solve(

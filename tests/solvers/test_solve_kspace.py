@@ -14,7 +14,7 @@ from tests.operators.raw_scans import make_raw
 from tests.properties import input_error
 
 NOISE = 0.02
-OPERATOR = LowField(gamma=0.7, noise_std=NOISE)
+OPERATOR = LowField(gamma=0.7)
 
 
 class Smoother(torch.nn.Module):
@@ -35,7 +35,7 @@ def scene() -> tuple[Volume, Volume]:
 
 
 def tied_to(measured: KSpaceMeasurement) -> ScanOperator:
-    return ScanOperator(OPERATOR, intensity_scale=1.0, kspace=measured)
+    return ScanOperator(OPERATOR, NOISE, intensity_scale=1.0, kspace=measured)
 
 
 @pytest.mark.parametrize("partial", [False, True])
@@ -63,7 +63,7 @@ def test_all_of_kspace_is_the_phase_corrected_image() -> None:
     truth, shown = scene()
     raw = make_raw(shown, noise=NOISE)
     measured = measure_kspace(raw, NOISE, generator=torch.Generator().manual_seed(0))
-    tied = ScanOperator(OPERATOR, intensity_scale=1.0)
+    tied = ScanOperator(OPERATOR, NOISE, intensity_scale=1.0)
     config = make_config("data-step", {})
     from_kspace = solve("data-step", raw.magnitude(), tied_to(measured), Smoother(), initial=truth, config=config)
     from_image = solve("data-step", shown.with_data(measured.image), tied, Smoother(), initial=truth, config=config)

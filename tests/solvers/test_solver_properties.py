@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dynamicdps.data_term import DataTerm, Noise
+from dynamicdps.data_term import DataTerm
 from dynamicdps.diffusion import as_prior
 from dynamicdps.diffusion.levels import cosine_levels
 from dynamicdps.operators import LinearOperator, LowField, Operator, add_noise
@@ -30,9 +30,10 @@ from dynamicdps.volumes.grids import Grid
 from tests.properties import input_error
 
 HEIGHT, WIDTH = 16, 12
-LINEAR = LowField(in_plane_factor=2.0, noise_std=0.05)
-BENT = LowField(gamma=0.6, in_plane_factor=2.0, noise_std=0.05)
-THICK = LowField(in_plane_factor=2.0, slice_thickness=3.0, noise_std=0.05)
+NOISE = 0.05
+LINEAR = LowField(in_plane_factor=2.0)
+BENT = LowField(gamma=0.6, in_plane_factor=2.0)
+THICK = LowField(in_plane_factor=2.0, slice_thickness=3.0)
 
 # Few steps; what a solver does not have is left out.
 USUAL: dict[str, Any] = {"steps": 4, "samples": 2, "iterations": 20}
@@ -90,8 +91,6 @@ class Half(TwoTissues):
 class Plain(Operator):
     """The linear operator above as a user would write it: nothing but a forward model."""
 
-    noise_std = 0.05
-
     def forward(self, x: Tensor) -> Tensor:
         return LINEAR.forward(x)
 
@@ -123,7 +122,7 @@ def problem(operator: Operator, count: int = 4, depth: int | None = None) -> tup
     generator = torch.Generator().manual_seed(7)
     bright = torch.rand(shape, generator=generator) < 0.5
     truth = 0.2 + 0.5 * bright + 0.1 * torch.randn(shape, generator=generator)
-    y = add_noise(operator(truth), Noise.of(operator).std, [torch.Generator().manual_seed(i) for i in range(count)])
+    y = add_noise(operator(truth), NOISE, [torch.Generator().manual_seed(i) for i in range(count)])
     wrong = torch.linspace(0, 0.2, count).view(-1, *[1] * (len(shape) - 1))
     return y, (truth + wrong * torch.linspace(-1, 1, WIDTH)).clamp(0, 1)
 
@@ -131,7 +130,7 @@ def problem(operator: Operator, count: int = 4, depth: int | None = None) -> tup
 def run(name: str, y: Tensor, operator: Operator, initial: Tensor, seed: int | torch.Generator = 5, **more: Any) -> Reconstruction:
     denoiser = more.pop("denoiser", TwoTissues())
     generator = torch.Generator().manual_seed(seed) if isinstance(seed, int) else seed
-    return solve_tensors(name, [DataTerm(y, operator)], denoiser, initial, generator=generator, config=settings_of(name, **more))
+    return solve_tensors(name, [DataTerm(y, operator, NOISE)], denoiser, initial, generator=generator, config=settings_of(name, **more))
 
 
 # Batches.
@@ -281,7 +280,7 @@ def test_an_image_whose_levels_have_ended_leaves_the_batch() -> None:
     y, initial = problem(LINEAR)
     counting = Counting()
     config = replace(settings_of("dynamicdps"), stop_sigma=0.1)
-    found = solve_tensors("dynamicdps", [DataTerm(y, LINEAR)], counting, initial, generator=torch.Generator(), config=config)
+    found = solve_tensors("dynamicdps", [DataTerm(y, LINEAR, NOISE)], counting, initial, generator=torch.Generator(), config=config)
     assert found.nfe.tolist() == [2, 8, 8, 8]
     assert int(found.nfe.sum()) == counting.forward
 
@@ -293,7 +292,7 @@ def test_progress_and_trace_follow_the_steps(name: str) -> None:
     seen: list[tuple[int, int]] = []
     found = solve_tensors(
         name,
-        [DataTerm(y, LINEAR)],
+        [DataTerm(y, LINEAR, NOISE)],
         TwoTissues(),
         initial,
         generator=torch.Generator(),
@@ -451,7 +450,7 @@ def test_text_is_read_as_what_the_setting_wants(name: str) -> None:
 def test_configuration_of_another_solver_is_refused(name: str) -> None:
     y, initial = problem(LINEAR)
     with pytest.raises(TypeError, match="expected a"):
-        solve_tensors(name, [DataTerm(y, LINEAR)], TwoTissues(), initial, generator=torch.Generator(), config=LINEAR)
+        solve_tensors(name, [DataTerm(y, LINEAR, NOISE)], TwoTissues(), initial, generator=torch.Generator(), config=LINEAR)
 
 
 # What samplers share.
@@ -572,12 +571,14 @@ def test_start_is_the_initial_image_or_pure_noise(warm: bool) -> None:
         return run.x
 
     config = SamplerConfig(steps=1, samples=2, start_sigma=1e-4 if warm else None)
-    found = run_samples(sample, DataTerm(y, LINEAR), TwoTissues(), initial, config, generator=torch.Generator().manual_seed(0))
+    found = run_samples(sample, DataTerm(y, LINEAR, NOISE), TwoTissues(), initial, config, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(found.image, torch.stack(starts).mean(0))
     if warm:
         torch.testing.assert_close(starts[0], initial, atol=1e-3, rtol=0)
     else:
-        other = run_samples(sample, DataTerm(y, LINEAR), TwoTissues(), 0 * initial, config, generator=torch.Generator().manual_seed(0))
+        other = run_samples(
+            sample, DataTerm(y, LINEAR, NOISE), TwoTissues(), 0 * initial, config, generator=torch.Generator().manual_seed(0)
+        )
         assert torch.equal(found.image, other.image)
         level = float(found.start_sigma[0])
         assert abs(float(starts[0].mean()) - 0.45) < 4 * level / starts[0].numel() ** 0.5
@@ -608,7 +609,7 @@ def images_alive(name: str, **more: Any) -> int:
             alive = sum(type(o) is Tensor and o.ndim >= 4 for o in gc.get_objects())
 
     config = settings_of(name, **more)
-    solve_tensors(name, [DataTerm(y, LINEAR)], TwoTissues(), initial, generator=torch.Generator(), config=config, progress=count)
+    solve_tensors(name, [DataTerm(y, LINEAR, NOISE)], TwoTissues(), initial, generator=torch.Generator(), config=config, progress=count)
     return alive
 
 
@@ -651,7 +652,7 @@ def test_images_of_different_start_steps_do_not_influence_each_other() -> None:
 
     def solve_some(index: list[int], generator: torch.Generator) -> Reconstruction:
         return solve_tensors(
-            "dynamicdps-paper", [DataTerm(y[index], LINEAR)], TwoTissues(), initial[index], generator=generator, config=config
+            "dynamicdps-paper", [DataTerm(y[index], LINEAR, NOISE)], TwoTissues(), initial[index], generator=generator, config=config
         )
 
     together = solve_some([0, 1, 2, 3], torch.Generator().manual_seed(5))

@@ -67,7 +67,7 @@ class Enhance(EnhanceOptions, _ScansOfHead):
     @property
     def folder(self) -> Path:
         """Where the results go."""
-        return self.out or folder_beside(self.scan[0])
+        return self.out or folder_beside(self.scan[0], self.to)
 
 
 @dataclass(frozen=True)
@@ -270,6 +270,9 @@ class Sample:
     """Number of samples."""
     slices: int = 1
     """Neighbouring slices of each sample; more than 1 draws volumes."""
+    layout: str = "auto"
+    """Where the large parts of a brain lie: auto takes the file beside the prior, where there is one for the contrast; none starts from
+    noise alone; or a .safetensors file."""
     sampler: Literal["heun", "ancestral"] = "heun"
     """Second-order deterministic solver, or ancestral sampling."""
     steps: int = 32
@@ -391,6 +394,9 @@ class Benchmark:
     """Neighbouring slices of each scan where a degradation couples slices."""
     prior: str = "brain"
     """Bundled prior or a .safetensors file."""
+    contrast: Literal["T1w", "T2w", "FLAIR"] | None = None
+    """Contrast of the scans, which the prior is told, and by which tissues are found; LowField degradations leave T2w and FLAIR as they are
+    (gamma 1). Without it T1w, and the prior is told what its model card names first."""
     settings: Path | None = None
     """JSON file of what differs from the solvers' defaults, {"SOLVER": {"NAME": VALUE}}, and of variants under names of their own,
     {"LABEL": {"solver": "SOLVER", "NAME": VALUE}}."""

@@ -18,7 +18,7 @@ GROUPS: dict[Any, dict[str, tuple[str, ...]]] = {
     commands.Enhance: {
         "most used": ("out", "quality", "operator", "mask", "initial", "precision", "device"),
         "scans that do not say everything": ("contrast", "series", "volume", "voxel_size", "orientation", "array", "keep_all"),
-        "result": ("samples", "grid", "seed", "memory", "dicom", "dicom_stamp"),
+        "result": ("to", "samples", "grid", "seed", "memory", "dicom", "dicom_stamp"),
         "models and scanner": ("conditional", "prior", "shading"),
         "solver": (
             *("solver", "steps", "estimate", "gradient", "start_quantile", "start_sigma", "start_step", "start_calibration"),

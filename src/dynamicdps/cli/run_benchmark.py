@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from dynamicdps.cli.commands import Benchmark
 from dynamicdps.cli.progress import out, progress_bar, say
 from dynamicdps.cli.record import recorded
 from dynamicdps.cli.table import benchmark_table
+from dynamicdps.conditional import CONDITIONAL_KINDS
 from dynamicdps.diffusion import read_model
 from dynamicdps.errors import InputError, reason_of
 from dynamicdps.evaluation.benchmark import (
@@ -30,10 +32,12 @@ from dynamicdps.evaluation.benchmark import (
     write_results,
     write_slices,
 )
+from dynamicdps.evaluation.benchmark.conditions import SHORT_NAMES
 from dynamicdps.json_file import read_json, write_json
-from dynamicdps.operators import PRESETS, Operator
+from dynamicdps.operators import PRESETS, LowField, ScanOperator
 from dynamicdps.operators.presets import read_degradations
 from dynamicdps.pipeline.enhancement import open_prior
+from dynamicdps.pipeline.model_fit import check_contrast
 from dynamicdps.report.benchmark_index import write_benchmark_index
 from dynamicdps.volumes import load
 
@@ -41,7 +45,7 @@ from dynamicdps.volumes import load
 TABLE_WIDTH = 100
 
 
-def read_conditions(text: str, degradations: Mapping[str, Operator]) -> list[Condition]:
+def read_conditions(text: str, degradations: Mapping[str, ScanOperator]) -> list[Condition]:
     """Conditions ``MODEL/DEGRADATION`` separated by commas.
 
     Raises:
@@ -51,6 +55,23 @@ def read_conditions(text: str, degradations: Mapping[str, Operator]) -> list[Con
     if not names:
         raise InputError("there is no condition; expected some MODEL/DEGRADATION such as unet/iqt-out; change --conditions")
     return [find_condition(name, degradations) for name in names]
+
+
+def of_contrast(condition: Condition, contrast: str) -> Condition:
+    """A condition for scans of a contrast: of another one than T1w the scanner's own contrast is the image's.
+
+    Raises:
+        InputError: its conditional model was trained on another contrast.
+    """
+    if contrast == "T1w":
+        return condition
+    if condition.model_hash:
+        name = condition.name.rpartition("/")[0]
+        check_contrast(contrast, read_model(SHORT_NAMES.get(name, name), CONDITIONAL_KINDS))
+    scanner = condition.scanner
+    if not isinstance(scanner.operator, LowField):
+        return condition
+    return replace(condition, scanner=replace(scanner, operator=replace(scanner.operator, gamma=1.0)))
 
 
 def read_settings(path: Path) -> dict[str, dict[str, Any]]:
@@ -80,6 +101,8 @@ def resume(arguments: Benchmark, prior_hash: str, settings: dict[str, dict[str, 
         name: getattr(arguments, name) for name in ("slices_per_scan", "slab", "neighbours", "lesions", "precision", "seed")
     }
     made_by |= {"prior": prior_hash, "settings": settings}
+    if arguments.contrast is not None:
+        made_by["contrast"] = arguments.contrast
     note, finished = arguments.out / "benchmark.json", read_finished(arguments.out)
     if finished.rows:
         if not note.exists() or json.loads(note.read_text(encoding="utf-8")) != made_by:
@@ -98,6 +121,8 @@ def check(arguments: Benchmark) -> None:
     """
     if not arguments.scans:
         raise InputError("there is no scan to test on; expected at least one SCAN; name skull-stripped T1w files")
+    if arguments.lesions and arguments.contrast not in (None, "T1w"):
+        raise InputError(f"--lesions is given with --contrast {arguments.contrast}; expected T1w, whose lesions they are; leave one out")
     check_subjects(arguments.scans)
     for scan in arguments.scans:
         load(scan)
@@ -113,9 +138,9 @@ def run(arguments: Benchmark) -> None:
     for label in (*settings, *solvers):
         variant(label, settings)
     own = read_degradations(arguments.degradations) if arguments.degradations else {}
-    conditions = read_conditions(arguments.conditions, {**PRESETS, **own})
+    conditions = [of_contrast(each, arguments.contrast or "T1w") for each in read_conditions(arguments.conditions, {**PRESETS, **own})]
     prior_hash = read_model(arguments.prior, "prior").card["sha256"]
-    prior = open_prior(arguments.prior, "cpu", arguments.precision)
+    prior = open_prior(arguments.prior, "cpu", arguments.precision, arguments.contrast)
     finished = resume(arguments, prior_hash, settings)
     known = write_conditions(arguments.out, conditions)
     with recorded(arguments.out, "benchmark", arguments) as record:
@@ -138,6 +163,7 @@ def run(arguments: Benchmark) -> None:
                 lesions=arguments.lesions,
                 settings=settings,
                 seed=arguments.seed,
+                contrast=arguments.contrast or "T1w",
                 finished=finished,
                 on_cell=keep,
                 progress=lambda step: bar(step.done, step.planned, note=time_left(step)),

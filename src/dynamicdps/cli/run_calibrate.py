@@ -34,7 +34,7 @@ def run(arguments: CalibrateStart) -> None:
         if value is not None and not lowest <= value <= highest:
             raise InputError(f"--{name.replace('_', '-')} is {value}; expected {lowest:g} to {highest:g}")
     degradations = {name: preset(name) for name in arguments.degradations}
-    coupled = [name for name, operator in degradations.items() if operator.couples_slices]
+    coupled = [name for name, scanner in degradations.items() if scanner.couples_slices]
     if coupled and arguments.depth < LEAST_COUPLED:
         raise InputError(
             f"{coupled[0]} couples slices, and --depth is {arguments.depth}; expected at least {LEAST_COUPLED} neighbouring slices; raise "

@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -33,6 +34,7 @@ from dynamicdps.cohort.clusters import QUEUES, require_dask
 from dynamicdps.cohort.derivatives import DESCRIPTION, FILES, is_own, place_of
 from dynamicdps.errors import InputError
 from dynamicdps.output_names import ENHANCED
+from dynamicdps.pipeline.cross_contrast import check_from, check_to
 
 SHOWN_FAILURES = 20
 # What a worker may need: image, posterior samples and the network's activations.
@@ -91,11 +93,16 @@ def run(arguments: Cohort) -> None:
 
 
 def as_asked(arguments: Cohort | BidsApp, scans: list[BidsScan]) -> list[BidsScan]:
-    """The scans, those of one session together where that is asked for.
+    """The scans with the contrast of their images, those of one session together where that is asked for.
 
     Raises:
-        InputError: all of several scans are to be kept where none are together.
+        InputError: all of several scans are to be kept where none are together, or a contrast is asked for that these scans lead not to.
     """
+    if (to := check_to(arguments.to)) is not None:
+        check_from(scans[0].suffix)
+        if arguments.combine:
+            raise InputError("--to is given with --combine; expected one of them: several scans make one image in their own contrast")
+        scans = [replace(scan, to=to) for scan in scans]
     if arguments.keep_all and not arguments.combine:
         raise InputError("--keep-all is given without --combine; expected both: it is for several scans of one head; leave it out")
     if not arguments.combine:

@@ -12,6 +12,7 @@ from dynamicdps.cli.progress import out, say
 from dynamicdps.conditional import CONDITIONAL_KINDS, load_conditional
 from dynamicdps.diffusion import ModelFile, load_prior, read_model
 from dynamicdps.diffusion.added_models import add_model, check_model
+from dynamicdps.diffusion.layout import load_layout
 from dynamicdps.json_file import read_json
 from dynamicdps.models.names import KINDS, bundled_folder, known_models, user_folder
 from dynamicdps.report.facts import CARD, text_of
@@ -51,7 +52,7 @@ def _rows(model: ModelFile) -> list[tuple[str, str]]:
 def run_add(arguments: AddModel) -> None:
     model = check_model(arguments.file, arguments.sha256)
     # That the weights fit the card's network shows only when it is built.
-    loaders: dict[str, Callable[[Path], Any]] = {"prior": load_prior, "segmenter": load_brain_network}
+    loaders: dict[str, Callable[[Path], Any]] = {"prior": load_prior, "segmenter": load_brain_network, "layout": load_layout}
     loaders |= dict.fromkeys(CONDITIONAL_KINDS, load_conditional)
     loaders[model.card["kind"]](model.path)
     place = add_model(model)

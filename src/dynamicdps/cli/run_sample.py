@@ -8,6 +8,7 @@ from dynamicdps.cli.pictures import write_sheet
 from dynamicdps.cli.progress import progress_bar, say
 from dynamicdps.cli.record import recorded
 from dynamicdps.diffusion import draw_samples, read_model
+from dynamicdps.diffusion.layout import Layout, layout_beside, load_layout
 from dynamicdps.errors import InputError
 from dynamicdps.pipeline.checks import check_device
 from dynamicdps.pipeline.enhancement import open_prior
@@ -23,6 +24,7 @@ def run(arguments: Sample) -> None:
         prior = open_prior(arguments.prior, device, arguments.precision, arguments.contrast)
         card = read_model(arguments.prior, "prior").card
         affine = np.diag([*prior.domain.spacing, 1.0])
+        layout = open_layout(arguments, prior.domain.suffix)
         record.facts["models"] = {"prior": card["sha256"]}
         with progress_bar("sample", "images") as bar, record.timed("sample"):
             samples = draw_samples(
@@ -34,6 +36,7 @@ def run(arguments: Sample) -> None:
                 steps=arguments.steps,
                 seed=arguments.seed,
                 ancestral=arguments.sampler == "ancestral",
+                layout=layout,
                 progress=bar,
             )
         files = [arguments.out / "samples.png"]
@@ -47,6 +50,26 @@ def run(arguments: Sample) -> None:
         told = "" if arguments.contrast is None else f", told {arguments.contrast}"
         write_sheet(arguments.out / "samples.png", sheet_of(samples[:32]), f"{arguments.n} {what} of {arguments.prior}{told}")
     say("\n".join(map(str, files)))
+
+
+def open_layout(arguments: Sample, suffix: str) -> Layout | None:
+    """What `--layout` names; the one beside the prior only where it fits contrast and number of slices.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    if arguments.layout != "auto":
+        return None if arguments.layout == "none" else load_layout(arguments.layout)
+    layout = layout_beside(arguments.prior)
+    if layout is None or layout.suffix != suffix:
+        return None
+    if layout.shape[0] < arguments.slices:
+        say(
+            f"the layout of {arguments.prior} has {layout.shape[0]} slices: {arguments.slices} are drawn without it and may be put "
+            "together wrongly"
+        )
+        return None
+    return layout
 
 
 def sheet_of(samples: Tensor) -> Tensor:

@@ -76,7 +76,7 @@ def benchmark_table(summary: dict[str, Any]) -> Table:
 def fit_table(fit: OperatorFit) -> Table:
     """Parameters with their intervals, as the command line shows them."""
     table = Table("parameter", "value", "95 % interval", "from")
-    inner = fit.scanner.to_json()
+    inner = fit.scanner.to_json() | {"noise_std": fit.scan_operator.noise.std}
     for name, unit in UNITS.items():
         if inner.get(name) is None:
             continue
@@ -90,13 +90,14 @@ def fit_table(fit: OperatorFit) -> Table:
 def structures_table(measured: Sequence[StructureVolume]) -> Table:
     """Volumes of structures with their intervals and confidences, as the command line shows them."""
     table = Table("structure", "side")
-    for name in ("ml", "95 % interval", "confidence"):
+    for name in ("ml", "95 % interval", "confidence", "Dice"):
         table.add_column(name, justify="right", no_wrap=True)
     for each in measured:
         low, high = each.interval or (None, None)
         interval = "" if low is None or high is None else f"{low / 1000:.2f} to {high / 1000:.2f}"
         sure = f"{each.confidence:.2f}" if math.isfinite(each.confidence) else "-"
-        table.add_row(each.structure.name, each.structure.side, f"{each.mm3 / 1000:.2f}", interval, sure)
+        known = "-" if math.isnan(each.dice) else f"{each.dice:.2f}" if each.reliable else f"{each.dice:.2f}, draft"
+        table.add_row(each.structure.name, each.structure.side, f"{each.mm3 / 1000:.2f}", interval, sure, known)
     return table
 
 

@@ -31,12 +31,14 @@ class BidsScan:
         sources: its place in the dataset, or theirs, with forward slashes.
         entities: key and label in the order of the name, ``sub`` first; of several scans those that all share.
         suffix: of the scan's contrast.
+        to: contrast of the image that is synthesised; `None` for the scan's own.
     """
 
     paths: tuple[Path, ...]
     sources: tuple[str, ...]
     entities: tuple[tuple[str, str], ...]
     suffix: str = SUFFIX
+    to: str | None = None
 
     @property
     def source(self) -> str:
@@ -46,14 +48,23 @@ class BidsScan:
     @property
     def name(self) -> str:
         """What tells the scan from all others: `stem`, with the suffix of another contrast than T1w."""
-        return self.stem if self.suffix == SUFFIX else f"{self.stem}_{self.suffix}"
+        return self.stem if self.image_suffix == SUFFIX else f"{self.stem}_{self.image_suffix}"
+
+    @property
+    def image_suffix(self) -> str:
+        """Suffix of what is derived from it."""
+        return self.to or self.suffix
 
     @property
     def stem(self) -> str:
-        """Entities of the derivatives, ``sub-01_ses-1_rec-dynamicdps``: the scan's own with the reconstruction's."""
+        """Entities of the derivatives, ``sub-01_ses-1_rec-dynamicdps``: the scan's own with the reconstruction's.
+
+        Of a synthesised contrast it says from which scan: ``rec-dynamicdpsFromT2w``.
+        """
         entities = dict(self.entities)
         # A scan that has a reconstruction already keeps its label: two of them must not become one.
-        own = (("rec", entities.pop("rec", "") + RECONSTRUCTION),)
+        made_from = "" if self.to is None else f"From{self.suffix}"
+        own = (("rec", entities.pop("rec", "") + RECONSTRUCTION + made_from),)
         before = tuple((key, label) for key, label in entities.items() if key not in AFTER_REC)
         after = tuple((key, label) for key, label in entities.items() if key in AFTER_REC)
         return "_".join(f"{key}-{label}" for key, label in before + own + after)

@@ -23,6 +23,7 @@ from dynamicdps.output_names import (
     STRUCTURES,
     UNCERTAINTY,
     numbered,
+    synthesised,
 )
 
 BIDS_VERSION = "1.10.0"
@@ -49,7 +50,8 @@ NOT_BIDS = (
 )
 README = """Enhanced scans by DynamicDPS. Research use only, not for diagnosis or treatment.
 
-Each enhanced scan is named *_rec-dynamicdps_T1w.nii.gz (or _T2w, _FLAIR); the JSON file of the same name says how it was made,
+Each enhanced scan is named *_rec-dynamicdps_T1w.nii.gz (or _T2w, _FLAIR; *_rec-dynamicdpsFromT2w_T1w.nii.gz is a T1w-like image
+that models made from a T2w scan); the JSON file of the same name says how it was made,
 *_report.html shows it.
 *_dseg.nii.gz and *_structures.tsv are its structures and their volumes, where there was a model that finds them.
 cohort.tsv is the table of tissue volumes (cohort.json explains its columns), index.html its page.
@@ -58,11 +60,11 @@ cohort.tsv is the table of tissue volumes (cohort.json explains its columns), in
 
 def place_of(scan: BidsScan, ending: str) -> str:
     """A derivative's place in the output folder; of another contrast than T1w each file says which."""
-    if scan.suffix != SUFFIX:
+    if scan.image_suffix != SUFFIX:
         # What has no suffix of a contrast would have one name for all: masks are described by it.
         before, joined, last = ending.rpartition("_")
-        described = f"{scan.suffix}_{REPORT}" if ending == REPORT else f"{before}{joined}desc-{scan.suffix}_{last}"
-        ending = ending.replace(SUFFIX, scan.suffix) if SUFFIX in ending else described
+        described = f"{scan.image_suffix}_{REPORT}" if ending == REPORT else f"{before}{joined}desc-{scan.image_suffix}_{last}"
+        ending = ending.replace(SUFFIX, scan.image_suffix) if SUFFIX in ending else described
     return f"{scan.folder}/{scan.stem}_{ending}"
 
 
@@ -78,6 +80,7 @@ def sidecar(scan: BidsScan, facts: Mapping[str, Any], *, seed: int, input_hash: 
     """
     return {
         "Description": "Enhanced by posterior sampling under the scanner's forward model",
+        **({} if scan.to is None else synthesised(scan.to, scan.suffix)),
         "Sources": [f"bids:raw:{source}" for source in scan.sources],
         "DynamicDPS": {"version": __version__, "seed": seed, "input": input_hash, "parameters": parameters, **facts},
     }

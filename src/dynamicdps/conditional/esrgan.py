@@ -1,7 +1,6 @@
 """The conditional ESRGAN (Wang et al., ECCVW 2018): residual-in-residual dense blocks, trained against a discriminator."""
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dynamicdps.conditional.model import ConditionalModel
-from dynamicdps.diffusion import ModelFile, read_model
+from dynamicdps.diffusion import ModelFile
 from dynamicdps.errors import InputError
 
 UNSHUFFLE = 4
@@ -131,15 +130,6 @@ class RRDBNetwork(nn.Module):
 
 class ConditionalESRGAN(ConditionalModel):
     """An `RRDBNetwork` as a conditional model."""
-
-
-def load_esrgan(name: str | Path, device: str = "cpu") -> ConditionalESRGAN:
-    """A conditional ESRGAN by its bundled name or file, ready for inference.
-
-    Raises:
-        InputError: as `dynamicdps.diffusion.read_model`.
-    """
-    return esrgan_of(read_model(name, "esrgan"), device)
 
 
 def esrgan_of(model: ModelFile, device: str = "cpu") -> ConditionalESRGAN:

@@ -12,7 +12,7 @@ from torch import Tensor
 from dynamicdps.diffusion import Patches
 from dynamicdps.diffusion.patches import SIZES, split_held_out
 from dynamicdps.errors import InputError
-from dynamicdps.operators import LowField, add_noise, preset, to_image_grid
+from dynamicdps.operators import LowField, Noise, ScanOperator, preset, to_image_grid
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class DegradationRange:
     slice_thickness: tuple[float, ...] = (1.0, 3.0, 5.0)
     noise_std: tuple[float, float] = (0.001, 0.06)
 
-    def draw(self, generator: torch.Generator) -> LowField:
-        """One operator."""
+    def draw(self, generator: torch.Generator) -> ScanOperator:
+        """One scanner."""
 
         def uniform(low: float, high: float) -> float:
             return low + (high - low) * float(torch.rand((), generator=generator))
@@ -35,19 +35,20 @@ class DegradationRange:
             return values[int(torch.randint(len(values), (), generator=generator))]
 
         thickness = choice(self.slice_thickness)
-        return LowField(
+        scanner = LowField(
             gamma=uniform(*self.gamma),
             in_plane_factor=choice(self.in_plane_factor),
             blur=uniform(*self.blur),
             slice_thickness=thickness if thickness > 1 else None,
-            noise_std=self.noise_std[0] * (self.noise_std[1] / self.noise_std[0]) ** float(torch.rand((), generator=generator)),
         )
+        least, most = self.noise_std
+        return ScanOperator(scanner, Noise(least * (most / least) ** float(torch.rand((), generator=generator))))
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
 
-Degradation = LowField | DegradationRange
+Degradation = ScanOperator | DegradationRange
 
 
 def draw_pair(
@@ -67,15 +68,15 @@ def draw_pair(
         inputs, truths = (torch.cat([image[..., :height, :width] for image in images]) for images in zip(*groups, strict=True))
         return inputs, truths
     truth = patches.batch(generator, sizes)
-    y = add_noise(degradation(truth), degradation.noise_std, [generator] * len(truth), degradation.noise)
-    return to_image_grid(y, degradation, truth.shape), truth
+    y = degradation.noise.draw(degradation.operator(truth), [generator] * len(truth))
+    return to_image_grid(y, degradation.operator, truth.shape), truth
 
 
-def _stack_pair(stack: Tensor, operator: LowField, generator: torch.Generator, keep: int = 4) -> tuple[Tensor, Tensor]:
+def _stack_pair(stack: Tensor, scanner: ScanOperator, generator: torch.Generator, keep: int = 4) -> tuple[Tensor, Tensor]:
     """Degrade a stack of neighbouring slices as a volume; keep some of them."""
     volume = stack.movedim(0, 1)[None]
-    y = add_noise(operator(volume), operator.noise_std, [generator], operator.noise)
-    slices = to_image_grid(y, operator, volume.shape)[0].movedim(0, 1)
+    y = scanner.noise.draw(scanner.operator(volume), [generator])
+    slices = to_image_grid(y, scanner.operator, volume.shape)[0].movedim(0, 1)
     chosen = torch.randperm(len(stack), generator=generator)[:keep]
     return slices[chosen], stack[chosen]
 
@@ -127,7 +128,7 @@ class SimulatedPairs:
             InputError: the degradation couples slices (only ``"range"`` trains on stacks) or is unknown, or a scan cannot be read.
         """
         degradation = DegradationRange() if name == "range" else preset(name)
-        if isinstance(degradation, LowField) and degradation.couples_slices:
+        if isinstance(degradation, ScanOperator) and degradation.couples_slices:
             raise InputError(f"{name} has thick slices; expected a degradation of single slices, or range; choose range")
         files, held_out = split_held_out(train_files, validation_files)
         return cls(name, degradation, Patches.from_files(files), Patches.from_files(held_out) if held_out else None, len(files))

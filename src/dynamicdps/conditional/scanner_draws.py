@@ -5,7 +5,7 @@ described must not have learned one description.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,8 @@ Array = NDArray[np.float32]
 
 # Voxels around a patch that are scanned with it, so that what blurs in from there is right.
 MARGIN = 12
+# What scanners of low field are used for most: a network of this size learns it better when it sees it more often than the limits.
+USUAL: dict[str, Any] = {"thickness": (4.0, 6.0), "in_plane": (1.2, 2.2), "volumetric": 0.0, "signal_to_noise": (9.0, 40.0)}
 # Where the brightest tissue lies, see `IntensityScale.robust`.
 WHITE = 0.95
 
@@ -34,7 +36,8 @@ class ScannerRange:
         signal_to_noise: white matter's, before interpolation.
         shading: standard deviation of the logarithm along each axis.
         gain: standard deviation of the logarithm of the intensity scale's error.
-        other_contrasts: share of scans whose intensities do not rise with those of the image.
+        other_contrasts: share of scans whose intensities fall where those of the image rise.
+        usual: share of scans as scanners of low field make them: one slice direction, `USUAL` in place of the limits above.
         outside: share of scans that show what lies around the brain.
         mask_error: by how much a brain mask is too wide.
     """
@@ -46,9 +49,14 @@ class ScannerRange:
     signal_to_noise: tuple[float, float] = (8.0, 60.0)
     shading: float = 0.06
     gain: float = 0.06
-    other_contrasts: float = 0.15
+    other_contrasts: float = 0.1
+    usual: float = 0.5
     outside: float = 0.8
     mask_error: tuple[float, float] = (0.0, 4.0)
+
+    def draw(self, rng: np.random.Generator) -> "ScannerRange":
+        """The limits of one scan: the usual ones or all."""
+        return replace(self, **USUAL) if rng.random() < self.usual else self
 
     def to_json(self) -> dict[str, object]:
         """Plain values for a model card."""
@@ -85,12 +93,16 @@ def encoded_axis(size: int, rng: np.random.Generator, voxel: float) -> Axis:
     taper = 0.0 if rng.random() < 0.3 else rng.uniform(0, 1)
     finer = 1.0 if rng.random() < 0.4 else rng.uniform(1.0, 2.0)
     spacing = kept / finer
-    k = (np.arange(256) + 0.5) / 256
-    # Tukey's window of the positive half of k-space, whose edge is at half a cycle an acquired voxel.
-    window = np.where(k > 1 - taper, 0.5 + 0.5 * np.cos(np.pi * (k - 1 + taper) / max(taper, 1e-9)), 1.0)
+    # Tukey's window falls from 1 to 0 over the outer `taper` of k-space, so that its half height is here.
+    half = 1 - taper / 2
 
     def response(distance: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.asarray((window * np.cos(np.pi * k * distance[..., None] / kept)).mean(-1) / kept)
+        d = distance / kept
+        # The transform of a raised cosine; at its removable singularity stands the limit.
+        beside = 1 - (taper * d) ** 2
+        singular = np.abs(beside) < 1e-6
+        roll = np.where(singular, np.pi / 4, np.cos(np.pi * taper * d / 2) / np.where(singular, 1, beside))
+        return np.asarray(half * np.sinc(half * d) * roll / kept)
 
     first = rng.uniform(0, spacing)
     places = np.arange(first, size - 1, spacing)
@@ -135,18 +147,19 @@ def draw_axes(shape: tuple[int, ...], rng: np.random.Generator, limits: ScannerR
 
 
 def draw_contrast(rng: np.random.Generator, other: float = 0.0) -> tuple[Array, Array]:
-    """A curve of intensities as abscissae and values, increasing or, as a share of the draws, any.
+    """A curve of intensities as abscissae and values, increasing or, as a share of the draws, falling.
 
-    White matter stays where it is; of curves that do not increase the brightest tissue comes there.
+    White matter stays where it is; of curves that fall the brightest tissue comes there.
 
     Args:
         rng: source of all randomness.
-        other: share of curves that need not increase.
+        other: share of curves that fall, from fluid to what is brighter than white matter.
     """
     x = np.array([0, 0.12, 0.3, 0.5, 0.7, 0.85, WHITE, 1.3, 2.5])
     if rng.random() < other:
-        y = np.concatenate([[0], rng.uniform(0.15, 1, len(x) - 1)])
-        y *= WHITE / y[:7].max()
+        y = np.exp(-np.cumsum(rng.exponential(0.2, len(x))))
+        y[0] = 0
+        y *= WHITE / y[1]
     elif rng.random() < 0.4:
         y = WHITE * (x / WHITE) ** math.exp(rng.uniform(-0.7, 0.35))
     else:
@@ -205,6 +218,7 @@ def draw_scan(image: Array, distance: Array, rng: np.random.Generator, limits: S
         The interpolated scan, the logarithm to the base 2 of the measured voxel's edges, and what an ideal scanner would show of the brain.
     """
     shape = image.shape
+    limits = limits.draw(rng)
     seen = draw_surroundings(image, distance, rng) if rng.random() < limits.outside else image
     curve = draw_contrast(rng, limits.other_contrasts)
     seen = np.interp(seen, *curve).astype(np.float32)

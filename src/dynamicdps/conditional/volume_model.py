@@ -1,7 +1,6 @@
 """The conditional model of whole volumes: any voxel size, any slice direction, from the interpolated scan to a sharp brain."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 from dynamicdps.conditional.model import CENTRE, SPREAD
 from dynamicdps.conditional.scanner_draws import spline_matrix
 from dynamicdps.conditional.volume_network import VolumeConfig, VolumeUNet
-from dynamicdps.diffusion import ModelFile, read_model
+from dynamicdps.diffusion import ModelFile
 from dynamicdps.operators import Operator, ScanOperator
 from dynamicdps.operators.image_grid import voxel_factors
 from dynamicdps.operators.sampling import along
@@ -140,12 +139,3 @@ def volume_unet_of(model: ModelFile, device: str = "cpu") -> ConditionalVolumeUN
     """The conditional model of volumes that a model file holds, ready for inference."""
     network = model.build(lambda values: VolumeUNet(VolumeConfig.from_json(values)))
     return ConditionalVolumeUNet(network).to(device).eval()
-
-
-def load_volume_unet(name: str | Path, device: str = "cpu") -> ConditionalVolumeUNet:
-    """A conditional model of volumes by its bundled name or file, ready for inference.
-
-    Raises:
-        InputError: as `dynamicdps.diffusion.read_model`.
-    """
-    return volume_unet_of(read_model(name, "volume-unet"), device)

@@ -28,7 +28,7 @@ class VolumeConfig:
         InputError: there is no level, or a number is less than 1 or far too large.
     """
 
-    channels: tuple[int, ...] = (32, 64, 96)
+    channels: tuple[int, ...] = (48, 96, 104)
     blocks: tuple[int, ...] = (1, 1, 2)
     unshuffle: int = 2
     planes: int = 3
@@ -128,6 +128,42 @@ class VolumeUNet(nn.Module):
             x = self.up[index](x + kept.pop())
         x = channels_to_cubes(self.exit(F.leaky_relu(x, SLOPE)), self.config.unshuffle)
         return x[:, :, : size[0], : size[1], : size[2]]
+
+
+@torch.no_grad()
+def grow(network: VolumeUNet, smaller: VolumeUNet) -> None:
+    """Give a network the function of a smaller one: more channels and more residual blocks that at first change nothing.
+
+    After Chen, Goodfellow and Shlens 2016 (Net2Net), with new channels that are computed but not yet used.
+
+    Args:
+        network: freshly initialised; its weights are changed.
+        smaller: with at most as many channels and blocks a level, and the same inputs and outputs.
+
+    Raises:
+        InputError: the networks differ in their levels, inputs or outputs, or the new one is smaller anywhere.
+    """
+    new, old = network.config, smaller.config
+    alike = len(new.channels) == len(old.channels) and (new.unshuffle, new.planes, new.outputs) == (old.unshuffle, old.planes, old.outputs)
+    fewer = any(a < b for a, b in zip((*new.channels, *new.blocks), (*old.channels, *old.blocks), strict=False))
+    if not alike or fewer:
+        raise InputError(
+            f"the network to be trained has channels {new.channels} and blocks {new.blocks}, the weights it is to start from have "
+            f"{old.channels} and {old.blocks}; expected as many levels, the same inputs and outputs, and no fewer channels and blocks; "
+            "choose a larger network"
+        )
+    known = smaller.state_dict()
+    for name, value in network.state_dict().items():
+        if name in known:
+            part = known[name]
+            rows = slice(0, part.shape[0])
+            if value.ndim > 1:
+                value[rows] = 0
+                value[rows, : part.shape[1]] = part
+            else:
+                value[rows] = part
+        elif ".second." in name:
+            value.zero_()
 
 
 def cubes_to_channels(x: Tensor, edge: int) -> Tensor:

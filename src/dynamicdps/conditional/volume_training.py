@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from dynamicdps.conditional.model import CENTRE, SPREAD
 from dynamicdps.conditional.scanner_draws import MARGIN, ScannerRange, draw_scan
-from dynamicdps.conditional.volume_network import VolumeConfig, VolumeUNet
+from dynamicdps.conditional.volume_network import VolumeConfig, VolumeUNet, grow
 from dynamicdps.diffusion import TrainingConfig, TrainingState, read_model, write_model
 from dynamicdps.diffusion.patches import split_held_out
 from dynamicdps.diffusion.processes import Processes
@@ -25,11 +25,13 @@ from dynamicdps.errors import InputError
 Array = NDArray[np.float32]
 
 # Of the model card: the network leaves contrast as it is.
-CONTRAST = "any; learned from T1w brains, some with other curves of intensity"
+CONTRAST = "any; learned from the contrasts of its scans, some with other curves of intensity"
 PATCH = 48
 BATCH = 4
 # Share of patches from whole brains, where there are slabs too: only they have every level, but they are few.
-WHOLE_SHARE, WHOLE_SLICES = 0.5, 96
+WHOLE_SHARE, WHOLE_SLICES = 0.65, 96
+# Voxels of a brain that its patches are laid around, and how far their centres lie from them.
+CENTRES, JITTER = 20_000, 8.0
 # What counts as brain, in image intensities, and how far around it an image is judged, in voxels.
 BRAIN, AROUND = 0.02, 4.0
 FARTHEST = 25.0
@@ -52,7 +54,7 @@ class BrainPatches:
     def __init__(self, volumes: Sequence[TrainingVolume]) -> None:
         self.volumes = list(volumes)
         self.distances: list[NDArray[np.uint8]] = []
-        self.boxes: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
+        self.centres: list[NDArray[np.int16]] = []
         for volume in self.volumes:
             inside = volume.data * volume.scale > BRAIN
             if not inside.any():
@@ -61,7 +63,7 @@ class BrainPatches:
             distance = ndimage.distance_transform_edt(~filled)
             self.distances.append((np.minimum(distance, FARTHEST) * 10).astype(np.uint8))
             at = np.argwhere(filled)
-            self.boxes.append((at.min(0), at.max(0) + 1))
+            self.centres.append(at[:: max(1, len(at) // CENTRES)].astype(np.int16))
         whole = np.array([min(v.data.shape) >= WHOLE_SLICES for v in self.volumes])
         share = np.where(whole, WHOLE_SHARE, 1 - WHOLE_SHARE) / np.where(whole, whole.sum(), (~whole).sum())
         self.weights = share / share.sum()
@@ -70,12 +72,8 @@ class BrainPatches:
         """A cube: image intensities, distance from the brain in voxels, and 1 where the scan has voxels, each ``(edge, edge, edge)``."""
         chosen = int(rng.choice(len(self.volumes), p=self.weights))
         volume, distance = self.volumes[chosen], self.distances[chosen]
-        low, high = self.boxes[chosen]
-        inner = edge - 2 * MARGIN
-        # The inner cube lies anywhere over the brain.
-        centre = np.array(
-            [rng.uniform(min(a + inner / 3, (a + b) / 2), max(b - inner / 3, (a + b) / 2)) for a, b in zip(low, high, strict=True)]
-        )
+        # Around a voxel of the brain: a box of the whole holds corners without any.
+        centre = rng.choice(self.centres[chosen]) + rng.uniform(-JITTER, JITTER, 3)
         matrix = _turn(rng) if rng.random() < TURNED else np.eye(3)
         flip = rng.random() < 0.5
         if flip:
@@ -200,7 +198,8 @@ def train_volume_unet(
         limits: of the scanners that are drawn.
         config: how to train.
         resume: continue from the checkpoint in `out`.
-        weights: a model of the same kind, by bundled name or file, that a new training starts from.
+        weights: a model of the same kind, by bundled name or file, that a new training starts from; the network may have more channels and
+            blocks than it.
         data_name: what the model card says about the data.
         processes: that train together.
         on_step: called with step and loss.
@@ -217,7 +216,8 @@ def train_volume_unet(
     torch.manual_seed(config.seed)
     network = VolumeUNet(network_config)
     if weights is not None:
-        read_model(weights, "volume-unet").load_into(network)
+        model = read_model(weights, "volume-unet")
+        grow(network, model.build(lambda values: VolumeUNet(VolumeConfig.from_json(values))))
     path = out / "unet.safetensors"
 
     def finish(state: TrainingState) -> dict[str, float]:

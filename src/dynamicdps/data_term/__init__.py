@@ -4,7 +4,6 @@ from dynamicdps.data_term.data_step import DataStep, data_step
 from dynamicdps.data_term.data_term import DataTerm, excess_misfit, join, pooled_residual
 from dynamicdps.data_term.error_correlation import ErrorCorrelation
 from dynamicdps.data_term.line_search import LineSearch, Outcome, armijo, strong_wolfe
-from dynamicdps.data_term.noise import Noise
 from dynamicdps.data_term.scan_term import scan_term
 
 __all__ = [
@@ -12,7 +11,6 @@ __all__ = [
     "DataTerm",
     "ErrorCorrelation",
     "LineSearch",
-    "Noise",
     "Outcome",
     "armijo",
     "data_step",

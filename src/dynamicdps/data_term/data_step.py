@@ -7,10 +7,10 @@ from torch import Tensor
 
 from dynamicdps.data_term.data_term import DataTerm
 from dynamicdps.data_term.error_correlation import ErrorCorrelation
-from dynamicdps.data_term.inner_products import inner, put, take
 from dynamicdps.data_term.line_search import search
 from dynamicdps.operators import Linearisation
-from dynamicdps.operators.linear import DataSpectrum, diagonal_preconditioner
+from dynamicdps.operators.inner_products import inner, put, take
+from dynamicdps.operators.linear import DataSpectrum, conjugate_gradients, diagonal_preconditioner
 from dynamicdps.operators.parameters import per_image
 from dynamicdps.operators.precision import wide
 
@@ -130,7 +130,7 @@ def data_step(
     trial = torch.ones_like(value)
     # Of the direction before, where the next conjugate gradients start.
     dual: Tensor | None = None
-    for _ in range(iterations):
+    for iteration in range(iterations):
         index = running.nonzero()[:, 0]
         if len(index) == 0:
             break
@@ -139,7 +139,8 @@ def data_step(
             wide = per_image(part.r, current)
             linearised = part.term.linearise(current, wide)
             guess = None if dual is None else take(dual, index)
-            direction, change, w, used = _gauss_newton(part, current, remaining, linearised, guess, cg_iterations, cg_tolerance)
+            centred = iteration == 0 and start is None
+            direction, change, w, used = _gauss_newton(part, current, remaining, linearised, centred, guess, cg_iterations, cg_tolerance)
             dual = w if dual is None else put(dual, index, w)
             # What the secant foretells is exact on the operator's own curve.
             phi = _Curve(part, current, remaining, direction, wide, change if part.term.operator.is_straight_along_search else None)
@@ -147,7 +148,7 @@ def data_step(
             direction, used = _descent(part, current, remaining, memory, index)
             phi = _Curve(part, current, remaining, direction)
         value0 = value[index]
-        slope0 = phi(torch.zeros_like(value0), torch.ones_like(value0, dtype=torch.bool))[1]
+        slope0 = phi.slope_at_start()
         guess = torch.ones_like(value0) if method == "gauss-newton" else trial[index]
         limits = {"max_step": 2.0} if method == "gauss-newton" else {"max_trials": 20}
         found = search(line_search, phi, value0, slope0, guess, **limits)
@@ -190,18 +191,28 @@ class _Curve:
             residual, change = self.residual - per_image(steps, self.change) * self.change, self.change
         else:
             linearised = part.term.linearise(trial)
-            known = not bool(steps.any())
-            residual, change = self.residual if known else part.term.target - linearised.value, linearised.jvp(velocity)
-            self.operator_calls += 1 if known else 2
+            residual, change = part.term.target - linearised.value, linearised.jvp(velocity)
+            self.operator_calls += 2
         offset = trial - part.centre
         self.last = steps.clone(), trial, residual
-        pull = inner(part.whiten(offset), part.whiten(velocity)) / wide(part.r).square()
-        slope = pull - inner(residual, change) / part.noise**2
-        return part.value(residual, offset), slope
+        return part.value(residual, offset), self._slope(offset, velocity, residual, change)
+
+    def slope_at_start(self) -> Tensor:
+        """The slope where the curve starts and the residual is known, ``(batch,)``."""
+        trial, velocity = self.curve(torch.zeros([len(self.x)] + [1] * (self.x.ndim - 1), dtype=self.x.dtype, device=self.x.device))
+        change = self.change
+        if change is None:
+            change = self.part.term.linearise(trial).jvp(velocity)
+            self.operator_calls += 1
+        return self._slope(trial - self.part.centre, velocity, self.residual, change)
+
+    def _slope(self, offset: Tensor, velocity: Tensor, residual: Tensor, change: Tensor) -> Tensor:
+        pull = inner(self.part.whiten(offset), self.part.whiten(velocity)) / wide(self.part.r).square()
+        return pull - inner(residual, change) / self.part.noise**2
 
     def at(self, steps: Tensor) -> tuple[Tensor, Tensor]:
         """The image at the accepted steps, with its residual; where a step is 0 the image is the one before."""
-        if self.last is not None and torch.equal(self.last[0], steps) and bool((steps > 0).all()):
+        if self.last is not None and bool(((self.last[0] == steps) & (steps > 0)).all()):
             return self.last[1], self.last[2]
         lengths = per_image(steps, self.x)
         moved = torch.where(lengths > 0, self.curve(lengths)[0], self.x)
@@ -212,20 +223,29 @@ class _Curve:
 
 
 def _gauss_newton(
-    part: _Problem, x: Tensor, residual: Tensor, linearised: Linearisation, guess: Tensor | None, iterations: int, tolerance: float
+    part: _Problem,
+    x: Tensor,
+    residual: Tensor,
+    linearised: Linearisation,
+    centred: bool,
+    guess: Tensor | None,
+    iterations: int,
+    tolerance: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Direction p, the change ``J p`` of the measurement along it, the dual solution it comes from, and each image's operator calls."""
+    """Direction p, the change ``J p`` of the measurement along it, the dual solution it comes from, and each image's operator calls.
+
+    `centred` says that the images are at the centre.
+    """
     y = part.term.target
     r_meas = per_image(part.r, y)
     offset = x - part.centre
     linear = linearised if part.errors is None else linearised.coloured(part.errors.colour)
     spectrum = part.term.operator.data_spectrum(x.shape, y, None if part.errors is None else part.errors.factor)
-    moved = bool(offset.any())
-    b = residual + linearised.jvp(offset) if moved else residual
+    b = residual if centred else residual + linearised.jvp(offset)
     w, rest, calls = _solve_dual(linear, spectrum, b, r_meas, part.noise, guess, iterations, tolerance)
     # J p = r^2 J J^T w - J offset, and the system says what r^2 J J^T w is.
     change = residual - part.noise**2 * w - rest
-    return per_image(part.r.square(), x) * linear.vjp(w) - offset, change, w, calls + (2 if moved else 1)
+    return per_image(part.r.square(), x) * linear.vjp(w) - offset, change, w, calls + (1 if centred else 2)
 
 
 class _Memory:
@@ -293,28 +313,5 @@ def _solve_dual(
     def times(v: Tensor) -> Tensor:
         return r.square() * linear.jvp(linear.vjp(v)) + noise**2 * v
 
-    w, residual = torch.zeros_like(b), b
-    z = precondition(residual)
-    rho = inner(residual, z)
-    goal = tolerance**2 * rho
-    calls = torch.full_like(rho, 2, dtype=torch.long)
-    if guess is not None:
-        w, residual = guess, b - times(guess)
-        z = precondition(residual)
-        rho = inner(residual, z)
-        calls += 2
-    p = z
-    for _ in range(iterations):
-        running = rho > goal
-        if not bool(running.any()):
-            break
-        product = times(p)
-        calls += 2 * running
-        alpha = torch.where(running, rho / inner(p, product).clamp_min(1e-300), torch.zeros_like(rho))
-        w = w + per_image(alpha, w) * p
-        residual = residual - per_image(alpha, w) * product
-        z = precondition(residual)
-        rho_new = torch.where(running, inner(residual, z), rho)
-        p = z + per_image(torch.where(running, rho_new / rho.clamp_min(1e-300), torch.zeros_like(rho)), p) * p
-        rho = rho_new
-    return w, residual, calls
+    found = conjugate_gradients(times, b, iterations, tolerance, guess, precondition)
+    return found.x, found.residual, 2 * found.products + (2 if guess is None else 4)

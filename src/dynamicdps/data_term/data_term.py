@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from dynamicdps.data_term.noise import Noise, Whitening
-from dynamicdps.operators import IterativeModel, Linearisation, LinearProblem, Operator, Stack, Weighting
+from dynamicdps.data_term.whitening import Whitening
+from dynamicdps.operators import IterativeModel, Linearisation, LinearProblem, Noise, Operator, Stack, Weighting
 from dynamicdps.operators.operator import Composition
 from dynamicdps.operators.parameters import per_image
 from dynamicdps.operators.precision import wide
@@ -24,8 +23,7 @@ class DataTerm:
     Attributes:
         measurement: y, batch first, image intensities.
         scanner: A.
-        noise: of the measurement; a number is the standard deviation of white Gaussian noise; by default what the scanner was described
-            with.
+        noise: of the measurement; a number is the standard deviation of white Gaussian noise.
         weights: how much each measured voxel counts, 0 to 1, ``(height, width)``, ``(depth, height, width)`` or ``(batch, 1, ...)``;
             `None` is 1 everywhere. Where it is 0 the measurement may be anything.
         perturbation: added to `target`: what makes a data step draw a sample; see `perturbed`.
@@ -33,14 +31,12 @@ class DataTerm:
 
     measurement: Tensor
     scanner: Operator
-    noise: Noise = None  # type: ignore[assignment]
+    noise: Noise
     weights: Tensor | None = None
     perturbation: Tensor | None = None
 
     def __post_init__(self) -> None:
-        given: Any = self.noise
-        if not isinstance(given, Noise):
-            object.__setattr__(self, "noise", Noise.of(self.scanner) if given is None else Noise(float(given)))
+        object.__setattr__(self, "noise", Noise.of(self.noise))
 
     @property
     def noise_std(self) -> float:

@@ -79,19 +79,19 @@ def strong_wolfe(
     accepted, accepted_value = zero.clone(), value0.clone()
     trials = torch.zeros_like(outcome)
     active = slope0 < 0
-    outcome[~active] = Outcome.NO_DESCENT
+    outcome = torch.where(active, outcome, int(Outcome.NO_DESCENT))
     for _ in range(max_trials):
         if not bool(active.any()):
             break
         value, slope = phi(step, active)
         # A value that overflowed counts as one that is far too high.
         value = value.nan_to_num(nan=torch.inf, posinf=torch.inf)
-        trials += active
+        trials = trials + active
         too_high = (value > value0 + c1 * step * slope0) | (value >= value_low) & (low > 0)
         flat = ~too_high & (slope.abs() <= -c2 * slope0)
         done = active & flat
         accepted, accepted_value = torch.where(done, step, accepted), torch.where(done, value, accepted_value)
-        outcome[done] = Outcome.SATISFIED
+        outcome = torch.where(done, int(Outcome.SATISFIED), outcome)
         active = active & ~done
 
         # The minimum was passed: the bracket is (low, step). Otherwise `step` becomes the new low end.
@@ -116,7 +116,7 @@ def strong_wolfe(
         zooming = zooming | shrink | turned
         at_limit = active & ~zooming & (step >= max_step)
         accepted, accepted_value = torch.where(at_limit, step, accepted), torch.where(at_limit, value, accepted_value)
-        outcome[at_limit] = Outcome.STEP_LIMIT
+        outcome = torch.where(at_limit, int(Outcome.STEP_LIMIT), outcome)
         active = active & ~at_limit
         inside = _interpolate(low, value_low, slope_low, high, value_high, slope_high)
         step = torch.where(active, torch.where(zooming, inside, (2 * step).clamp(max=max_step)), step)
@@ -150,15 +150,15 @@ def armijo(
     outcome = torch.full_like(value0, Outcome.TRIAL_LIMIT, dtype=torch.long)
     trials = torch.zeros_like(outcome)
     active = slope0 < 0
-    outcome[~active] = Outcome.NO_DESCENT
+    outcome = torch.where(active, outcome, int(Outcome.NO_DESCENT))
     for _ in range(max_trials):
         if not bool(active.any()):
             break
         value = phi(step, active)[0].nan_to_num(nan=torch.inf, posinf=torch.inf)
-        trials += active
+        trials = trials + active
         done = active & (value <= value0 + c1 * step * slope0)
         accepted, accepted_value = torch.where(done, step, accepted), torch.where(done, value, accepted_value)
-        outcome[done] = Outcome.SATISFIED
+        outcome = torch.where(done, int(Outcome.SATISFIED), outcome)
         active = active & ~done
         step = torch.where(active, shrink * step, step)
     return LineSearch(accepted, accepted_value, outcome, trials)

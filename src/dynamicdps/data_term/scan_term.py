@@ -3,8 +3,7 @@
 import torch
 
 from dynamicdps.data_term.data_term import DataTerm
-from dynamicdps.data_term.noise import Noise
-from dynamicdps.operators import ScanOperator
+from dynamicdps.operators import Noise, ScanOperator
 from dynamicdps.volumes import Volume, to_batch, to_slices
 
 
@@ -21,12 +20,13 @@ def scan_term(
         device: of the measurement.
     """
     if operator.kspace is not None:
-        encoded = operator.kspace.operator(operator.operator, scale)
-        return DataTerm((operator.kspace.data / scale).to(device), encoded)
+        encoded = operator.kspace.operator(operator.operator)
+        noise = Noise(min(max(operator.kspace.noise_std / scale, 1e-6), 1.0))
+        return DataTerm((operator.kspace.data / scale).to(device), encoded, noise)
     couples = operator.couples_slices if whole is None else whole
     y = (to_batch if couples else to_slices)(scan.data / scale, device)
     weights = None
     if operator.weights is not None:
         of_slices = to_slices(operator.weights)[:, 0]
         weights = of_slices if len(of_slices) > 1 else of_slices[0]
-    return DataTerm(y, operator.operator, Noise.of(operator.operator), weights)
+    return DataTerm(y, operator.operator, operator.noise, weights)

@@ -1,6 +1,7 @@
 """Noise levels, the prior and its training, unconditional sampling."""
 
 from dynamicdps.diffusion.denoiser import Denoiser, NetworkDenoiser, denoising_error
+from dynamicdps.diffusion.layout import Layout, fit_layout, layout_beside, load_layout
 from dynamicdps.diffusion.levels import cosine_levels, descending_levels, level_of_step
 from dynamicdps.diffusion.model_file import ModelFile, load_prior, read_model, write_model
 from dynamicdps.diffusion.neighbour_network import NeighbourConfig, NeighbourUNet
@@ -14,6 +15,7 @@ from dynamicdps.diffusion.training import TrainingConfig, TrainingState
 __all__ = [
     "Denoiser",
     "Domain",
+    "Layout",
     "ModelFile",
     "NeighbourConfig",
     "NeighbourPrior",
@@ -31,7 +33,10 @@ __all__ = [
     "denoising_error",
     "descending_levels",
     "draw_samples",
+    "fit_layout",
+    "layout_beside",
     "level_of_step",
+    "load_layout",
     "load_prior",
     "read_model",
     "sample_ancestral",

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dynamicdps.diffusion.denoiser import network_time, scalings
+from dynamicdps.diffusion.layout import START, Layout, fit_layout
 from dynamicdps.diffusion.levels import descending_levels
 from dynamicdps.diffusion.model_file import read_model, write_model
 from dynamicdps.diffusion.neighbour_network import NeighbourConfig, NeighbourUNet
@@ -142,6 +143,7 @@ def draw_samples(
     steps: int = 24,
     seed: int = 0,
     ancestral: bool = False,
+    layout: Layout | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     """Unconditional samples ``(count, 1, depth, height, width)``.
@@ -155,8 +157,13 @@ def draw_samples(
         steps: noise levels.
         seed: of all randomness; a sample does not depend on how many are drawn after it.
         ancestral: ancestral sampling instead of the second-order solver.
+        layout: what the samples start from; without it noise alone.
         progress: called with images done and planned.
+
+    Raises:
+        InputError: the layout has fewer slices than `depth`.
     """
+    highest = SHEET_START if layout is None else START
     generators = image_generators(torch.Generator().manual_seed(seed), count)
     images = []
     at_once = max(1, 8 // depth)
@@ -164,8 +171,9 @@ def draw_samples(
         for start in range(0, count, at_once):
             chunk = generators[start : start + at_once]
             blank = torch.full((len(chunk), 1, depth, height, width), prior.data_mean)
-            x = blank + SHEET_START * noise_like(blank, chunk)
-            levels = descending_levels(torch.full((len(chunk),), SHEET_START), steps, 0.005, rho=7.0)
+            smooth = blank if layout is None else layout.draw(chunk, (depth, height, width))
+            x = smooth + highest * noise_like(smooth, chunk)
+            levels = descending_levels(torch.full((len(chunk),), highest), steps, 0.005, rho=7.0)
             sampler = sample_ancestral if ancestral else sample_heun
             images.append(sampler(prior, x.to(prior.device), levels.to(prior.device), generators=chunk).cpu())
             if progress is not None:
@@ -189,6 +197,8 @@ def train_prior(
     on_sheet: Callable[[int, Tensor], None] | None = None,
 ) -> Path:
     """Train a prior on skull-stripped scans and write ``prior.safetensors`` with its model card.
+
+    Where 16 scans or more have one shape, ``prior-layout.safetensors`` says where the large parts of a brain lie in them; see `Layout`.
 
     Args:
         train_files: scans to learn from.
@@ -217,6 +227,9 @@ def train_prior(
     windows = SliceWindows(volumes, network_config.slices_in, (size[0], size[1]), WINDOWS).to(processes.device)
     data_mean, data_std = windows.statistics()
     check = [validation_volume(file) for file in held_out]
+    layout = fit_layout(volumes, suffix)
+    if layout is not None:
+        layout.write(out / "prior-layout.safetensors", data_name)
     torch.manual_seed(config.seed)
     network = NeighbourUNet(network_config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if weights is not None:
@@ -238,7 +251,7 @@ def train_prior(
             card["error_correlation"] = [round(value, 4) for value in error_correlation(prior, check)]
         write_model(model, state.average, card)
         if on_sheet is not None:
-            on_sheet(state.step, draw_samples(prior, 8, *size))
+            on_sheet(state.step, draw_samples(prior, 8, *size, layout=layout))
         return {f"rmse@{level:g}": error for level, error in errors.items()}
 
     objective = WindowScoreMatching(windows, data_mean, data_std, network_config.slices_out)

@@ -355,15 +355,15 @@ def _shares_of_steps(
 ) -> Generator[list[tuple[Batch, float]], None, None]:
     """What this process computes in each step from `step` on; the next step's is drawn while this one's is computed."""
     with ThreadPoolExecutor(1) as pool:
-        ahead = pool.submit(_shares, objective, config, processes, step)
+        ahead = pool.submit(shares_of, objective, config, processes, step)
         while True:
             shares = ahead.result()
             step += 1
-            ahead = pool.submit(_shares, objective, config, processes, step)
+            ahead = pool.submit(shares_of, objective, config, processes, step)
             yield shares
 
 
-def _shares(objective: Objective, config: TrainingConfig, processes: Processes, step: int) -> list[tuple[Batch, float]]:
+def shares_of(objective: Objective, config: TrainingConfig, processes: Processes, step: int) -> list[tuple[Batch, float]]:
     """Images of this process in a step, in the parts that pass the network, each with its weight in the step's mean loss.
 
     Where the batches can be dealt out whole, they are; else every process draws all of them and takes its images of each.

@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dynamicdps.data_term import Noise
 from dynamicdps.errors import InputError
 from dynamicdps.operators import LinearModel, Operator, ScanOperator, SpectralModel, conjugate_gradients, to_image_grid
 from dynamicdps.operators.linear import NEGLIGIBLE
@@ -43,7 +42,9 @@ class NullSpaceSplit:
         return self.null.flatten(1).square().mean(1).sqrt()
 
 
-def null_space_split(operator: Operator, image: Tensor, truth: Tensor | None = None, *, signal: float = SIGNAL) -> NullSpaceSplit:
+def null_space_split(
+    operator: Operator, image: Tensor, truth: Tensor | None = None, *, noise_std: float, signal: float = SIGNAL
+) -> NullSpaceSplit:
     """Split an error into its measurement-space and null-space part (Bhadra et al., IEEE TMI 2021, section III).
 
     The contrast is left out: it changes every intensity where it is and hides nothing. With the singular value decomposition
@@ -59,6 +60,7 @@ def null_space_split(operator: Operator, image: Tensor, truth: Tensor | None = N
         operator: the forward model.
         image: reconstructions ``(batch, 1, height, width)`` or ``(batch, 1, depth, height, width)``; without `truth`, errors.
         truth: the same shape.
+        noise_std: standard deviation of the measurement's noise, image intensities.
         signal: amplitude of structure that matters, image intensities, greater than 0; `math.inf` for the exact pseudo-inverse.
 
     Returns:
@@ -78,9 +80,8 @@ def null_space_split(operator: Operator, image: Tensor, truth: Tensor | None = N
         raise InputError(
             f"{type(operator).__name__} is not linear behind a contrast; expected it to be; give the linear operator that is nearest to it"
         )
-    noise = Noise.of(operator).std
-    model = linear.linear_problem(linear(torch.zeros_like(error)), error.shape, noise).model
-    measured = _projection(model, noise / signal)(error)
+    model = linear.linear_problem(linear(torch.zeros_like(error)), error.shape, noise_std).model
+    measured = _projection(model, noise_std / signal)(error)
     return NullSpaceSplit(measured, error - measured)
 
 
@@ -105,9 +106,9 @@ def unsupported_map(image: Volume, operator: ScanOperator, scale: IntensityScale
     if linear is None:
         return None
     x = (to_batch if linear.couples_slices else to_slices)(scale.apply(image).data)
-    if not isinstance(linear.linear_problem(linear(x), x.shape, Noise.of(linear).std).model, SpectralModel):
+    if not isinstance(linear.linear_problem(linear(x), x.shape, operator.noise.std).model, SpectralModel):
         return None
-    null = null_space_split(linear, x, to_image_grid(linear(x), linear, x.shape), signal=signal).null
+    null = null_space_split(linear, x, to_image_grid(linear(x), linear, x.shape), noise_std=operator.noise.std, signal=signal).null
     return image.with_data(from_slices(null).astype(np.float32) * scale.scale)
 
 
@@ -135,7 +136,7 @@ def unsupported_by_all(image: Volume, operators: Sequence[ScanOperator], scale: 
     for each in operators:
         if each.operator.linear is None:
             raise InputError(f"{each.operator} is not linear behind a contrast; expected it to be for the map of several scans")
-        parts.append((each.operator.linear, signal / Noise.of(each.operator).std))
+        parts.append((each.operator.linear, signal / each.noise.std))
     x = to_batch(scale.apply(image).data)
 
     def normal(v: Tensor) -> Tensor:
@@ -143,7 +144,7 @@ def unsupported_by_all(image: Volume, operators: Sequence[ScanOperator], scale: 
 
     seen = normal(torch.ones_like(x))
     beyond = x - torch.where(seen > 1e-3 * seen.max(), normal(x) / seen.clamp_min(1e-12), torch.zeros_like(x))
-    shown = conjugate_gradients(lambda v: normal(v) + v, normal(beyond), JOINT_ITERATIONS, JOINT_TOLERANCE)
+    shown = conjugate_gradients(lambda v: normal(v) + v, normal(beyond), JOINT_ITERATIONS, JOINT_TOLERANCE).x
     return image.with_data(from_slices(beyond - shown).astype(np.float32) * scale.scale)
 
 
@@ -160,7 +161,7 @@ def _projection(model: LinearModel, cutoff: float) -> Callable[[Tensor], Tensor]
         return model.adjoint(model.forward(x))
 
     def filtered(e: Tensor) -> Tensor:
-        return conjugate_gradients(lambda x: normal(x) + cutoff**2 * x, normal(e), ITERATIONS, TOLERANCE)
+        return conjugate_gradients(lambda x: normal(x) + cutoff**2 * x, normal(e), ITERATIONS, TOLERANCE).x
 
     def sharpened(e: Tensor) -> Tensor:
         twice = filtered(filtered(e))

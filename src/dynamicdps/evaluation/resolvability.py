@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dynamicdps.data_term import Noise
 from dynamicdps.errors import InputError
 from dynamicdps.evaluation.lesions import Lesion, check_shape, contrast_kept
 from dynamicdps.evaluation.null_space import null_space_split
@@ -33,7 +32,9 @@ class Resolvability:
     resolvable: bool
 
 
-def resolvable(lesion: Lesion, operator: Operator, image: NDArray[Any], *, snr: float = ROSE, kept: float = KEPT) -> Resolvability:
+def resolvable(
+    lesion: Lesion, operator: Operator, image: NDArray[Any], *, noise_std: float, snr: float = ROSE, kept: float = KEPT
+) -> Resolvability:
     """Whether a lesion can be asked of a reconstruction, decided by the operator alone.
 
     A lesion must be detectable: the signal-to-noise ratio of its change of the measurement is at least 5 (Rose 1948). And it must keep
@@ -45,6 +46,7 @@ def resolvable(lesion: Lesion, operator: Operator, image: NDArray[Any], *, snr: 
         lesion: of `make_lesion` or `place_lesions`.
         operator: of the measurement.
         image: where the operator is linearised, image intensities ``(x, y, z)``: the truth without the lesion.
+        noise_std: standard deviation of the measurement's noise, image intensities.
         snr: least signal-to-noise ratio, at least 0.
         kept: least share of the contrast.
 
@@ -56,9 +58,9 @@ def resolvable(lesion: Lesion, operator: Operator, image: NDArray[Any], *, snr: 
         raise InputError(f"the thresholds are {snr} and {kept}; expected numbers of at least 0; change them")
     x, alone = (_as_volume(values) for values in (image, lesion.contrast * lesion.mask))
     change = operator.linearise(x).jvp(alone)
-    ratio = float(change.norm()) / Noise.of(operator).std
+    ratio = float(change.norm()) / noise_std
     signal = float(alone.norm()) / snr if snr > 0 else math.inf
-    measured = null_space_split(operator, alone, signal=signal).measurement[0, 0].numpy().transpose(2, 1, 0)
+    measured = null_space_split(operator, alone, noise_std=noise_std, signal=signal).measurement[0, 0].numpy().transpose(2, 1, 0)
     share = contrast_kept(measured, lesion.contrast * lesion.mask, lesion)
     return Resolvability(ratio, share, ratio >= snr and share >= kept)
 

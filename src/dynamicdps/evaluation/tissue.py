@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from dynamicdps.errors import InputError
 
 TISSUES = ("csf", "gm", "wm")
+# From the darkest to the brightest in scans of each contrast.
+RISING = {"T1w": TISSUES, "T2w": ("wm", "gm", "csf"), "FLAIR": ("csf", "wm", "gm")}
 KMEANS_ITERATIONS = 100
 TOLERANCE = 1e-4
 CUT_OFF_SHARE = 0.1

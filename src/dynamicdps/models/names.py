@@ -9,7 +9,7 @@ from dynamicdps.errors import InputError
 from dynamicdps.json_file import read_json
 from dynamicdps.models import FOLDER
 
-KINDS = ("prior", "unet", "volume-unet", "esrgan", "segmenter")
+KINDS = ("prior", "unet", "volume-unet", "esrgan", "segmenter", "layout")
 CONDITIONAL_KINDS = ("unet", "esrgan", "volume-unet")
 VARIABLE = "DYNAMICDPS_MODELS"
 

@@ -2,7 +2,16 @@
 
 from dynamicdps.operators.bias_field import BiasField
 from dynamicdps.operators.blur import AnisotropicBlur, MotionBlur
-from dynamicdps.operators.contrast import Curve, MonotoneCurve, PowerLaw, inverse_power_law, power_law, power_law_slope, tissue_curve
+from dynamicdps.operators.contrast import (
+    Curve,
+    HermiteCurve,
+    MonotoneCurve,
+    PowerLaw,
+    inverse_power_law,
+    power_law,
+    power_law_slope,
+    tissue_curve,
+)
 from dynamicdps.operators.contrast_operator import Contrast
 from dynamicdps.operators.field_strength import MPRAGE_3T, Mprage, SpinEcho, SpoiledGradientEcho, contrast_between
 from dynamicdps.operators.fit import OperatorFit, fit_operator
@@ -13,7 +22,7 @@ from dynamicdps.operators.kspace import KSpace
 from dynamicdps.operators.kspace_masks import centre_mask, partial_fourier_mask, uniform_mask, variable_density_mask
 from dynamicdps.operators.linear import IterativeModel, LinearModel, SpectralModel, conjugate_gradients, spectral
 from dynamicdps.operators.low_field import LowField
-from dynamicdps.operators.noise import add_noise
+from dynamicdps.operators.noise import Noise, add_noise
 from dynamicdps.operators.noise_estimate import NoiseEstimate, estimate_noise
 from dynamicdps.operators.operator import (
     CentredGrid,
@@ -26,10 +35,10 @@ from dynamicdps.operators.operator import (
     Scanner,
     Sum,
 )
-from dynamicdps.operators.operator_file import ScanOperator, read_operator
-from dynamicdps.operators.presets import PRESETS, preset
+from dynamicdps.operators.presets import PRESETS, preset, read_operator
 from dynamicdps.operators.registry import operator_from_json, operator_types, register_operator
 from dynamicdps.operators.resample import AffineResample, InPlaneResolution
+from dynamicdps.operators.scan_operator import ScanOperator
 from dynamicdps.operators.simulate import simulate
 from dynamicdps.operators.slice_motion import SliceMotion
 from dynamicdps.operators.slice_profile import SliceProfile
@@ -47,6 +56,7 @@ __all__ = [
     "Composition",
     "Contrast",
     "Curve",
+    "HermiteCurve",
     "Identity",
     "InPlaneResolution",
     "Inpainting",
@@ -60,6 +70,7 @@ __all__ = [
     "MonotoneCurve",
     "MotionBlur",
     "Mprage",
+    "Noise",
     "NoiseEstimate",
     "Operator",
     "OperatorFit",

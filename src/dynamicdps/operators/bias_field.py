@@ -20,19 +20,16 @@ class BiasField(LinearOperator, SameGrid):
 
     Attributes:
         coefficients: c, ``(orders z, orders y, orders x)`` or ``(batch, ...)``, no unit: 0.1 is about 10 % shading. Differentiable.
-        noise_std: standard deviation of the noise as a share of the intensity range.
 
     Raises:
-        InputError: the coefficients or the noise are out of their range.
+        InputError: the coefficients are out of their range.
     """
 
     coefficients: Tensor = field(metadata={"dims": 3})
-    noise_std: float = 0.01
 
     def __post_init__(self) -> None:
         check_finite("coefficients", self.coefficients, (3, 4))
         check_range("coefficients", self.coefficients, -10.0, 10.0)
-        check_range("noise_std", self.noise_std, 1e-6, 1.0)
 
     @property
     def couples_slices(self) -> bool:

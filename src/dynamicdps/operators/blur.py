@@ -32,7 +32,6 @@ class AnisotropicBlur(LinearOperator, SameGrid):
         std_y: likewise along the turned y axis (towards higher rows).
         std_z: across slices; applies to volumes.
         angle: of the axes in the plane, degrees, from columns towards rows.
-        noise_std: standard deviation of the noise as a share of the intensity range.
 
     Raises:
         InputError: a parameter is out of its range.
@@ -42,13 +41,11 @@ class AnisotropicBlur(LinearOperator, SameGrid):
     std_y: Parameter = 0.0
     std_z: Parameter = 0.0
     angle: Parameter = 0.0
-    noise_std: float = 0.01
 
     def __post_init__(self) -> None:
         for name in ("std_x", "std_y", "std_z"):
             check_range(name, getattr(self, name), 0.0, 20.0)
         check_range("angle", self.angle, -360.0, 360.0)
-        check_range("noise_std", self.noise_std, 1e-6, 1.0)
 
     @property
     def couples_slices(self) -> bool:
@@ -95,7 +92,6 @@ class MotionBlur(LinearOperator, SameGrid):
     Attributes:
         length: of the path, image voxels, 0 to 64, one or ``(batch,)``.
         angle: of the path, degrees, from columns towards rows, one or ``(batch,)``.
-        noise_std: standard deviation of the noise as a share of the intensity range.
 
     Raises:
         InputError: a parameter is out of its range.
@@ -103,12 +99,10 @@ class MotionBlur(LinearOperator, SameGrid):
 
     length: Parameter
     angle: Parameter = 0.0
-    noise_std: float = 0.01
 
     def __post_init__(self) -> None:
         check_range("length", self.length, 0.0, 64.0)
         check_range("angle", self.angle, -360.0, 360.0)
-        check_range("noise_std", self.noise_std, 1e-6, 1.0)
 
     def forward(self, x: Tensor) -> Tensor:
         check_images(x.shape)

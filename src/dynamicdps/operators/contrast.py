@@ -3,7 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
@@ -67,7 +67,7 @@ def inverse_power_law(y: Tensor, gamma: Tensor, iterations: int | None = None) -
 
 
 class Curve(ABC):
-    """An increasing curve on intensities, one for all images or one an image."""
+    """A curve on intensities, one for all images or one an image."""
 
     @abstractmethod
     def __call__(self, x: Tensor) -> Tensor:
@@ -75,7 +75,7 @@ class Curve(ABC):
 
     @abstractmethod
     def tangent(self, x: Tensor) -> Tensor:
-        """Derivative with respect to `x`; greater than 0 everywhere."""
+        """Derivative with respect to `x`; greater than 0 everywhere where the curve increases."""
 
     def slope(self, x: Tensor, spread: Tensor | None = None) -> Tensor:
         """The tangent's slope at `x`, or the secant's over `x` plus and minus the spread, which stays good where the curve bends.
@@ -88,7 +88,11 @@ class Curve(ABC):
 
     @abstractmethod
     def inverse(self, y: Tensor) -> Tensor:
-        """Solve ``curve(x) = y`` for `x`."""
+        """Solve ``curve(x) = y`` for `x`.
+
+        Raises:
+            InputError: the curve does not increase everywhere.
+        """
 
     @abstractmethod
     def select(self, index: Tensor) -> Self:
@@ -169,19 +173,19 @@ class PowerLaw(Curve):
 
 
 @dataclass(frozen=True, eq=False)
-class MonotoneCurve(Curve):
-    """An increasing, once differentiable curve through knots: cubic Hermite pieces with slopes after Fritsch and Butland (1984).
+class HermiteCurve(Curve):
+    """A once differentiable curve through knots that may rise and fall: cubic Hermite pieces with slopes after Fritsch and Butland (1984).
 
-    The slope at an inner knot is the weighted harmonic mean of the secants beside it, which keeps each piece inside the region
-    of Fritsch and Carlson (1980) where it increases; at the ends it is the secant's, and the curve goes on straight from there. It
-    is differentiable with respect to the argument and to `values`.
+    The slope at an inner knot is the weighted harmonic mean of the secants beside it, and 0 where one rises and the other falls, so that no
+    piece leaves the range of its two knots (Fritsch and Carlson 1980); at the ends it is the secant's, and the curve goes on straight from
+    there. It is differentiable with respect to the argument and to `values`.
 
     Attributes:
         positions: intensities of the knots, ``(knots,)``, increasing, at least two.
-        values: the curve there, ``(knots,)``, or ``(batch, knots)`` for a curve an image; increasing.
+        values: the curve there, ``(knots,)``, or ``(batch, knots)`` for a curve an image.
 
     Raises:
-        InputError: positions or values do not increase, are not finite, or do not fit each other.
+        InputError: positions do not increase, or positions and values are not finite or do not fit each other.
     """
 
     positions: Tensor
@@ -194,18 +198,83 @@ class MonotoneCurve(Curve):
                 f"the curve has positions of shape {tuple(self.positions.shape)} and values of shape {tuple(self.values.shape)}; "
                 "expected (knots,) and (knots,) or (batch, knots) with at least 2 knots; give one value a knot"
             )
-        for name, numbers in (("positions", self.positions), ("values", self.values)):
-            numbers = numbers.detach()
-            if not bool(torch.isfinite(numbers).all()) or not bool((numbers.diff() >= SMALLEST_STEP).all()):
-                raise InputError(
-                    f"the curve's {name} are {numbers.tolist()}; expected numbers that increase by at least {SMALLEST_STEP:g}; change them"
-                )
+        _check_increasing("positions", self.positions)
+        if not bool(torch.isfinite(self.values.detach()).all()):
+            raise InputError(f"the curve's values are {self.values.detach().tolist()}; expected finite numbers; change them")
 
     def __call__(self, x: Tensor) -> Tensor:
         return self._pieces(x, _interval(x, self.positions))[0]
 
     def tangent(self, x: Tensor) -> Tensor:
         return self._pieces(x, _interval(x, self.positions))[1]
+
+    def inverse(self, y: Tensor) -> Tensor:
+        del y
+        raise InputError(
+            "the contrast is a curve that falls somewhere and cannot be undone on a measurement; expected one that increases for this "
+            "solver; choose dynamicdps, dps or red-diff"
+        )
+
+    def select(self, index: Tensor) -> Self:
+        return self if self.values.ndim == 1 else replace(self, values=self.values[index.to(self.values.device)])
+
+    @property
+    def is_identity(self) -> bool:
+        return bool((self.values == self.positions).all())
+
+    def steep_when_dark(self, like: Tensor) -> Tensor:
+        return torch.zeros((), dtype=torch.bool, device=like.device)
+
+    @property
+    def is_straight_along_search(self) -> bool:
+        return self.is_identity
+
+    def is_same(self, other: Curve | None) -> bool:
+        return isinstance(other, HermiteCurve) and torch.equal(self.positions, other.positions) and torch.equal(self.values, other.values)
+
+    def typical_value(self, x: float) -> float:
+        images = len(self.values) if self.values.ndim == 2 else 1
+        return float(self(torch.full((images, 1), x)).mean())
+
+    def _knots(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Values and slopes at the knots, ``(knots,)`` or ``(batch, knots)``."""
+        values = self.values.to(like)
+        width = self.positions.to(like).diff()
+        secant = values.diff() / width
+        left, right = width[:-1], width[1:]
+        before, after = secant[..., :-1], secant[..., 1:]
+        alike = before * after > 0
+        before, after = torch.where(alike, before, 1.0), torch.where(alike, after, 1.0)
+        inner = 3 * (left + right) / ((2 * right + left) / before + (right + 2 * left) / after)
+        return values, torch.cat([secant[..., :1], torch.where(alike, inner, 0.0), secant[..., -1:]], -1)
+
+    def _pieces(self, x: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Value and slope at `x` with the pieces of the given index."""
+        values, slopes = self._knots(x)
+        positions = self.positions.to(x)
+        start, end = positions[index], positions[index + 1]
+        v0, v1, s0, s1 = (_at(knots, i) for knots in (values, slopes) for i in (index, index + 1))
+        width, rise = end - start, v1 - v0
+        # Outside, the polynomial of the nearest end is not looked at; `where`, not `clamp`: at a knot a clamp's gradient is ambiguous.
+        t = (x - start) / width
+        value = v0 + t * (width * s0 + t * (3 * rise - width * (2 * s0 + s1) + t * (width * (s0 + s1) - 2 * rise)))
+        slope = s0 + t * (6 * rise / width - 4 * s0 - 2 * s1 + t * (3 * (s0 + s1) - 6 * rise / width))
+        below, above = x < start, x > end
+        value = torch.where(below, v0 + (x - start) * s0, torch.where(above, v1 + (x - end) * s1, value))
+        return value, torch.where(below, s0, torch.where(above, s1, slope))
+
+
+@dataclass(frozen=True, eq=False)
+class MonotoneCurve(HermiteCurve):
+    """A `HermiteCurve` whose values increase, so that it does everywhere and has an inverse.
+
+    Raises:
+        InputError: positions or values do not increase, are not finite, or do not fit each other.
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_increasing("values", self.values)
 
     def inverse(self, y: Tensor) -> Tensor:
         """Solve ``curve(x) = y`` for `x`, to the precision of `y`; differentiable.
@@ -219,37 +288,10 @@ class MonotoneCurve(Curve):
         value, slope = self._pieces(x, index)
         return x + (y - value) / slope
 
-    def select(self, index: Tensor) -> "MonotoneCurve":
-        return self if self.values.ndim == 1 else MonotoneCurve(self.positions, self.values[index.to(self.values.device)])
-
-    @property
-    def is_identity(self) -> bool:
-        return bool((self.values == self.positions).all())
-
     def steep_when_dark(self, like: Tensor) -> Tensor:
         values, slopes = self._knots(like)
         average = (values[..., -1] - values[..., 0]) / (self.positions[-1] - self.positions[0]).to(like)
         return _wide(slopes[..., 0] > average, like)
-
-    @property
-    def is_straight_along_search(self) -> bool:
-        return self.is_identity
-
-    def is_same(self, other: Curve | None) -> bool:
-        return isinstance(other, MonotoneCurve) and torch.equal(self.positions, other.positions) and torch.equal(self.values, other.values)
-
-    def typical_value(self, x: float) -> float:
-        images = len(self.values) if self.values.ndim == 2 else 1
-        return float(self(torch.full((images, 1), x)).mean())
-
-    def _knots(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Values and slopes at the knots, ``(knots,)`` or ``(batch, knots)``."""
-        values = self.values.to(like)
-        width = self.positions.to(like).diff()
-        secant = values.diff() / width
-        left, right = width[:-1], width[1:]
-        inner = 3 * (left + right) / ((2 * right + left) / secant[..., :-1] + (right + 2 * left) / secant[..., 1:])
-        return values, torch.cat([secant[..., :1], inner, secant[..., -1:]], -1)
 
     def _solve(self, y: Tensor, index: Tensor, iterations: int = 30) -> Tensor:
         """`inverse` inside known pieces."""
@@ -267,20 +309,26 @@ class MonotoneCurve(Curve):
             x = torch.where((step > low) & (step < high), step, (low + high) / 2)
         return torch.where((y < v0) | (y > v1), outside, x)
 
-    def _pieces(self, x: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Value and slope at `x` with the pieces of the given index."""
-        values, slopes = self._knots(x)
-        positions = self.positions.to(x)
-        start, end = positions[index], positions[index + 1]
-        v0, v1, s0, s1 = (_at(knots, i) for knots in (values, slopes) for i in (index, index + 1))
-        width, rise = end - start, v1 - v0
-        # Outside, the polynomial of the nearest end is not looked at; `where`, not `clamp`: at a knot a clamp's gradient is ambiguous.
-        t = (x - start) / width
-        value = v0 + t * (width * s0 + t * (3 * rise - width * (2 * s0 + s1) + t * (width * (s0 + s1) - 2 * rise)))
-        slope = s0 + t * (6 * rise / width - 4 * s0 - 2 * s1 + t * (3 * (s0 + s1) - 6 * rise / width))
-        below, above = x < start, x > end
-        value = torch.where(below, v0 + (x - start) * s0, torch.where(above, v1 + (x - end) * s1, value))
-        return value, torch.where(below, s0, torch.where(above, s1, slope))
+
+def _check_increasing(name: str, numbers: Tensor) -> None:
+    numbers = numbers.detach()
+    if not bool(torch.isfinite(numbers).all()) or not _increases(numbers):
+        raise InputError(
+            f"the curve's {name} are {numbers.tolist()}; expected numbers that increase by at least {SMALLEST_STEP:g}; change them"
+        )
+
+
+def _increases(numbers: Tensor) -> bool:
+    return bool((numbers.diff() >= SMALLEST_STEP).all())
+
+
+def curve_through(positions: Tensor, values: Tensor) -> HermiteCurve:
+    """The curve through knots, as a `MonotoneCurve` where the values increase.
+
+    Raises:
+        InputError: as `HermiteCurve`.
+    """
+    return (MonotoneCurve if _increases(values) else HermiteCurve)(positions, values)
 
 
 def tissue_curve(positions: Sequence[float], values: Sequence[float] | Tensor) -> MonotoneCurve:

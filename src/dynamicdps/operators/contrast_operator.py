@@ -9,39 +9,24 @@ import torch
 from torch import Tensor
 
 from dynamicdps.errors import InputError
-from dynamicdps.operators.contrast import Curve, MonotoneCurve, PowerLaw
+from dynamicdps.operators.contrast import Curve, HermiteCurve, PowerLaw, curve_through
 from dynamicdps.operators.identity import Identity
 from dynamicdps.operators.operator import LinearOperator, Scanner
-
-NOISES = ("gaussian", "rician")
 
 
 @dataclass(frozen=True, eq=False)
 class Contrast(Scanner):
-    """``A(x) = c(x)``, an increasing curve on intensities; the measurement's grid is the image's.
+    """``A(x) = c(x)``, a curve on intensities; the measurement's grid is the image's.
 
     Attributes:
-        curve: `PowerLaw` or `MonotoneCurve`, one for all images or one an image.
-        noise_std: standard deviation of the noise as a share of the intensity range, from 1e-6 to 1.
-        noise: ``"gaussian"`` or ``"rician"``.
-
-    Raises:
-        InputError: a parameter is out of its range.
+        curve: `PowerLaw`, `MonotoneCurve` or, where it falls somewhere, `HermiteCurve`, one for all images or one an image.
     """
 
-    curve: PowerLaw | MonotoneCurve
-    noise_std: float = 0.001
-    noise: str = "gaussian"
-
-    def __post_init__(self) -> None:
-        if not 1e-6 <= self.noise_std <= 1:
-            raise InputError(f"noise_std is {self.noise_std}; expected a number from 1e-06 to 1")
-        if self.noise not in NOISES:
-            raise InputError(f"noise is {self.noise!r}; expected one of {', '.join(NOISES)}")
+    curve: PowerLaw | HermiteCurve
 
     @property
     def linear(self) -> LinearOperator:
-        return Identity(self.noise_std)
+        return Identity()
 
     @property
     def contrast(self) -> Curve:
@@ -57,15 +42,14 @@ class Contrast(Scanner):
         Raises:
             ValueError: the curve differs per image.
         """
-        rest = {"noise_std": self.noise_std, "noise": self.noise}
         if isinstance(self.curve, PowerLaw):
             gamma = torch.as_tensor(self.curve.gamma, dtype=torch.float64)
             if gamma.ndim:
                 raise ValueError("gamma differs per image; expected one value to write")
-            return {"type": "Contrast", "gamma": float(gamma), **rest}
+            return {"type": "Contrast", "gamma": float(gamma)}
         if self.curve.values.ndim > 1:
             raise ValueError("the curve differs per image; expected one to write")
-        return {"type": "Contrast", "positions": self.curve.positions.tolist(), "values": self.curve.values.tolist(), **rest}
+        return {"type": "Contrast", "positions": self.curve.positions.tolist(), "values": self.curve.values.tolist()}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
@@ -81,15 +65,15 @@ class Contrast(Scanner):
                 "see docs/operators.md"
             )
         curve = (
-            PowerLaw(_number("gamma", values["gamma"])) if power else MonotoneCurve(_knots(values, "positions"), _knots(values, "values"))
+            PowerLaw(_number("gamma", values["gamma"])) if power else curve_through(*(_knots(values, n) for n in ("positions", "values")))
         )
-        return cls(curve, _number("noise_std", values.get("noise_std", cls.noise_std)), values.get("noise", cls.noise))
+        return cls(curve)
 
     def __str__(self) -> str:
         try:
             values = self.to_json()
         except ValueError:
-            return f"Contrast({self.curve}, noise_std={self.noise_std:g}, noise={self.noise})"
+            return f"Contrast({self.curve})"
         return f"Contrast({', '.join(f'{name}={_short(value)}' for name, value in values.items() if name != 'type')})"
 
 

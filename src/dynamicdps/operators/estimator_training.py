@@ -20,7 +20,7 @@ from dynamicdps.json_file import write_json
 from dynamicdps.operators.fit import contrast_from_image, low_field
 from dynamicdps.operators.image_grid import voxel_factors
 from dynamicdps.operators.low_field import LowField
-from dynamicdps.operators.noise import add_noise
+from dynamicdps.operators.noise import Noise
 from dynamicdps.operators.noise_estimate import MAD_OF_NORMAL, estimate_noise
 from dynamicdps.operators.parameter_estimator import KIND, LOG_STD, NAMES, ContrastWeight, EstimatorNetwork, ParameterEstimator, targets
 from dynamicdps.operators.scan_statistics import ScanStatistics, scan_statistics
@@ -64,20 +64,19 @@ class ScannerRange:
     slice_spacing: tuple[float, ...] = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0)
     depth: tuple[int, int] = (16, 64)
 
-    def draw(self, random: np.random.Generator) -> LowField:
-        """One scanner."""
+    def draw(self, random: np.random.Generator) -> tuple[LowField, Noise]:
+        """One scanner and its noise."""
         gamma = float(random.uniform(*self.gamma))
         lowest, highest = self.quiet_snr if random.random() < _QUIET else self.snr
         snr = math.exp(random.uniform(math.log(lowest), math.log(highest)))
-        return LowField(
+        scanner = LowField(
             gamma=gamma,
             in_plane_factor=float(random.choice(self.in_plane_factor)),
             blur=float(random.uniform(*self.blur)),
             slice_thickness=float(random.uniform(*self.slice_thickness)),
             slice_spacing=float(random.choice(self.slice_spacing)),
-            noise_std=WHITE_MATTER**gamma / snr,
-            noise=str(random.choice(["gaussian", "rician"])),
         )
+        return scanner, Noise(WHITE_MATTER**gamma / snr, str(random.choice(["gaussian", "rician"])))
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +85,7 @@ class Simulated:
 
     Attributes:
         scanner: what it was simulated with.
+        noise_std: standard deviation of the noise that it was simulated with.
         y: the scan, ``(1, 1, depth, height, width)``, in image intensities.
         shape: of the image.
         statistics: of the scan.
@@ -93,6 +93,7 @@ class Simulated:
     """
 
     scanner: LowField
+    noise_std: float
     y: Tensor
     shape: torch.Size
     statistics: ScanStatistics
@@ -114,19 +115,19 @@ def simulate_scan(head: Tensor, random: np.random.Generator, ranges: ScannerRang
         random: of scanner, slab and noise.
         ranges: scanners.
     """
-    scanner = ranges.draw(random)
+    scanner, drawn = ranges.draw(random)
     depth = min(len(head), int(random.integers(ranges.depth[0], ranges.depth[1] + 1)))
     first = int(random.integers(len(head) - depth + 1))
     image = head[None, None, first : first + depth]
     generator = torch.Generator().manual_seed(int(random.integers(2**31)))
-    y = add_noise(scanner(image), scanner.noise_std, [generator], scanner.noise)
+    y = drawn.draw(scanner(image), [generator])
     try:
         noise = float(estimate_noise(y).std[0])
         statistics = scan_statistics(y[0, 0], voxel_factors(scanner), noise)
     except InputError:
         # The tip of a head: no scan that anybody would fit.
         return None
-    return Simulated(scanner, y, image.shape, statistics, noise)
+    return Simulated(scanner, drawn.std, y, image.shape, statistics, noise)
 
 
 def train_estimator(
@@ -242,7 +243,7 @@ def _simulate(
         while scan is None:
             which = int(random.integers(len(heads)))
             scan = simulate_scan(heads[which], random, ranges)
-        rows.append((which, scan.statistics.values, scan.targets, scan.noise / scan.scanner.noise_std))
+        rows.append((which, scan.statistics.values, scan.targets, scan.noise / scan.noise_std))
         if len(rows) % _KEEP_EVERY == 0 or len(rows) == count:
             whose, x, t, noise = columns()
             with atomic_write(path) as partial:
@@ -270,7 +271,7 @@ def weigh_image(
     for k, scan in enumerate(scans):
         estimate = estimator(scan.statistics)
         factor, _, spacing = voxel_factors(scan.scanner)
-        operator = low_field(estimate.mean, scan.noise, (factor, factor, spacing))
+        operator = low_field(estimate.mean, (factor, factor, spacing))
         scale = scan.statistics.top / estimate.mean["top"]
         # With less than the true depth between slices that are near each other, the operator keeps them.
         x = enhance(scan.y / scale, operator, scan.shape)

@@ -12,11 +12,11 @@ from torch import Tensor
 from dynamicdps.errors import InputError
 from dynamicdps.operators.least_squares import LeastSquaresFit, fit_least_squares, profile_likelihood
 from dynamicdps.operators.low_field import LowField
-from dynamicdps.operators.noise import described_noise
+from dynamicdps.operators.noise import Noise
 from dynamicdps.operators.noise_estimate import NoiseEstimate, estimate_noise
 from dynamicdps.operators.operator import Composition, Operator
-from dynamicdps.operators.operator_file import ScanOperator
 from dynamicdps.operators.parameter_estimator import ParameterEstimate, ParameterEstimator, load_estimator
+from dynamicdps.operators.scan_operator import ScanOperator, covered_grid
 from dynamicdps.operators.scan_statistics import scan_statistics
 from dynamicdps.operators.shading import Shading, without_shading
 from dynamicdps.operators.swap_slice_axis import SwapSliceAxis
@@ -68,8 +68,9 @@ class OperatorFit:
 
     @property
     def unshaded(self) -> Operator:
-        """The operator without its shading: `LowField`, or `SwapSliceAxis` for slices that are not axial."""
-        return self.operator.operators[-1] if isinstance(self.operator, Composition) else self.operator
+        """The operator without shading and a curve to another contrast: `LowField`, or `SwapSliceAxis` for slices that are not axial."""
+        parts = self.operator.operators if isinstance(self.operator, Composition) else (self.operator,)
+        return next(part for part in parts if isinstance(part, LowField | SwapSliceAxis))
 
     @property
     def scanner(self) -> LowField:
@@ -126,7 +127,7 @@ def fit_operator(
     _check_names(fit, given)
     if shading is not None and shading.kept:
         even = fit_operator(shading.flat(scan), initial, fit=fit, known=known, noise=noise, scale=scale, estimator=estimator)
-        factor = shading.factor(described_noise(even.operator)[0])
+        factor = shading.factor()
         shaded = even.operator if factor is None else Composition((factor, even.operator))
         return replace(even, scan_operator=replace(even.scan_operator, operator=shaded))
     across = slice_axis(scan.spacing)
@@ -145,9 +146,9 @@ def fit_operator(
     statistics = scan_statistics(y[0, 0], spacing, float(noise.std[0]))
     estimate, found = _near_spacing(read(statistics), spacing[2]), None
     scale = scale or statistics.top / estimate.mean["top"]
-    noise_std = given.get("noise_std", float(noise.std[0]) / scale)
+    noise_std = min(max(given.get("noise_std", float(noise.std[0]) / scale), 1e-6), 1.0)
     values = {n: estimate.mean[n] for n in BOUNDS if n in fit} | {n: v for n, v in given.items() if n in BOUNDS}
-    operator = low_field(values, noise_std, spacing)
+    operator = low_field(values, spacing)
     if initial is not None and "gamma" in fit:
         # One contrast for all slices: the middle ones of a large scan are enough to find it.
         slab = _middle(scan)
@@ -166,7 +167,7 @@ def fit_operator(
     if "noise_std" in fit:
         intervals["noise_std"] = _widened_by_factor((noise_std / read.noise_ratio[1], noise_std / read.noise_ratio[0]), _OTHER_NOISE)
     warnings = [*noise.warnings, *_doubts(estimate, fit, spacing, read)]
-    return OperatorFit(ScanOperator(operator, intensity_scale=scale), intervals, given, warnings, estimate, found)
+    return OperatorFit(ScanOperator(operator, Noise(noise_std), intensity_scale=scale), intervals, given, warnings, estimate, found)
 
 
 def _near_spacing(estimate: ParameterEstimate, spacing_mm: float) -> ParameterEstimate:
@@ -256,7 +257,7 @@ def fit_profiles(scan: Volume, initial: Volume, found: OperatorFit, names: Seque
         wide = (high - low) / 2
         grid = np.unique(np.linspace(low - wide, high + wide, points).clip(*BOUNDS[name]))
         for value, residual, others in profile_likelihood(operator, y, x, name, grid.tolist(), free, scale=SCALE_BOUNDS):
-            row: dict[str, str | float] = {"parameter": name, "value": value, "residual": residual / operator.noise_std}
+            row: dict[str, str | float] = {"parameter": name, "value": value, "residual": residual / found.scan_operator.noise.std}
             rows.append(row | others | {name: value})
     return rows
 
@@ -269,7 +270,7 @@ def _check_names(fit: Sequence[str], given: Mapping[str, float]) -> None:
         raise InputError(f"{both[0]} is to be fitted and known; expected one of the two; leave it out of one")
 
 
-def low_field(values: Mapping[str, float], noise_std: float, spacing: tuple[float, float, float]) -> LowField:
+def low_field(values: Mapping[str, float], spacing: tuple[float, float, float]) -> LowField:
     """The operator on an image grid of 1 mm, or of the scan's voxels where they are smaller; lengths in mm."""
     clipped = {n: min(max(values[n], BOUNDS[n][0]), BOUNDS[n][1]) for n in BOUNDS if n in values}
     pixel = _pixel(spacing)
@@ -280,7 +281,6 @@ def low_field(values: Mapping[str, float], noise_std: float, spacing: tuple[floa
         blur=clipped.get("blur", 0.0) / pixel,
         slice_thickness=None if thin else clipped.get("slice_thickness", spacing[2]),
         slice_spacing=None if thin else spacing[2],
-        noise_std=min(max(noise_std, 1e-6), 1.0),
         image_spacing=spacing[2] if thin else IMAGE_MM,
     )
 
@@ -292,7 +292,7 @@ def _on_grid(initial: Volume, scan: Volume, operator: LowField) -> Tensor:
     )
     if not (initial.data > 0).any():
         raise nothing
-    volume = resample_to(initial, *ScanOperator(operator).grid_for(scan))
+    volume = resample_to(initial, *covered_grid(operator, scan))
     x = to_batch(volume.data).clamp_min(0)
     inside = x[x > 0]
     if not inside.numel():

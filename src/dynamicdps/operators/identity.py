@@ -8,24 +8,11 @@ from torch import Tensor
 
 from dynamicdps.operators.linear import LinearModel, diagonal_model
 from dynamicdps.operators.operator import LinearOperator, SameGrid
-from dynamicdps.operators.parameters import check_range
 
 
 @dataclass(frozen=True, eq=False)
 class Identity(LinearOperator, SameGrid):
-    """``A(x) = x``.
-
-    Attributes:
-        noise_std: standard deviation of the noise as a share of the intensity range.
-
-    Raises:
-        InputError: the noise is out of its range.
-    """
-
-    noise_std: float = 0.01
-
-    def __post_init__(self) -> None:
-        check_range("noise_std", self.noise_std, 1e-6, 1.0)
+    """``A(x) = x``."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x

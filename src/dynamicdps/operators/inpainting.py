@@ -7,7 +7,7 @@ from torch import Tensor
 
 from dynamicdps.operators.linear import LinearModel, diagonal_model
 from dynamicdps.operators.operator import LinearOperator, SameGrid
-from dynamicdps.operators.parameters import as_mask, check_range, fit_map, mean_square
+from dynamicdps.operators.parameters import as_mask, fit_map, mean_square
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,18 +19,15 @@ class Inpainting(LinearOperator, SameGrid):
     Attributes:
         mask: 1 where a voxel is measured, ``(height, width)``, ``(depth, height, width)`` or ``(batch, 1, ...)``; an axis
             of size 1 stands for all its indices: ``(depth, 1, 1)`` names missing slices.
-        noise_std: standard deviation of the noise as a share of the intensity range.
 
     Raises:
-        InputError: the mask or the noise is out of its range.
+        InputError: the mask has other values than 0 and 1, or only 0.
     """
 
     mask: Tensor = field(metadata={"dims": 3})
-    noise_std: float = 0.01
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "mask", as_mask("mask", self.mask, (2, 3, 4, 5)))
-        check_range("noise_std", self.noise_std, 1e-6, 1.0)
 
     @property
     def couples_slices(self) -> bool:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dynamicdps.operators.linear import LinearModel, SpectralModel
 from dynamicdps.operators.operator import LinearOperator, SameGrid
-from dynamicdps.operators.parameters import as_mask, check_finite, check_range, fit_map, mean_square
+from dynamicdps.operators.parameters import as_mask, check_finite, fit_map, mean_square
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +28,6 @@ class KSpace(LinearOperator, SameGrid):
             of sensitivity 1.
         phase: phase that off-resonance leaves at the echo, radians, ``(height, width)``, ``(depth, height, width)`` or
             ``(batch, 1, ...)``.
-        noise_std: standard deviation of the noise of each part, as a share of the intensity range.
 
     Raises:
         InputError: a parameter has the wrong shape or values.
@@ -37,7 +36,6 @@ class KSpace(LinearOperator, SameGrid):
     mask: Tensor = field(metadata={"dims": 3})
     coils: Tensor | None = field(default=None, metadata={"dims": 3})
     phase: Tensor | None = field(default=None, metadata={"dims": 3})
-    noise_std: float = 0.01
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "mask", as_mask("mask", self.mask, (2, 3, 4, 5)))
@@ -45,7 +43,6 @@ class KSpace(LinearOperator, SameGrid):
             check_finite("coils", self.coils, (3, 4))
         if self.phase is not None:
             check_finite("phase", self.phase, (2, 3, 4, 5))
-        check_range("noise_std", self.noise_std, 1e-6, 1.0)
 
     @property
     def couples_slices(self) -> bool:

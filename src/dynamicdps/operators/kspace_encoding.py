@@ -124,25 +124,22 @@ class EncodedOperator(_Encoded, Scanner):
     Attributes:
         inner: B, from images to images on the scan's grid.
         encoding: Q.
-        noise_std: standard deviation of the noise in the real and in the imaginary part of a sample, as a share of the intensity range.
         share: share of the measurement that counts; see `measured_fraction`.
 
     Raises:
-        InputError: the noise or the share is out of its range.
+        InputError: the share is out of its range.
     """
 
     inner: Operator
     encoding: Encoding
-    noise_std: float = 0.01
     share: float = 1.0
 
     def __post_init__(self) -> None:
-        check_range("noise_std", self.noise_std, 1e-6, 1.0)
         check_range("share", self.share, 1e-6, 1.0)
 
     @property
     def linear(self) -> LinearOperator | None:
-        return None if self.inner.linear is None else _EncodedLinear(self.inner.linear, self.encoding, self.noise_std)
+        return None if self.inner.linear is None else _EncodedLinear(self.inner.linear, self.encoding)
 
     @property
     def contrast(self) -> Curve | None:
@@ -167,7 +164,7 @@ class EncodedOperator(_Encoded, Scanner):
 
     def __str__(self) -> str:
         coils = len(self.encoding.maps)
-        return f"Encoding({coils} coil{'s' * (coils > 1)}, noise_std={self.noise_std:g}) @ {self.inner}"
+        return f"Encoding({coils} coil{'s' * (coils > 1)}) @ {self.inner}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,7 +173,6 @@ class _EncodedLinear(_Encoded, LinearOperator):
 
     inner: LinearOperator
     encoding: Encoding
-    noise_std: float
 
     def adjoint(self, w: Tensor, shape: Sequence[int]) -> Tensor:
         return self.inner.adjoint(self.encoding.to_image(w), shape)

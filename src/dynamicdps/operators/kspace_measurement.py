@@ -54,15 +54,10 @@ class KSpaceMeasurement:
     share: float
     unexplained: float
 
-    def operator(self, inner: Operator, scale: float) -> EncodedOperator:
-        """``A = Q W B``.
-
-        Args:
-            inner: B, which measures on the grid of the box.
-            scale: units of the file of one image-intensity unit.
-        """
+    def operator(self, inner: Operator) -> EncodedOperator:
+        """``A = Q W B`` with B, which measures on the grid of the box."""
         weighted = inner if self.weights is None else Weighting(self.weights) @ inner
-        return EncodedOperator(weighted, self.encoding, min(max(self.noise_std / scale, 1e-6), 1.0), self.share)
+        return EncodedOperator(weighted, self.encoding, self.share)
 
     def residual_image(self, residual: Tensor) -> NDArray[np.float32]:
         """A residual of `data` as an image of the box, ``(x, y, z)``; white noise keeps its standard deviation."""
@@ -158,7 +153,7 @@ def real_image(encoding: Encoding, samples: Tensor, ridge: float = _RIDGE) -> Te
         return encoding.to_image(encoding.to_kspace(u)) + ridge * u
 
     # The ridge is there for what is not sampled: elsewhere it is undone.
-    return (1 + ridge) * conjugate_gradients(normal, encoding.to_image(samples), _ITERATIONS, _TOLERANCE)
+    return (1 + ridge) * conjugate_gradients(normal, encoding.to_image(samples), _ITERATIONS, _TOLERANCE).x
 
 
 def smooth_maps(raw: RawScan, noise_std: float) -> NDArray[np.complex64]:

@@ -9,10 +9,13 @@ import torch
 from torch import Tensor
 
 from dynamicdps.errors import InputError
-from dynamicdps.operators.precision import on_cpu, wide
+from dynamicdps.operators.inner_products import inner
+from dynamicdps.operators.precision import on_cpu
 from dynamicdps.operators.sampling import along
 
 NEGLIGIBLE = 1e-4
+# Steps of a loop between two looks at what still runs, where a look waits for the device.
+LOOK_EVERY = 5
 
 
 class LinearModel(ABC):
@@ -131,7 +134,8 @@ class DataSpectrum:
         level = (noise / (slope.log().mean(axes, keepdim=True) / share).exp()) ** 2
         gain = 1 / (r.square() * self.values + level)
         inverse = torch.where(counts, 1 / slope, torch.zeros_like(slope))
-        rest = None if bool(counts.all()) else torch.where(counts, torch.zeros_like(slope), torch.full_like(slope, 1 / noise**2))
+        everything = not may_wait(slope) and bool(counts.all())
+        rest = None if everything else torch.where(counts, torch.zeros_like(slope), torch.full_like(slope, 1 / noise**2))
 
         def apply(q: Tensor) -> Tensor:
             inside = inverse * self.from_basis(gain * self.to_basis(inverse * q))
@@ -263,48 +267,89 @@ class IterativeModel(LinearModel):
         return self.transpose(w)
 
     def solve_normal(self, b: Tensor, c: Tensor) -> Tensor:
-        return conjugate_gradients(lambda x: self.transpose(self.apply(x)) + _wide(c, x) * x, b, self.iterations, self.tolerance)
+        return conjugate_gradients(lambda x: self.transpose(self.apply(x)) + _wide(c, x) * x, b, self.iterations, self.tolerance).x
 
     def solve_dual(self, b: Tensor, c: Tensor) -> Tensor:
-        return conjugate_gradients(lambda w: self.apply(self.transpose(w)) + _wide(c, w) * w, b, self.iterations, self.tolerance)
+        return conjugate_gradients(lambda w: self.apply(self.transpose(w)) + _wide(c, w) * w, b, self.iterations, self.tolerance).x
 
     def pseudo_inverse(self, w: Tensor) -> Tensor:
         # In its normal form: that has a solution for every measurement, also where H H^T is singular.
-        return conjugate_gradients(lambda x: self.transpose(self.apply(x)), self.transpose(w), self.iterations, self.tolerance)
+        return conjugate_gradients(lambda x: self.transpose(self.apply(x)), self.transpose(w), self.iterations, self.tolerance).x
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """What conjugate gradients end with.
+
+    Attributes:
+        x: the solution, batch first.
+        residual: what is left of the right side.
+        products: of the matrix, for each image, ``(batch,)``; the one that a start takes is not counted.
+    """
+
+    x: Tensor
+    residual: Tensor
+    products: Tensor
 
 
 def conjugate_gradients(
-    product: Callable[[Tensor], Tensor], b: Tensor, iterations: int, tolerance: float = 0.0, start: Tensor | None = None
-) -> Tensor:
+    product: Callable[[Tensor], Tensor],
+    b: Tensor,
+    iterations: int,
+    tolerance: float = 0.0,
+    start: Tensor | None = None,
+    precondition: Callable[[Tensor], Tensor] | None = None,
+) -> Solution:
     """Solve ``product(x) = b`` for each image of a batch, `product` symmetric and positive (Hestenes and Stiefel 1952).
 
     Args:
         product: the matrix times a vector.
         b: right sides, batch first.
         iterations: most steps.
-        tolerance: an image is done when its residual has fallen to this share of `b`.
+        tolerance: an image is done when its preconditioned residual has fallen to this share of that of `b`.
         start: first iterate; by default 0.
+        precondition: nearly the inverse of the matrix, symmetric and positive; by default nothing.
     """
-
-    def inner(a: Tensor, c: Tensor) -> Tensor:
-        return (wide(a) * wide(c)).flatten(1).sum(1)
-
-    x = torch.zeros_like(b) if start is None else start
-    residual = b if start is None else b - product(x)
-    p, rho = residual, inner(residual, residual)
-    least = torch.finfo(rho.dtype).tiny
-    goal = tolerance**2 * inner(b, b)
-    for _ in range(iterations):
+    precondition = precondition or _itself
+    z = precondition(b)
+    rho = inner(b, z)
+    goal, least = tolerance**2 * rho, torch.finfo(rho.dtype).tiny
+    x, residual = torch.zeros_like(b), b
+    if start is not None:
+        x, residual = start, b - product(start)
+        z = precondition(residual)
+        rho = inner(residual, z)
+    p, products = z, torch.zeros_like(rho, dtype=torch.long)
+    for step in range(iterations):
         running = rho > goal
-        if not bool(running.any()):
+        if not any_left(running, step):
             break
         image = product(p)
-        step = torch.where(running, rho / inner(p, image).clamp_min(least), torch.zeros_like(rho))
-        x = x + _wide(step, x) * p
-        residual = residual - _wide(step, x) * image
-        new = torch.where(running, inner(residual, residual), rho)
-        p = residual + _wide(torch.where(running, new / rho.clamp_min(least), torch.zeros_like(rho)), p) * p
+        products = products + running
+        alpha = _wide(torch.where(running, rho / inner(p, image).clamp_min(least), torch.zeros_like(rho)), x)
+        x = x + alpha * p
+        residual = residual - alpha * image
+        z = precondition(residual)
+        new = torch.where(running, inner(residual, z), rho)
+        p = z + _wide(torch.where(running, new / rho.clamp_min(least), torch.zeros_like(rho)), p) * p
         rho = new
+    return Solution(x, residual, products)
+
+
+def any_left(running: Tensor, step: int) -> bool:
+    """Whether an image still runs, in a loop whose further steps change nothing for images that are done.
+
+    The answer of a GPU waits for all that was queued there: it is asked for every `LOOK_EVERY` steps only.
+    """
+    return (may_wait(running) and step % LOOK_EVERY > 0) or bool(running.any())
+
+
+def may_wait(x: Tensor) -> bool:
+    """Whether reading a number of a tensor may wait for a device."""
+    return x.device.type != "cpu"
+
+
+def _itself(x: Tensor) -> Tensor:
     return x
 
 

@@ -17,8 +17,6 @@ from dynamicdps.operators.precision import on_cpu
 from dynamicdps.operators.sampling import PROFILES, axis_matrix, constant_matrix, measured_size
 from dynamicdps.operators.separable import SeparableOperator
 
-NOISES = ("gaussian", "rician")
-
 
 @dataclass(frozen=True, eq=False)
 class LowField(Scanner):
@@ -34,8 +32,6 @@ class LowField(Scanner):
         slice_thickness: thickness of a measured slice in mm; `None` keeps the image's slices. Applies to volumes.
         slice_spacing: distance of slice centres in mm; by default the thickness (no gap).
         slice_profile: ``"gaussian"`` or ``"sinc"`` (thickness is the full width at half maximum) or ``"box"``.
-        noise_std: standard deviation of the noise as a share of the intensity range.
-        noise: ``"gaussian"`` or ``"rician"``.
         image_spacing: voxel length of the image grid in mm along z; thickness in voxels follows from it.
 
     Raises:
@@ -48,15 +44,12 @@ class LowField(Scanner):
     slice_thickness: float | None = None
     slice_spacing: float | None = None
     slice_profile: str = "gaussian"
-    noise_std: float = 0.001
-    noise: str = "gaussian"
     image_spacing: float = 1.0
 
     def __post_init__(self) -> None:
         check_range("gamma", self.gamma, 0.05, 5.0)
         check_range("in_plane_factor", self.in_plane_factor, 1.0, 32.0)
         check_range("blur", self.blur, 0.0, 20.0)
-        check_range("noise_std", self.noise_std, 1e-6, 1.0)
         check_range("image_spacing", self.image_spacing, 0.1, 20.0)
         if self.slice_thickness is not None:
             check_range("slice_thickness", self.slice_thickness, 0.1, 50.0)
@@ -64,8 +57,6 @@ class LowField(Scanner):
             check_range("slice_spacing", self.slice_spacing, 0.1, 50.0)
         if self.slice_profile not in PROFILES:
             raise InputError(f"slice_profile is {self.slice_profile!r}; expected one of {', '.join(PROFILES)}")
-        if self.noise not in NOISES:
-            raise InputError(f"noise is {self.noise!r}; expected one of {', '.join(NOISES)}")
 
     @property
     def parts(self) -> Sequence[Operator]:
@@ -115,7 +106,8 @@ class _Voxels(SeparableOperator, CentredGrid):
         if isinstance(self.scanner.blur, Tensor):
             return separable_spectrum(_mixed(self._matrices(shape, like), mixing), like)
         known = {name: getattr(self.scanner, name) for name in _OF_VOXELS}
-        return _spectrum(tuple(known.items()), tuple(shape), like.dtype, like.device, mixing)
+        values = None if mixing is None else on_cpu(mixing).numpy().tobytes()
+        return _spectrum(tuple(known.items()), tuple(shape), like.dtype, like.device, values)
 
     def to_json(self) -> dict[str, Any]:
         return replace(self.scanner, gamma=1.0).to_json()
@@ -156,13 +148,14 @@ _OF_VOXELS = ("in_plane_factor", "blur", "slice_thickness", "slice_spacing", "sl
 
 @lru_cache(maxsize=16)
 def _spectrum(
-    known: tuple[tuple[str, Any], ...], shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, mixing: Tensor | None
+    known: tuple[tuple[str, Any], ...], shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, mixing: bytes | None
 ) -> DataSpectrum:
     """`separable_spectrum` of the operator with these parameters; all steps of a reconstruction ask for the same one.
 
-    A tensor is known by its identity: that of the errors' correlation is one object for a whole reconstruction.
+    The mixing matrix is known by its values, float64 in rows.
     """
     # Cached for all callers: a tensor born in inference mode could not take part in a later gradient.
     with torch.inference_mode(False):
         like = torch.empty([1] * len(shape), dtype=dtype, device=device)
-        return separable_spectrum(_mixed(_Voxels(LowField(**dict(known)))._matrices(shape, like), mixing), like)
+        matrix = None if mixing is None else torch.frombuffer(bytearray(mixing), dtype=torch.float64).view(shape[-3], shape[-3])
+        return separable_spectrum(_mixed(_Voxels(LowField(**dict(known)))._matrices(shape, like), matrix), like)

@@ -1,13 +1,16 @@
-"""Noise models of a measurement."""
+"""Noise of a measurement."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from dynamicdps.errors import InputError
-from dynamicdps.operators.operator import Operator
+from dynamicdps.operators.parameters import check_range
 
+# Noises of scans; `add_noise` knows more.
+KINDS = ("gaussian", "rician")
 Sampler = Callable[[Tensor, float, torch.Generator, int], Tensor]
 
 
@@ -39,29 +42,57 @@ def add_noise(y: Tensor, std: float, generators: Sequence[torch.Generator], kind
     return torch.stack([_SAMPLERS[kind](image, std, g, coils) for image, g in zip(y, generators, strict=True)])
 
 
-def described_noise(operator: Operator) -> tuple[float, str]:
-    """Standard deviation and kind of the noise that an operator was described with.
+@dataclass(frozen=True, eq=False)
+class Noise:
+    """Noise with one standard deviation everywhere, white unless its spectrum says otherwise.
 
-    The noise comes last, in the scanner's receiver: in a composition the outermost part that has a standard deviation says it. The noise is
-    Rician where any part says so.
+    Attributes:
+        std: standard deviation as a share of the intensity range, from 1e-6 to 1.
+        kind: ``"gaussian"``, or ``"rician"`` for magnitudes of a complex signal with `std` in each channel. Data terms take it as Gaussian.
+        spectrum: power at each frequency relative to white noise, on the measured grid ``(height, width)`` or ``(depth, height, width)``,
+            in the order of `torch.fft.fftn`; greater than 0, mean 1. `None` is white noise.
 
     Raises:
-        InputError: no part has a standard deviation.
+        InputError: a number is out of its range.
     """
-    stds, kinds = zip(*_descriptions(operator), strict=True)
-    std = next((each for each in stds if each is not None), None)
-    if std is None:
-        raise InputError(
-            f"{type(operator).__name__} has no noise_std; expected the standard deviation of its noise; give the data term one"
-        )
-    return std, "rician" if "rician" in kinds else "gaussian"
+
+    std: float
+    kind: str = "gaussian"
+    spectrum: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        check_range("noise_std", self.std, 1e-6, 1.0)
+        if self.kind not in KINDS:
+            raise InputError(f"noise is {self.kind!r}; expected one of {', '.join(KINDS)}")
+        if self.spectrum is not None:
+            check_range("the power of the noise", self.spectrum, 1e-6, 1e6)
+            check_range("the mean power of the noise", self.spectrum.double().mean(), 0.999, 1.001)
+
+    @classmethod
+    def of(cls, given: "Noise | float") -> "Noise":
+        """The noise itself, or white Gaussian noise of a standard deviation."""
+        return given if isinstance(given, Noise) else cls(float(given))
+
+    def draw(self, y: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+        """Noisy measurements; each image from its own generator.
+
+        Args:
+            y: noise-free measurements, batch first.
+            generators: one an image.
+        """
+        if self.spectrum is None:
+            return add_noise(y, self.std, generators, self.kind)
+        if self.kind != "gaussian":
+            raise InputError(f"the noise is {self.kind} with a spectrum; expected gaussian for noise that is not white; change one")
+        white = add_noise(torch.zeros_like(y), self.std, generators)
+        return y + stationary_filter(white, self.spectrum.sqrt())
 
 
-def _descriptions(operator: Operator) -> Iterator[tuple[float | None, str]]:
-    """What an operator and all its parts say, the outermost first."""
-    yield getattr(operator, "noise_std", None), getattr(operator, "noise", "gaussian")
-    for part in operator.parts:
-        yield from _descriptions(part)
+def stationary_filter(x: Tensor, gain: Tensor) -> Tensor:
+    """Measurements with each frequency multiplied by a gain, in the order of `torch.fft.fftn`, over the gain's axes (the last ones)."""
+    axes = tuple(range(-gain.ndim, 0))
+    out: Tensor = torch.fft.ifftn(torch.fft.fftn(x, dim=axes) * gain.to(x), dim=axes).real
+    return out
 
 
 def _normal(shape: Sequence[int], like: Tensor, generator: torch.Generator) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dynamicdps.errors import InputError
 from dynamicdps.operators.contrast import Curve
-from dynamicdps.operators.linear import DataSpectrum, IterativeModel, LinearModel
+from dynamicdps.operators.linear import DataSpectrum, IterativeModel, LinearModel, may_wait
 from dynamicdps.operators.parameters import differs_per_image, from_plain, to_plain, to_text
 from dynamicdps.operators.precision import wide_type
 from dynamicdps.operators.sampling import measured_size
@@ -69,7 +69,7 @@ class LinearProblem:
 
 
 class Operator(ABC):
-    """Forward model ``y = A(x) + noise`` of a scanner, on a batch.
+    """Forward model ``y = A(x)`` of a scanner without its noise, on a batch.
 
     Images have shape ``(batch, 1, height, width)`` (single slices) or ``(batch, 1, depth, height, width)`` (volumes), range [0, 1].
     What `forward` does to one image never depends on the others of the batch. ``A1 @ A2`` is A1 after A2, ``A1 + A2`` their sum and
@@ -81,13 +81,12 @@ class Operator(ABC):
     An operator that is a dataclass prints, and goes to a file and back, by its fields. Parameters that are tensors ``(batch,)``
     differ per image; how a field holds another tensor says `dynamicdps.operators.parameters`.
 
-    The noise is the data term's. A field ``noise_std`` (standard deviation as a share of the intensity range) only describes what the
-    scanner is said to have, as its file does; `dynamicdps.operators.noise.described_noise` reads it.
+    The noise is no part of it: it is the data term's, and a `ScanOperator`'s, which is what a file holds.
     """
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
-        """``A(x)`` without noise; differentiable."""
+        """``A(x)``; differentiable."""
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.forward(x)
@@ -101,7 +100,7 @@ class Operator(ABC):
         return Sum((self, other))
 
     def __rmul__(self, factor: float) -> "Composition":
-        """``(a * A)(x) = a A(x)``; the noise stays."""
+        """``(a * A)(x) = a A(x)``."""
         return Composition((Multiple(float(factor)), self))
 
     @property
@@ -388,14 +387,22 @@ class Scanner(Operator):
         In image intensities the slope of the contrast at 0 would stop every step at the first background pixel.
         """
         contrast = self.contrast
-        if self.linear is None or contrast is None or not bool((bend := contrast.steep_when_dark(x)).any()):
+        if self.linear is None or contrast is None:
             return super().search_curve(x, direction)
+        # Parameters live on the CPU, where looking at them waits for nothing.
+        bend = contrast.steep_when_dark(torch.empty([1] * x.ndim, dtype=x.dtype))
+        if not bool(bend.any()):
+            return super().search_curve(x, direction)
+        all_bend, bend = bool(bend.all()), bend.to(x.device)
         speed, origin = contrast.slope(x, spread) * direction, contrast(x)
 
         def at(step: Tensor) -> tuple[Tensor, Tensor]:
-            curved = contrast.inverse(origin + step * speed) if bool(step.any()) else x
+            if may_wait(step):
+                curved = torch.where(step == 0, x, contrast.inverse(origin + step * speed))
+            else:
+                curved = contrast.inverse(origin + step * speed) if bool(step.any()) else x
             velocity = speed / contrast.slope(curved)
-            if bool(bend.all()):
+            if all_bend:
                 return curved, velocity
             return torch.where(bend, curved, x + step * direction), torch.where(bend, velocity, direction)
 

@@ -1,29 +1,25 @@
-"""Named degradations: the bundled ones of degradations.json, and those of a user's file of the same format."""
+"""Scanners by their name or file: the bundled degradations of degradations.json, a user's of the same format, and operator files."""
 
 import json
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from dynamicdps.errors import InputError, reason_of
 from dynamicdps.json_file import read_json
-from dynamicdps.operators.low_field import LowField
-from dynamicdps.operators.operator import Operator
-from dynamicdps.operators.registry import operator_from_json
-
-Kind = TypeVar("Kind", bound=Operator)
+from dynamicdps.operators.scan_operator import ScanOperator
 
 
-def _bundled() -> dict[str, LowField]:
+def _bundled() -> dict[str, ScanOperator]:
     values = json.loads((files("dynamicdps.operators") / "degradations.json").read_text(encoding="utf-8"))
-    return {name: LowField.from_json(each) for name, each in values.items()}
+    return {name: ScanOperator.from_json(each) for name, each in values.items()}
 
 
 PRESETS = _bundled()
 
 
-def preset(name: str) -> LowField:
+def preset(name: str) -> ScanOperator:
     """A bundled degradation by its name.
 
     Raises:
@@ -32,7 +28,7 @@ def preset(name: str) -> LowField:
     return choose_degradation(name, PRESETS)
 
 
-def choose_degradation(name: str, degradations: Mapping[str, Kind]) -> Kind:
+def choose_degradation(name: str, degradations: Mapping[str, ScanOperator]) -> ScanOperator:
     """A degradation by its name.
 
     Args:
@@ -47,8 +43,8 @@ def choose_degradation(name: str, degradations: Mapping[str, Kind]) -> Kind:
     return degradations[name]
 
 
-def read_degradations(path: Path) -> dict[str, Operator]:
-    """Degradations of a user's file: a JSON object of operators by name, each as `operator_from_json` reads it.
+def read_degradations(path: Path) -> dict[str, ScanOperator]:
+    """Degradations of a user's file: a JSON object of operators by name, each as `ScanOperator.from_json` reads it.
 
     An entry may hold a remark, ``"about"``, but no parameter that its operator does not have: a misspelt one would be another degradation.
 
@@ -66,5 +62,29 @@ def read_degradations(path: Path) -> dict[str, Operator]:
     for name, each in values.items():
         if not name.strip() or set(name) & {"/", ","}:
             raise InputError(f"{path} names a degradation {name!r}; expected a name without slash and comma")
-        found[name] = operator_from_json(each, f"{name} in {path}")
+        found[name] = ScanOperator.from_json(each, f"{name} in {path}")
     return found
+
+
+def read_operator(name: str | Path) -> ScanOperator:
+    """An operator by the name of a degradation or by its JSON file.
+
+    Raises:
+        InputError: there is no such degradation or file, or the file does not describe an operator.
+    """
+    if str(name) in PRESETS:
+        return PRESETS[str(name)]
+    path = Path(name)
+    if not path.is_file():
+        raise InputError(f"there is no operator {str(name)!r}; expected one of {', '.join(PRESETS)} or a JSON file; check the name")
+    try:
+        return ScanOperator.from_json(read_json(path), str(path))
+    except InputError as error:
+        if str(path) in str(error):
+            raise
+        # A parameter out of its range does not know where it comes from.
+        raise InputError(f"{path}: {error}") from error
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path} cannot be read as an operator ({reason_of(error)}); expected JSON as `simulate` writes it; see docs/operators.md"
+        ) from error

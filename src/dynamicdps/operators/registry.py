@@ -19,8 +19,9 @@ from dynamicdps.operators.slice_profile import SliceProfile
 from dynamicdps.operators.swap_slice_axis import SwapSliceAxis
 from dynamicdps.operators.weighting import Weighting
 
-# What files hold beside an operator's parameters: a remark, what ties it to a scan, and what a fit says of it.
-BESIDE = {"about", "image_shape", "image_affine", "intensity_scale", "intervals", "warnings", "known", "correlations"}
+# What files hold beside an operator's parameters: a remark, the noise, what ties it to a scan, and what a fit says of it.
+NOISE = {"noise_std", "noise"}
+BESIDE = NOISE | {"about", "image_shape", "image_affine", "intensity_scale", "intervals", "warnings", "known", "correlations"}
 
 _OPERATORS: dict[str, type[Operator]] = {
     kind.__name__: kind
@@ -93,7 +94,7 @@ def operator_from_json(values: Any, source: str = "the JSON") -> Operator:
             found = SwapSliceAxis(operator_from_json(values["inner"], source), int(values["axis"]))
         else:
             found = _OPERATORS[kind].from_json(values)
-        known = sorted(set(found.to_json()) - {"type"})
+        known = sorted((set(found.to_json()) | NOISE) - {"type"})
     except InputError:
         raise
     except (KeyError, ValueError, TypeError, AttributeError, ArithmeticError, RuntimeError) as error:

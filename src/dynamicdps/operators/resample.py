@@ -28,7 +28,6 @@ class AffineResample(LinearOperator):
         matrix: ``(4, 4)`` or ``(batch, 4, 4)``: scanner voxel indices ``(x, y, z, 1)`` to image voxel indices, so
             ``inv(image affine) @ scanner affine``.
         measured: scanner grid ``(x, y, z)``.
-        noise_std: standard deviation of the noise as a share of the intensity range.
 
     Raises:
         InputError: the matrix is not affine and invertible, or a number is out of its range.
@@ -36,7 +35,6 @@ class AffineResample(LinearOperator):
 
     matrix: Tensor = field(metadata={"dims": 2})
     measured: tuple[int, int, int]
-    noise_std: float = 0.01
 
     def __post_init__(self) -> None:
         check_finite("matrix", self.matrix, (2, 3))
@@ -52,7 +50,6 @@ class AffineResample(LinearOperator):
         if min(x, y, z) < 1 or max(x, y, z) > 4096:
             raise InputError(f"the measured grid is {(x, y, z)}; expected sizes from 1 to 4096")
         object.__setattr__(self, "measured", (x, y, z))
-        check_range("noise_std", self.noise_std, 1e-6, 1.0)
 
     @property
     def couples_slices(self) -> bool:
@@ -107,18 +104,15 @@ class InPlaneResolution(SeparableOperator, CentredGrid):
 
     Attributes:
         factor: length of a measured voxel in image voxels, 1 to 32.
-        noise_std: standard deviation of the noise as a share of the intensity range.
 
     Raises:
         InputError: a parameter is out of its range.
     """
 
     factor: float
-    noise_std: float = 0.01
 
     def __post_init__(self) -> None:
         check_range("factor", self.factor, 1.0, 32.0)
-        check_range("noise_std", self.noise_std, 1e-6, 1.0)
 
     @property
     def _factors(self) -> tuple[float, float, float]:

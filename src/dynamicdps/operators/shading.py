@@ -45,11 +45,11 @@ class Shading:
         """The scan without its shading; the scan itself where none is kept."""
         return self.estimate.correct(scan) if self.estimate is not None and self.kept else scan
 
-    def factor(self, noise_std: float) -> BiasField | None:
+    def factor(self) -> BiasField | None:
         """The operator to put after all others, on the scanner's grid; `None` where no shading is kept."""
         if self.estimate is None or not self.kept:
             return None
-        return BiasField(torch.from_numpy(self.estimate.coefficients).float(), noise_std)
+        return BiasField(torch.from_numpy(self.estimate.coefficients).float())
 
     def step(self) -> Step:
         """What run.json says of it."""

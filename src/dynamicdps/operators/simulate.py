@@ -7,20 +7,19 @@ import torch
 
 from dynamicdps.errors import InputError
 from dynamicdps.operators.low_field import LowField
-from dynamicdps.operators.noise import add_noise, described_noise
 from dynamicdps.operators.operator import Composition, Operator
-from dynamicdps.operators.operator_file import ScanOperator
+from dynamicdps.operators.scan_operator import ScanOperator, require_noise
 from dynamicdps.operators.slice_profile import SliceProfile
 from dynamicdps.volumes import IntensityScale, Volume, from_slices, to_batch
 from dynamicdps.volumes.grids import Grid, native_grid
 
 
-def simulate(scan: Volume, operator: Operator, *, seed: int = 0, scale: IntensityScale | None = None) -> tuple[Volume, ScanOperator]:
-    """Measure a scan with an operator's scanner: ``y = A(x) + noise`` on the scanner's own grid.
+def simulate(scan: Volume, scanner: ScanOperator, *, seed: int = 0, scale: IntensityScale | None = None) -> tuple[Volume, ScanOperator]:
+    """Measure a scan: ``y = A(x) + noise`` on the scanner's own grid.
 
     Args:
         scan: skull-stripped scan, any units.
-        operator: the degradation, of any type; where it knows lengths in mm, its `image_spacing` is taken from the scan.
+        scanner: an operator of any type and its noise; where it knows lengths in mm, its `image_spacing` is taken from the scan.
         seed: of the noise.
         scale: intensity scale of the scan; by default robust inside the brain.
 
@@ -28,15 +27,17 @@ def simulate(scan: Volume, operator: Operator, *, seed: int = 0, scale: Intensit
         The measurement in the scan's units, and the operator with both grids and the intensity scale.
 
     Raises:
-        InputError: the scan has fewer than 8 voxels along x or y, or no voxel greater than 0, or the operator does not measure images.
+        InputError: the scan has fewer than 8 voxels along x or y, or no voxel greater than 0, the operator does not measure images, or
+            it comes without its noise.
     """
+    require_noise(scanner)
     if min(scan.shape[:2]) < 8:
         raise InputError(
             f"the scan has {scan.shape[0]} x {scan.shape[1]} voxels in the plane; expected at least 8 x 8; check the orientation"
         )
     scale = scale or IntensityScale.robust(scan.data)
     grid = native_grid(scan)
-    operator = _on_grid(operator, grid)
+    operator = _on_grid(scanner.operator, grid)
     clean = operator(to_batch(scale.apply(scan).data))
     measured = operator.grid(grid)
     if tuple(clean.shape) != (1, 1, *measured.shape[::-1]):
@@ -44,10 +45,9 @@ def simulate(scan: Volume, operator: Operator, *, seed: int = 0, scale: Intensit
             f"{type(operator).__name__} gives {tuple(clean.shape)}; expected one image on the grid that it says, "
             f"{(1, 1, *measured.shape[::-1])}; raw k-space cannot be simulated as a scan"
         )
-    std, kind = described_noise(operator)
-    noisy = add_noise(clean, std, [torch.Generator().manual_seed(seed)], kind)
+    noisy = scanner.noise.draw(clean, [torch.Generator().manual_seed(seed)])
     data = from_slices(noisy) * scale.scale
-    return Volume(data, measured.affine, scan.native), ScanOperator(operator, scan.shape, scan.affine, scale.scale)
+    return Volume(data, measured.affine, scan.native), ScanOperator(operator, scanner.noise, scan.shape, scan.affine, scale.scale)
 
 
 def _on_grid(operator: Operator, image: Grid) -> Operator:

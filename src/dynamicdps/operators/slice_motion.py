@@ -19,7 +19,6 @@ class SliceMotion(LinearOperator, SameGrid):
     Attributes:
         angles: of the slices in degrees, from columns towards rows, ``(depth,)`` or ``(batch, depth)``. Differentiable.
         shifts: ``(depth, 2)`` or ``(batch, depth, 2)``: along x (columns) and y (rows), image voxels. Differentiable.
-        noise_std: standard deviation of the noise as a share of the intensity range.
 
     Raises:
         InputError: a parameter is out of its range, or there are not as many angles as shifts.
@@ -27,14 +26,12 @@ class SliceMotion(LinearOperator, SameGrid):
 
     angles: Tensor = field(metadata={"dims": 1})
     shifts: Tensor = field(metadata={"dims": 2})
-    noise_std: float = 0.01
 
     def __post_init__(self) -> None:
         check_finite("angles", self.angles, (1, 2))
         check_finite("shifts", self.shifts, (2, 3))
         check_range("angles", self.angles, -360.0, 360.0)
         check_range("shifts", self.shifts, -1000.0, 1000.0)
-        check_range("noise_std", self.noise_std, 1e-6, 1.0)
         if self.shifts.shape[-1] != 2 or self.shifts.shape[-2] != self.angles.shape[-1]:
             raise InputError(
                 f"angles have shape {tuple(self.angles.shape)} and shifts {tuple(self.shifts.shape)}; expected as many pairs of shifts as "

@@ -23,7 +23,6 @@ class SliceProfile(SeparableOperator, CentredGrid):
         spacing: distance of slice centres in mm; by default the thickness (no gap).
         profile: ``"gaussian"``, ``"box"`` or ``"sinc"`` (see `dynamicdps.operators.sampling.axis_matrix`).
         image_spacing: voxel length of the image grid in mm along z.
-        noise_std: standard deviation of the noise as a share of the intensity range.
 
     Raises:
         InputError: a parameter is out of its range, or the thickness differs per image and no spacing is given.
@@ -33,7 +32,6 @@ class SliceProfile(SeparableOperator, CentredGrid):
     spacing: float | None = None
     profile: str = "gaussian"
     image_spacing: float = 1.0
-    noise_std: float = 0.01
 
     def __post_init__(self) -> None:
         check_range("thickness", self.thickness, 0.1, 50.0)
@@ -42,7 +40,6 @@ class SliceProfile(SeparableOperator, CentredGrid):
         elif isinstance(self.thickness, Tensor):
             raise InputError("the thickness differs per image and has no spacing; expected one distance of slices for all; give spacing")
         check_range("image_spacing", self.image_spacing, 0.1, 20.0)
-        check_range("noise_std", self.noise_std, 1e-6, 1.0)
         if self.profile not in PROFILES:
             raise InputError(f"the profile is {self.profile!r}; expected one of {', '.join(PROFILES)}")
 

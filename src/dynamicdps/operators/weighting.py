@@ -19,21 +19,17 @@ class Weighting(LinearOperator, SameGrid):
 
     Attributes:
         weights: 0 to 1, ``(height, width)``, ``(depth, height, width)`` or ``(batch, 1, ...)``, not 0 everywhere.
-        noise_std: standard deviation of the noise where w is 1, as a share of the intensity range, where a file says it.
 
     Raises:
-        InputError: the weights or the noise are out of their range.
+        InputError: the weights are out of their range.
     """
 
     weights: Tensor = field(metadata={"dims": 3})
-    noise_std: float | None = None
 
     def __post_init__(self) -> None:
         check_finite("weights", self.weights, (2, 3, 4, 5))
         check_range("weights", self.weights, 0.0, 1.0)
         check_range("the largest weight", self.weights.max(), 1e-6, 1.0)
-        if self.noise_std is not None:
-            check_range("noise_std", self.noise_std, 1e-6, 1.0)
 
     @property
     def couples_slices(self) -> bool:

@@ -9,6 +9,7 @@ from dynamicdps.conditional import load_conditional
 from dynamicdps.diffusion import level_of_step
 from dynamicdps.errors import InputError
 from dynamicdps.operators import read_operator
+from dynamicdps.pipeline.cross_contrast import check_to
 from dynamicdps.pipeline.options import EnhanceOptions, StudyOptions
 from dynamicdps.segmentation import brain_finder
 from dynamicdps.solvers import available, make_config, read_start_level
@@ -108,6 +109,7 @@ def check_options(options: StudyOptions) -> Any:
     """
     if options.solver not in available():
         raise InputError(f"there is no solver {options.solver!r}; expected one of {', '.join(available())}; change --solver")
+    check_to(options.to)
     check_shading(options.shading, fitted=options.operator in (None, FIT))
     config = solver_config(options)
     if options.operator not in (None, FIT):

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from dynamicdps.data_term import DataTerm, Noise, data_step
+from dynamicdps.data_term import DataTerm, data_step
 from dynamicdps.diffusion import Prior
-from dynamicdps.operators import Operator, ScanOperator, SwapSliceAxis
+from dynamicdps.operators import Noise, Operator, ScanOperator, SwapSliceAxis
 from dynamicdps.operators.fit import low_field, slice_axis
+from dynamicdps.operators.scan_operator import covered_grid
 from dynamicdps.solvers import DynamicDPSConfig
 from dynamicdps.solvers.dynamicdps import LOOP_TOLERANCE
 from dynamicdps.volumes import Volume
@@ -96,7 +97,7 @@ def work_of(shape: Size, config: Any, *, conditional: bool, fitted: bool) -> Wor
 
 def image_shape(scan: Volume, scanner: ScanOperator | None) -> Size:
     """Voxels of the image that explains a scan; the scanner is `None` where it is to be fitted."""
-    return (scanner or ScanOperator(nominal_scanner(scan.spacing))).grid_for(scan)[0]
+    return covered_grid(nominal_scanner(scan.spacing), scan)[0] if scanner is None else scanner.grid_for(scan)[0]
 
 
 def nominal_scanner(spacing: tuple[float, float, float]) -> Operator:
@@ -104,7 +105,7 @@ def nominal_scanner(spacing: tuple[float, float, float]) -> Operator:
     across = slice_axis(spacing)
     upright = list(spacing)
     upright[across], upright[2] = upright[2], upright[across]
-    inner = low_field({"gamma": 0.7}, 0.03, (upright[0], upright[1], upright[2]))
+    inner = low_field({"gamma": 0.7}, (upright[0], upright[1], upright[2]))
     return inner if across == 2 else SwapSliceAxis(inner, across)
 
 
@@ -126,7 +127,7 @@ def measure_pace(prior: Prior, scan: Volume, shape: Size, at_once: int) -> Pace:
         passing = _seconds(lambda: prior(x, sigma, at_once)) / x.numel()
     slab = torch.rand((1, 1, min(depth, TIMED_DEPTH), height, width), generator=generator).to(prior.device)
     scanner = nominal_scanner(scan.spacing)
-    term = DataTerm(scanner(slab), scanner, Noise.of(scanner))
+    term = DataTerm(scanner(slab), scanner, Noise(0.03))
     spread = torch.full((1,), 0.05, device=prior.device)
     centre = slab + 0.05 * torch.randn(slab.shape, generator=generator).to(slab)
     stepping = _seconds(lambda: data_step(term, centre, spread, iterations=1, cg_tolerance=LOOP_TOLERANCE).x) / slab.numel()

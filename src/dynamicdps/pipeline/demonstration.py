@@ -83,7 +83,9 @@ def demo(
         for name in ("conditional", SOLVER):
             ranges[name] |= misfit_range(images[name], measurement, operator, scale)
         intervals = volume_intervals(drawn, mask, metrics[SOLVER].volume_mm3)
-        structures = image_structures(result.volume, drawn, truth.with_data(mask), sided=True, device=device)
+        structures = image_structures(
+            result.volume, drawn, truth.with_data(mask), sided=True, edge_mm=max(measurement.spacing), device=device
+        )
         result.reconstruction.warnings.extend(structures.warnings)
     result.reconstruction.warnings.extend(misfit_warnings(metrics[SOLVER].data_misfit))
     uncertainty, hallucination = maps_of(None, result, unsupported_map(result.volume, operator, result.scale))

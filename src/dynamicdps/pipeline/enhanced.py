@@ -196,6 +196,10 @@ class Enhanced:
         else:
             write_json(folder / names.START_RULE, self.start_rule.to_json())
         write_metrics(folder, self.metrics, self.ranges, {self.solver: self.intervals})
+        if (made := self.facts.get("synthesised_contrast")) is None:
+            (folder / names.ENHANCED_SIDECAR).unlink(missing_ok=True)
+        else:
+            write_json(folder / names.ENHANCED_SIDECAR, names.synthesised(made, self.facts["contrast"]))
         # Last: whoever finds it finds the others too.
         self.image.save(folder / names.ENHANCED)
 

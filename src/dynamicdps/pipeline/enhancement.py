@@ -15,17 +15,19 @@ from dynamicdps.evaluation import StageMetrics
 from dynamicdps.evaluation.misfit_causes import misfit_reasons
 from dynamicdps.evaluation.slice_doubts import slice_doubts
 from dynamicdps.extension import load_extension
-from dynamicdps.operators import Operator, ScanOperator
+from dynamicdps.operators import ScanOperator
 from dynamicdps.operators.fit import FITTED, OperatorFit
+from dynamicdps.operators.scan_operator import require_noise
 from dynamicdps.operators.shading import without_shading
 from dynamicdps.pipeline.brain_volumes import brain_on, keeping_samples, measure_volumes, without_samples
 from dynamicdps.pipeline.checks import check_device, check_options, check_shading
+from dynamicdps.pipeline.cross_contrast import check_from, check_to, cross, synthesised_warning
 from dynamicdps.pipeline.enhanced import Enhanced, OtherScan
 from dynamicdps.pipeline.fit import FittedScan, fit_scan, header_values
 from dynamicdps.pipeline.image_structures import ImageStructures, image_structures
 from dynamicdps.pipeline.inputs import as_volume, find_operator, name_of, scans_of
 from dynamicdps.pipeline.kspace_scan import is_kspace
-from dynamicdps.pipeline.measurements import Measurement, open_measurement
+from dynamicdps.pipeline.measurements import ImageOfScan, Measurement, open_measurement
 from dynamicdps.pipeline.model_fit import card_warnings, check_contrast
 from dynamicdps.pipeline.options import EnhanceOptions, as_words, checked_values, values_of
 from dynamicdps.pipeline.plan import Plan, make_plan
@@ -42,6 +44,7 @@ from dynamicdps.solvers.solve import is_solved_whole, measurement_scale
 from dynamicdps.solvers.start_level import StartRule
 from dynamicdps.volumes import BrainScan, Volume
 from dynamicdps.volumes.brain_scan import EDGE_MM
+from dynamicdps.volumes.grids import sample, target_grid
 from dynamicdps.volumes.preparation import Step, brain_step, intensity_step, orientation_step
 
 
@@ -50,7 +53,7 @@ def enhance(
     options: EnhanceOptions | None = None,
     *,
     initial: Any = None,
-    operator: Operator | ScanOperator | str | Path | None = None,
+    operator: ScanOperator | str | Path | None = None,
     progress: Progress | None = None,
     announce: Callable[[Plan], None] | None = None,
     **values: Any,
@@ -59,8 +62,8 @@ def enhance(
 
     Args:
         scan: path of an image file, of a folder of DICOM files or of raw k-space; an image of nibabel; a `Volume`; or a list of scans of
-            one head in one contrast, in any order, each with its own orientation, voxels and noise. T1-weighted, T2-weighted or FLAIR,
-            with or without the skull.
+            one head, in any order, each with its own contrast, orientation, voxels and noise. T1-weighted, T2-weighted or FLAIR, with or
+            without the skull; of several contrasts the image has the first in this order.
         options: how; by default with the bundled models, and with the scan's own ``.operator.json`` where there is one beside it. Where
             there is none, the forward model of the scanner is fitted.
         initial: any model's enhanced image of the scan to start from, as a path, an image of nibabel or a `Volume`; without it the
@@ -74,16 +77,20 @@ def enhance(
         InputError: an option is wrong, or the scan or a file that is named cannot be used.
         TypeError: the scan or the initial image is no image, or there is no option of a name.
     """
-    if not isinstance(operator, Operator | ScanOperator):
+    require_noise(operator)
+    if not isinstance(operator, ScanOperator):
         values |= {} if operator is None else {"operator": operator}
     options = replace(options or EnhanceOptions(), **checked_values(EnhanceOptions, values))
     load_extension(options.extension)
     stages = Stages(progress)
     given, start = scans_of(scan), None if initial is None else as_volume(initial, "the initial image")
     device, config = check_device(options.device), check_options(options)
-    scanners = [find_operator(each, operator if isinstance(operator, Operator | ScanOperator) else options.operator) for each in given]
+    scanners = [find_operator(each, operator if isinstance(operator, ScanOperator) else options.operator) for each in given]
     check_shading(options.shading, fitted=None in scanners)
     models = models_for(options, with_conditional=start is None or len(given) > 1)
+    options = replace(options, to=check_to(options.to))
+    if options.to is not None and (len(given) > 1 or (isinstance(given[0], Path) and is_kspace(given[0]))):
+        raise InputError("--to is given for several scans or raw k-space; expected one image; enhance it alone, or leave --to out")
     asked = _Asked(options, config, models, device, stages, announce)
     case = _one_scan(given[0], scanners[0], start, asked) if len(given) == 1 else _several_scans(given, scanners, start, asked)
     measurement, scanner, prior, contrast, steps = case.measurement, case.scanner, case.prior, case.contrast, case.steps
@@ -102,11 +109,13 @@ def enhance(
         raise InputError(f"{result.reconstruction.warnings[0]}; expected a solver that converges; change its settings, or --solver")
     images = {"conditional": result.initial, options.solver: result.volume}
     with stages.stage("volumes"):
-        volumes = measure_volumes(images, result.samples, brain_on(head, result.volume), contrast.name)
-        image, brain_mask = in_head(head, result.volume, options.grid)
-        drawn = (in_head(head, each, options.grid)[0] for each in result.samples)
+        volumes = measure_volumes(images, result.samples, brain_on(head, result.volume), options.to or contrast.name)
+        # What is around the brain has the scan's contrast: no image of another one goes into it.
+        place = in_head if options.to is None else brain_alone
+        image, brain_mask = place(head, result.volume, options.grid)
+        drawn = (place(head, each, options.grid)[0] for each in result.samples)
         brain = None if head.mask.method == "network" else head.whole.with_data(head.mask.inside)
-        structures = image_structures(image, drawn, brain, sided=says_sides(given[0]), device=device)
+        structures = image_structures(image, drawn, brain, sided=says_sides(given[0]), edge_mm=max(head.whole.spacing), device=device)
     if not getattr(config, "keep_samples", False):
         result = without_samples(result)
     residuals = [result.residual, *result.other_residuals]
@@ -152,9 +161,10 @@ def enhance(
         facts={
             "preparation": [step.to_json() for step in steps],
             **result_facts(options.solver, config, result, scanner, models, structures),
-            "title": f"Enhanced scan{'s' * (len(names) > 1)}: {', '.join(Path(name).name for name in names)}",
+            "title": f"{_title(options.to, contrast, len(names))}: {', '.join(Path(name).name for name in names)}",
             "initial": case.initial.source,
             "contrast": contrast.name,
+            **({} if options.to is None else {"synthesised_contrast": options.to}),
             "brain": {"method": head.mask.method, "millilitres": round(head.mask.millilitres(head.whole), 1)},
             "acquisition": head.acquisition.to_json(),
             "slab": volumes.slab,
@@ -166,7 +176,7 @@ def enhance(
             "initial": None if start is None else name_of(start),
             **values_of(options, EnhanceOptions),
         },
-        argv=() if isinstance(operator, Operator | ScanOperator) else words_of(given, start, options),
+        argv=() if isinstance(operator, ScanOperator) else words_of(given, start, options),
     )
 
 
@@ -209,9 +219,13 @@ def _one_scan(given: Path | Volume, scanner: ScanOperator | None, start: Volume 
         measurement = open_measurement(given, options, options.mask, cropped=scanner is None or scanner.image_shape is None)
         head = measurement.head
         contrast = contrast_for(options.contrast, given, head, asked.models)
-        prior = open_prior(options.prior, asked.device, options.precision, contrast.name)
+        if options.to is not None:
+            check_from(contrast.name)
+            check_contrast(options.to, asked.models["prior"])
+        prior = open_prior(options.prior, asked.device, options.precision, options.to or contrast.name)
         # After the scan, which may be none: a network takes seconds.
-        warnings = [*head.acquisition.warnings, *head.mask.warnings, *contrast.warnings, *prior_warnings(prior)]
+        made = [] if options.to is None else [synthesised_warning(contrast.name)]
+        warnings = [*made, *head.acquisition.warnings, *head.mask.warnings, *contrast.warnings, *prior_warnings(prior)]
         steps = [orientation_step(head.whole), brain_step(head, options.mask), contrast.step()]
     if asked.announce is not None:
         asked.announce(make_plan(given, head, scanner, prior, asked.config, options, None if start is None else name_of(start)))
@@ -221,12 +235,21 @@ def _one_scan(given: Path | Volume, scanner: ScanOperator | None, start: Volume 
     with stages.stage("initial"):
         if scanner is None:
             known = header_values(head.acquisition)
-            fitted = fit_scan(head, start, options.conditional, FITTED, known, measurement.noise, options.shading, contrast.name)
+            # A start in another contrast says nothing of the scan's.
+            own = start if options.to is None else None
+            fitted = fit_scan(head, own, options.conditional, FITTED, known, measurement.noise, options.shading, contrast.name)
             scanner, found = fitted.fit.scan_operator, fitted.initial
             steps.append(fitted.shading.step())
             warnings += [*steps[-1].warnings, *fitted.fit.warnings]
         else:
             found = find_initial(head, scanner, start, options.conditional)
+        if options.to is not None:
+            scale = measurement_scale(head.brain, scanner).scale
+            given_start = None if start is None else initial_from_volume(head.brain, scanner, start, name_of(start))
+            crossed = cross(head, scanner, scale, prior, given_start)
+            measurement, scanner, found = ImageOfScan(crossed.head), crossed.scanner, crossed.initial
+            if fitted is not None:
+                fitted = replace(fitted, fit=replace(fitted.fit, scan_operator=scanner))
     fits, axes = [None if fitted is None else fitted.fit], [head.acquisition.slice_axis]
     return _Case(measurement, scanner, found, prior, contrast, steps, warnings, fits, axes)
 
@@ -235,7 +258,7 @@ def _several_scans(given: Sequence[Path | Volume], scanners: Sequence[ScanOperat
     """Scans of one head: each is opened and fitted alone, then all are brought to their places.
 
     Raises:
-        InputError: one is raw k-space, their contrasts differ, they do not show one head, or the initial image lies elsewhere.
+        InputError: one is raw k-space, they do not show one head, or the initial image lies elsewhere.
     """
     options, stages = asked.options, asked.stages
     if any(scanner is not None and scanner.image_shape is not None for scanner in scanners):
@@ -245,47 +268,44 @@ def _several_scans(given: Sequence[Path | Volume], scanners: Sequence[ScanOperat
             "for several scans; give --operator fit"
         )
     with stages.stage("open"):
-        opened = []
+        opened, looking = [], {kind: model for kind, model in asked.models.items() if kind != "prior"}
         for each in given:
             if isinstance(each, Path) and is_kspace(each):
                 raise InputError(f"{each} is raw k-space; expected images where several scans are given; enhance it alone")
             measurement = open_measurement(each, options, options.mask, cropped=True)
-            opened.append((each, measurement.head, contrast_for(options.contrast, each, measurement.head, asked.models)))
-        contrasts = {contrast.name for _, _, contrast in opened}
-        if len(contrasts) > 1:
-            raise InputError(
-                f"the scans have different contrasts ({', '.join(sorted(contrasts))}); expected one; enhance each contrast alone, or give "
-                "--contrast where one was not recognised"
-            )
-        contrast = opened[0][2]
+            opened.append((each, measurement.head, contrast_for(options.contrast, each, measurement.head, looking)))
+        # The image's contrast is that of the first by this order, whatever was named first.
+        contrast = min((own for _, _, own in opened), key=lambda own: (*KNOWN, own.name).index(own.name))
+        check_contrast(contrast.name, asked.models["prior"])
         prior = open_prior(options.prior, asked.device, options.precision, contrast.name)
         warnings = [w for _, head, own in opened for w in (*head.acquisition.warnings, *head.mask.warnings, *own.warnings)]
         warnings += prior_warnings(prior)
         steps = [step for _, head, own in opened for step in (orientation_step(head.whole), brain_step(head, options.mask))]
-        steps.append(contrast.step())
+        steps += [own.step() for own in {own.name: own for _, _, own in opened}.values()]
     if asked.announce is not None:
         name = None if start is None else name_of(start)
         asked.announce(make_plan(given[0], opened[0][1], scanners[0], prior, asked.config, options, name, others=opened[1:]))
     scans = []
     with stages.stage("initial"):
-        for done, ((each, head, _), scanner) in enumerate(zip(opened, scanners, strict=True)):
+        for done, ((each, head, own), scanner) in enumerate(zip(opened, scanners, strict=True)):
             stages.tell("initial", done, len(opened) + 1)
             if scanner is None:
                 known = header_values(head.acquisition)
-                fitted = fit_scan(head, None, options.conditional, FITTED, known, None, options.shading, contrast.name)
+                fitted = fit_scan(head, None, options.conditional, FITTED, known, None, options.shading, own.name)
                 steps.append(fitted.shading.step())
                 warnings += [*steps[-1].warnings, *fitted.fit.warnings]
-                scans.append(OneScan(name_of(each), head, fitted.fit.scan_operator, fitted.initial, fitted.fit))
+                scans.append(OneScan(name_of(each), head, fitted.fit.scan_operator, fitted.initial, fitted.fit, contrast=own.name))
             else:
                 known_scale = replace(scanner, intensity_scale=measurement_scale(head.brain, scanner).scale)
-                scans.append(OneScan(name_of(each), head, known_scale, find_initial(head, scanner, None, options.conditional), None))
+                image = find_initial(head, scanner, None, options.conditional)
+                scans.append(OneScan(name_of(each), head, known_scale, image, None, contrast=own.name))
         kept, repeated = without_repeats(scans)
         if len(kept) == 1:
             raise InputError(f"{repeated[0]}; expected scans that differ; give it once")
         order = in_order(kept)
         stages.tell("initial", len(opened), len(opened) + 1)
         placed, doubts = align(alike_contrasts([kept[k] for k in order]), keep_all=options.keep_all)
-        joint = ScansOfHead(placed, [order.index(k) for k in range(len(kept))], start)
+        joint = ScansOfHead(placed, [order.index(k) for k in range(len(kept))], start, shading=options.shading != "off")
         found, unlike = joint.initial()
     by_given = [placed[k] for k in joint.given]
     axes = [each.head.acquisition.slice_axis for each in by_given]
@@ -376,6 +396,18 @@ def in_head(head: BrainScan, estimate: Volume, grid: str) -> tuple[Volume, Volum
     if head.weights is None and grid == "prior":
         return estimate, None
     return head.in_head(estimate, grid), head.mask.soft(head.whole, EDGE_MM)
+
+
+def brain_alone(head: BrainScan, estimate: Volume, grid: str) -> tuple[Volume, None]:
+    """The estimate inside the brain on the grid that is asked for, 0 around it; the second is no mask, as `in_head` has it."""
+    alone = estimate_alone(head, estimate)
+    return (alone if grid == "prior" else sample(alone, target_grid(grid, head.whole), order=3)), None
+
+
+def _title(to: str | None, contrast: ScanContrast, scans: int) -> str:
+    if to is not None:
+        return f"{to}-like image synthesised from a {contrast.name} scan"
+    return f"Enhanced scan{'s' * (scans > 1)}"
 
 
 def estimate_alone(head: BrainScan, estimate: Volume) -> Volume:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +12,14 @@ from dynamicdps.errors import InputError
 from dynamicdps.evaluation.tissue_intervals import pair_intervals
 from dynamicdps.models.names import known_models
 from dynamicdps.output_names import STRUCTURES
-from dynamicdps.pipeline.segmentation import COVERAGE, halves_of, poor_structures
+from dynamicdps.pipeline.segmentation import COVERAGE, draft_warnings, halves_of
 from dynamicdps.pipeline.structure_volumes import StructureVolume, structure_volumes, write_labels, write_volumes
-from dynamicdps.segmentation import BRAIN_MODEL, load_brain_network
+from dynamicdps.segmentation import BRAIN_MODEL, ClassChances, load_brain_network, refine_chances
 from dynamicdps.segmentation.classes import Structure
 from dynamicdps.segmentation.head_check import check_brain
+from dynamicdps.segmentation.reliability import is_reliable, structure_dice
 from dynamicdps.volumes import Volume, native_grid
+from dynamicdps.volumes.brain_extraction import NETWORK_MM
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class ImageStructures:
         volumes: of the structures, with 95 % intervals over posterior samples where there are at least two.
         sided: whether left and right are told apart.
         models: SHA-256 of the model that was used, by kind.
-        warnings: why there is nothing.
+        warnings: why there is nothing, or which structures are drafts.
     """
 
     labels: Volume | None = None
@@ -45,38 +46,49 @@ class ImageStructures:
         write_volumes(folder / STRUCTURES, self.volumes)
 
 
-def image_structures(image: Volume, samples: Iterable[Volume], brain: Volume | None, *, sided: bool, device: str) -> ImageStructures:
-    """Segment an enhanced image and its posterior samples by the model of brains; nothing where there is none, or a poor one.
+def image_structures(
+    image: Volume, samples: Iterable[Volume], brain: Volume | None, *, sided: bool, edge_mm: float, device: str
+) -> ImageStructures:
+    """Segment an enhanced image and its posterior samples by the model of brains; nothing where there is none, where none
+    of its structures is reliable, or of slabs that show it too little.
 
     Args:
         image: the estimate, in its head where it has one.
         samples: in the same way, in pairs of opposite noise; they are not asked for where there is no model.
         brain: above one half in the brain; `None` where the network itself is to find it.
         sided: whether the scan says which side is left.
+        edge_mm: longest edge of the scan's voxels, by which structures are reliable or not.
         device: cpu, cuda or mps.
     """
-    if BRAIN_MODEL not in known_models(("segmenter",)):
+    thinnest = min(n * edge for n, edge in zip(image.shape, image.spacing, strict=True))
+    if thinnest < NETWORK_MM or BRAIN_MODEL not in known_models(("segmenter",)):
         return ImageStructures()
     card = read_model(BRAIN_MODEL, "segmenter").card
-    if poor_structures(card):
+    dice = structure_dice(card, edge_mm)
+    if dice and not any(map(is_reliable, dice.values())):
         return ImageStructures()
     digest = str(card["sha256"])
     network = load_brain_network(BRAIN_MODEL, device)
+
+    def chances_of(each: Volume) -> ClassChances:
+        chances = network.chances(each)
+        return chances if brain is None else chances.within(brain)
+
     try:
-        found = [network.chances(each) for each in chain([image], samples)]
-        if brain is not None:
-            found = [each.within(brain) for each in found]
-        check_brain(found[0], image)
+        estimate = chances_of(image)
+        check_brain(estimate, image)
+        plane = halves_of(estimate) if sided else None
+        estimate = refine_chances(estimate, image)
+        drawn = [refine_chances(chances_of(each), each).volumes(plane) for each in samples]
     except InputError as error:
         return ImageStructures(models={"segmenter": digest}, warnings=(f"the structures are unknown: {error}",))
-    estimate, drawn = found[0], found[1 : 1 + (len(found) - 1) // 2 * 2]
-    plane = halves_of(estimate) if sided else None
+    drawn = drawn[: len(drawn) // 2 * 2]
     intervals: dict[Structure, tuple[float, float]] = {}
     if drawn:
-        each = [chances.volumes(plane) for chances in drawn]
-        slices: dict[Structure, NDArray[np.float64]] = {s: np.stack([volumes[s] for volumes in each]) for s in each[0]}
+        slices: dict[Structure, NDArray[np.float64]] = {s: np.stack([volumes[s] for volumes in drawn]) for s in drawn[0]}
         around = {structure: float(whole.sum()) for structure, whole in estimate.volumes(plane).items()}
         intervals = pair_intervals(slices, COVERAGE, 0.0, around)
     grid = native_grid(image)
     labels = image.with_data(estimate.labels_on(grid, estimate.brain_on(grid), plane))
-    return ImageStructures(labels, structure_volumes(estimate, plane, intervals), plane is not None, {"segmenter": digest})
+    volumes = structure_volumes(estimate, plane, intervals, dice)
+    return ImageStructures(labels, volumes, plane is not None, {"segmenter": digest}, tuple(draft_warnings(volumes)))

@@ -7,7 +7,7 @@ from typing import Any
 from nibabel.spatialimages import SpatialImage
 
 from dynamicdps.errors import InputError
-from dynamicdps.operators import Operator, ScanOperator, read_operator
+from dynamicdps.operators import ScanOperator, read_operator
 from dynamicdps.volumes import Acquisition, Scan, Volume, from_nibabel, load, read_acquisition
 
 ACCEPTED = "a path, a nibabel image or a Volume"
@@ -81,14 +81,14 @@ def operator_beside(scan: Path) -> Path:
     return scan.with_name(scan.name.removesuffix(".gz").removesuffix(".nii") + ".operator.json")
 
 
-def find_operator(scan: Path | Volume, given: Operator | ScanOperator | str | None) -> ScanOperator | None:
+def find_operator(scan: Path | Volume, given: ScanOperator | str | None) -> ScanOperator | None:
     """The operator that is given, or the one that lies beside the scan; `None` where it is to be fitted.
 
     Raises:
         InputError: as `read_operator`.
     """
-    if isinstance(given, Operator | ScanOperator):
-        return given if isinstance(given, ScanOperator) else ScanOperator(given)
+    if isinstance(given, ScanOperator):
+        return given
     if given == "fit":
         return None
     if given is not None:

@@ -53,6 +53,8 @@ class StudyOptions(FitOptions):
     operator: str | None = None
     """The scanner: a degradation's name, a JSON file, or fit, which finds it from the scan. Without it the scan's own .operator.json,
     else fit."""
+    to: str | None = None
+    """T1w makes the T1w-like image that explains a T2w scan."""
     grid: str = "prior"
     """Grid of the enhanced scan: prior (1 mm), native (the scan's own) or a file whose grid is taken."""
     prior: str = "brain"

@@ -133,7 +133,7 @@ def _scanner(scanner: ScanOperator | None, head: BrainScan, options: EnhanceOpti
     if scanner is not None:
         place = options.operator if options.operator is not None else "beside the scan"
         # What is not set says nothing.
-        return f"given ({place}): {re.sub(', [a-z_]+=None', '', str(scanner.operator))}"
+        return f"given ({place}): {re.sub(', [a-z_]+=None', '', str(scanner))}"
     thickness = head.acquisition.slice_thickness_mm
     known = f"; slices are {thickness:g} mm thick by the header" if thickness is not None else ""
     return f"its contrast, blur, slice thickness and noise are found from the scan{known}"

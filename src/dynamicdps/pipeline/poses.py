@@ -33,6 +33,8 @@ EDGE_MM, ROUNDS, STILL_MM = 2.0, 12, 0.05
 ITERATIONS, MARGIN_MM = 4, 8.0
 # Image intensity from which something is there, and the share of a voxel that is all of it.
 LIT, WHOLE = 0.05, 0.98
+# Classes of intensities, alike in number, whose means are the curve from one contrast to another.
+CLASSES = 32
 # Radius in mm of a head, where a rotation is a movement.
 HEAD_MM = 70.0
 FEWEST_POINTS, MOST_POINTS = 100, 60_000
@@ -49,12 +51,14 @@ class ScanToAlign:
         inside: where it counts, same grid.
         operator: forward model on `image`'s grid.
         image: an enhanced image of this scan alone, image intensities, in the place that the header says.
+        contrast: of the scan and its image; images of another one are brought to it by a curve before they are compared.
     """
 
     measurement: Volume
     inside: NDArray[np.bool_]
     operator: Operator
     image: Volume
+    contrast: str = ""
 
 
 @dataclass(frozen=True)
@@ -102,17 +106,19 @@ def moved(volume: Volume, movement: Matrix) -> Volume:
 
 
 def find_poses(scans: Sequence[ScanToAlign]) -> list[Pose]:
-    """The poses of two or more scans of one head; their mean movement is none, so that the order of scans says nothing.
+    """The poses of two or more scans of one head, of one or several contrasts.
 
-    Headers come first. Where the images do not agree there, mutual information is searched from far (dipy). Then each scan's own
+    The mean movement of those in the first one's contrast is none, so that the order of scans of one contrast says nothing. Headers come
+    first. Where the images do not agree there, mutual information is searched from far (dipy). Then each scan's own
     voxels are compared with what the other scans' images foretell of them, by Gauss-Newton on three shifts, three rotations and a gain.
     Errors are from scans taken apart into even and odd slices.
     """
     centre = np.mean([_middle(each) for each in scans], axis=0)
     movements = [np.eye(4) for _ in scans]
     for k, each in enumerate(scans[1:], 1):
-        movements[k] = _from_far(scans[0].image, each.image)
-    movements = _about_the_mean(movements, centre)
+        movements[k] = _from_far(scans[0].image, each.image, each.contrast == scans[0].contrast)
+    leading = [each.contrast == scans[0].contrast for each in scans]
+    movements = _about_the_mean(movements, centre, leading)
     errors, correlations = [np.full(6, np.nan) for _ in scans], [0.0] * len(scans)
     for _ in range(ROUNDS):
         grid = image_grid([(moved(s.measurement, m), s.inside) for s, m in zip(scans, movements, strict=True)], MARGIN_MM, EDGE_MM)
@@ -121,11 +127,20 @@ def find_poses(scans: Sequence[ScanToAlign]) -> list[Pose]:
         found = list(movements)
         for k, each in enumerate(scans):
             count = np.sum([known for j, known in enumerate(shown) if j != k], axis=0)
-            total = np.sum([image for j, image in enumerate(images) if j != k], axis=0)
+            near = [
+                image if scans[j].contrast == each.contrast else as_contrast_of(images[k], image)
+                for j, image in enumerate(images)
+                if j != k
+            ]
+            total = np.sum(near, axis=0)
             others = Volume(np.asarray(total / np.maximum(count, 1), dtype=np.float32), grid.affine)
-            known = others.with_data((count > 0).astype(np.float32))
-            found[k], errors[k], correlations[k] = _refined(each, movements[k], others, known, centre)
-        before, movements = movements, _about_the_mean(found, centre)
+            # Masks of two contrasts end at different tissues: what is beyond one of them says nothing of the pose.
+            alone = all(other.contrast != each.contrast for j, other in enumerate(scans) if j != k)
+            known = others.with_data(((count > 0) & (not alone or others.data > LIT)).astype(np.float32))
+            wanted, errors[k], correlations[k] = _refined(each, movements[k], others, known, centre, shaded=alone)
+            # The others come as far towards this scan: two that went the whole way would change places.
+            found[k] = _rigid((len(scans) - 1) / len(scans) * wanted, centre) @ movements[k]
+        before, movements = movements, _about_the_mean(found, centre, leading)
         if max(_farthest(a, b, centre) for a, b in zip(before, movements, strict=True)) < STILL_MM:
             break
     return [
@@ -138,56 +153,70 @@ def _middle(scan: ScanToAlign) -> NDArray[np.float64]:
     return np.asarray(apply_affine(scan.measurement.affine, np.argwhere(scan.inside)).mean(0))
 
 
-def _from_far(fixed: Volume, moving: Volume) -> Matrix:
+def _from_far(fixed: Volume, moving: Volume, one_contrast: bool) -> Matrix:
     """The movement of one image onto another; none where the headers are right to a few mm."""
     coarse = [sample(_smooth(each), prior_grid(each, COARSE_MM)) for each in (fixed, moving)]
-    before = _alike(coarse[0], coarse[1])
+    before = _alike(coarse[0], coarse[1], one_contrast)
     if before >= TRUSTED:
         return np.eye(4)
     found = rigid_by_mutual_information(coarse[0], coarse[1])
-    return found if _alike(coarse[0], moved(coarse[1], found)) > before + BETTER else np.eye(4)
+    return found if _alike(coarse[0], moved(coarse[1], found), one_contrast) > before + BETTER else np.eye(4)
+
+
+def as_contrast_of(image: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Another image of the same place with the contrast of `image`: the mean of `image` at each of its intensities; 0 where nothing is."""
+    both = (image > LIT) & (other > LIT)
+    if both.sum() < FEWEST_POINTS:
+        return other
+    order = np.argsort(other[both], kind="stable")
+    levels, means = (np.array([part.mean() for part in np.array_split(values[both][order], CLASSES)]) for values in (other, image))
+    return np.asarray(np.interp(other, [0.0, *levels], [0.0, *means]), dtype=np.float32)
 
 
 def _smooth(volume: Volume) -> Volume:
     return volume.with_data(ndimage.gaussian_filter(volume.data, [COARSE_MM / 2.355 / edge for edge in volume.spacing]))
 
 
-def _alike(fixed: Volume, moving: Volume) -> float:
+def _alike(fixed: Volume, moving: Volume, one_contrast: bool) -> float:
     """Correlation over what either shows where both were measured; 0 where that is less than half of what one of them shows."""
     other = sample(moving, native_grid(fixed)).data
+    other = other if one_contrast else as_contrast_of(fixed.data, other)
     either = ((fixed.data > LIT) | (other > LIT)) & covered(moving, native_grid(fixed))
     least = max(100, min((fixed.data > LIT).sum(), (moving.data > LIT).sum()) / 2)
     return float(np.corrcoef(fixed.data[either], other[either])[0, 1]) if either.sum() > least else 0.0
 
 
 def _refined(
-    scan: ScanToAlign, movement: Matrix, expected: Volume, known: Volume, centre: NDArray[np.float64]
-) -> tuple[Matrix, NDArray[np.float64], float]:
-    """A movement that makes a scan more like what is expected, the errors of its six parameters, and the correlation there.
+    scan: ScanToAlign, movement: Matrix, expected: Volume, known: Volume, centre: NDArray[np.float64], *, shaded: bool
+) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+    """Shift (mm) and rotation (radians) that make a scan more like what is expected, their errors, and the correlation there.
 
-    What counts is where something is expected (`known` is 1) of the whole of a voxel: a slab says nothing of the rest of the head.
+    What counts is where something is expected (`known` is 1) of the whole of a voxel: a slab says nothing of the rest of the head. A scan
+    that is the only one of its contrast may have a shading of its own, which is found with the pose.
     """
     shown = _as_measured(scan, movement, expected)
     index = np.argwhere(scan.inside)
     whole_voxel = _values(_as_measured(scan, movement, known), apply_affine(movement @ scan.measurement.affine, index))
     index = index[whole_voxel > WHOLE * max(whole_voxel.max(), 0.5)]
     if len(index) < FEWEST_POINTS:
-        return movement, np.full(6, np.nan), 0.0
+        return np.zeros(6), np.full(6, np.nan), 0.0
     index = index[:: max(1, len(index) // MOST_POINTS)]
     y = scan.measurement.data[tuple(index.T)].astype(np.float64)
     places = apply_affine(scan.measurement.affine, index)
     whole = np.zeros(6)
     for _ in range(ITERATIONS):
-        step = _step(shown, y, places, _rigid(whole, centre) @ movement, centre)
+        step, _ = _step(shown, y, places, _rigid(whole, centre) @ movement, centre, shaded)
         whole = whole + step
         if np.abs(step[:3]).max() < 0.01 and np.abs(step[3:]).max() < 1e-4:
             break
     final = _rigid(whole, centre) @ movement
     across = int(np.argmax(scan.measurement.spacing))
     odd = index[:, across] % 2 > 0
-    halves = [_step(shown, y[k], places[k], final, centre) if k.sum() >= FEWEST_POINTS else np.full(6, np.nan) for k in (odd, ~odd)]
-    values = _values(shown, apply_affine(final, places))
-    return final, np.abs(halves[0] - halves[1]) / 2, float(np.corrcoef(values, y)[0, 1])
+    halves = [
+        _step(shown, y[k], places[k], final, centre, shaded)[0] if k.sum() >= FEWEST_POINTS else np.full(6, np.nan) for k in (odd, ~odd)
+    ]
+    values = _step(shown, y, places, final, centre, True)[1] if shaded else _values(shown, apply_affine(final, places))
+    return whole, np.abs(halves[0] - halves[1]) / 2, float(np.corrcoef(values, y)[0, 1])
 
 
 def _as_measured(scan: ScanToAlign, movement: Matrix, expected: Volume) -> Volume:
@@ -204,26 +233,31 @@ def _as_measured(scan: ScanToAlign, movement: Matrix, expected: Volume) -> Volum
 
 
 def _step(
-    shown: Volume, y: NDArray[np.float64], places: NDArray[np.float64], movement: Matrix, centre: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """A Gauss-Newton step of shift (mm) and rotation (radians) about the centre."""
+    shown: Volume, y: NDArray[np.float64], places: NDArray[np.float64], movement: Matrix, centre: NDArray[np.float64], shaded: bool
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """A Gauss-Newton step of shift (mm) and rotation (radians) about the centre, and what is expected there with gain and shading."""
     at = apply_affine(movement, places)
     f = _values(shown, at)
     slopes = np.stack([_values(shown, at + d) - _values(shown, at - d) for d in np.eye(3) / 2], axis=1)
     arms = at - centre
     # A rotation w moves a point by w x arm; its share of the change is slope . (w x arm) = w . (arm x slope).
-    columns = np.column_stack([slopes, np.cross(arms, slopes), f, np.ones_like(f)])
+    own = [f[:, None], np.ones((len(f), 1))]
+    if shaded:
+        u = arms / HEAD_MM
+        own += [f[:, None] * u, f[:, None] * u**2, f[:, None] * u[:, [0, 0, 1]] * u[:, [1, 2, 2]]]
+    columns = np.column_stack([slopes, np.cross(arms, slopes), *own])
+    size = columns.shape[1]
     gain = float((f * y).sum() / max(float((f * f).sum()), 1e-12))
     rest = y / max(gain, 1e-12) - f
     weights = np.ones_like(f)
-    solution = np.zeros(8)
+    solution = np.zeros(size)
     for _ in range(3):
         left = rest - columns @ solution
         spread = 1.4826 * float(np.median(np.abs(left - np.median(left)))) + 1e-9
         weights = 1 / np.maximum(1, np.abs(left) / (HUBER * spread))
         normal = columns.T @ (weights[:, None] * columns)
-        solution = np.linalg.solve(normal + 1e-9 * np.trace(normal) / 8 * np.eye(8), columns.T @ (weights * rest))
-    return np.asarray(solution[:6])
+        solution = np.linalg.solve(normal + 1e-9 * np.trace(normal) / size * np.eye(size), columns.T @ (weights * rest))
+    return np.asarray(solution[:6]), np.asarray(f + columns[:, 6:] @ solution[6:])
 
 
 def _values(volume: Volume, places: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -239,12 +273,13 @@ def _rigid(parameters: NDArray[np.float64], centre: NDArray[np.float64]) -> Matr
     return out
 
 
-def _about_the_mean(movements: Sequence[Matrix], centre: NDArray[np.float64]) -> list[Matrix]:
-    """The movements without what they have in common."""
-    turns = Rotation.from_matrix([m[:3, :3] for m in movements]).mean()
+def _about_the_mean(movements: Sequence[Matrix], centre: NDArray[np.float64], leading: Sequence[bool]) -> list[Matrix]:
+    """The movements without what the leading ones have in common."""
+    leaders = [m for m, leads in zip(movements, leading, strict=True) if leads]
+    turns = Rotation.from_matrix([m[:3, :3] for m in leaders]).mean()
     common = np.eye(4)
     common[:3, :3] = turns.as_matrix()
-    target = np.mean([apply_affine(m, centre) for m in movements], axis=0)
+    target = np.mean([apply_affine(m, centre) for m in leaders], axis=0)
     common[:3, 3] = target - common[:3, :3] @ centre
     return [np.linalg.inv(common) @ m for m in movements]
 

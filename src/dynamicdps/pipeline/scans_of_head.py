@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dynamicdps.data_term import Noise
+from dynamicdps.data_term import scan_term
 from dynamicdps.diffusion import Denoiser
 from dynamicdps.errors import InputError
 from dynamicdps.evaluation import data_misfit
@@ -19,10 +19,13 @@ from dynamicdps.operators.fit import OperatorFit
 from dynamicdps.operators.noise_estimate import NoiseEstimate
 from dynamicdps.operators.shading import without_shading
 from dynamicdps.pipeline.inputs import name_of
+from dynamicdps.pipeline.other_contrast import OtherContrast, explain
 from dynamicdps.pipeline.poses import SAME_HEAD, Pose, ScanToAlign, find_poses, image_grid, moved
 from dynamicdps.pipeline.ranges import Ranges, misfit_range
+from dynamicdps.pipeline.scan_contrast import KNOWN
 from dynamicdps.report.trace import Rows, start_rows
 from dynamicdps.solvers import Result, solve
+from dynamicdps.solvers.ablation import DataStepConfig
 from dynamicdps.solvers.initial import Initial, initial_from_volume
 from dynamicdps.solvers.solve import on_grid
 from dynamicdps.volumes import BrainMask, BrainScan, Volume, from_slices, to_batch
@@ -33,6 +36,8 @@ from dynamicdps.volumes.grids import Grid, covered, grid_over, native_grid, prio
 MARGIN_MM = 8
 # Wavelength of the detail that counts for the information along an axis: details of 2 mm.
 DETAIL_MM = 4.0
+# Share of a brain that no curve explains from which on a warning says so.
+MUCH = 0.2
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,7 @@ class OneScan:
         initial: an enhanced image of it alone, in its units.
         fit: how the operator was fitted; `None` where it was given.
         pose: its place in the image's space; `None` until it is found.
+        contrast: one of `dynamicdps.volumes.contrast.CONTRASTS`.
     """
 
     name: str
@@ -54,6 +60,7 @@ class OneScan:
     initial: Initial
     fit: OperatorFit | None
     pose: Pose | None = None
+    contrast: str = "T1w"
 
     @property
     def scale(self) -> float:
@@ -71,7 +78,9 @@ class OneScan:
         image = self.initial.volume
         whole = self.operator.operator
         bare = whole.operators[-1] if isinstance(whole, Composition) else whole
-        return ScanToAlign(without_shading(self.head.brain, whole), self.counted, bare, image.with_data(image.data / self.scale))
+        return ScanToAlign(
+            without_shading(self.head.brain, whole), self.counted, bare, image.with_data(image.data / self.scale), self.contrast
+        )
 
     def placed(self, pose: Pose) -> "OneScan":
         """The scan at its pose: its affines change, no voxel does."""
@@ -82,7 +91,7 @@ class OneScan:
         """What run.json says of it."""
         sizes = [round(s, 4) for s in self.head.whole.spacing]
         pose = {} if self.pose is None else {"pose": self.pose.to_json()}
-        return {"scan": self.name, "spacing_mm": sizes, "operator": self.operator.to_json(), **pose}
+        return {"scan": self.name, "contrast": self.contrast, "spacing_mm": sizes, "operator": self.operator.to_json(), **pose}
 
 
 def align(scans: Sequence[OneScan], *, keep_all: bool = False) -> tuple[list[OneScan], list[str]]:
@@ -108,15 +117,22 @@ def align(scans: Sequence[OneScan], *, keep_all: bool = False) -> tuple[list[One
 def alike_contrasts(scans: Sequence[OneScan]) -> list[OneScan]:
     """The scans with one exponent of their contrast, where the intervals of the fitted ones do not tell them apart.
 
-    The data step then goes along one curve for all of them, and errors of single fits average out.
+    The data step then goes along one curve for all of them, and errors of single fits average out. Scans of another contrast than the
+    first one's stay as they are.
     """
-    intervals = [None if each.fit is None else each.fit.intervals.get("gamma") for each in scans]
+    leading = [each for each in scans if each.contrast == scans[0].contrast]
+    intervals = [None if each.fit is None else each.fit.intervals.get("gamma") for each in leading]
     known = [interval for interval in intervals if interval is not None]
-    if len(known) < len(scans) or max(low for low, _ in known) > min(high for _, high in known):
+    if len(known) < len(leading) or max(low for low, _ in known) > min(high for _, high in known):
         return list(scans)
-    gammas = [float(each.fit.scanner.gamma) for each in scans if each.fit is not None]
+    gammas = [float(each.fit.scanner.gamma) for each in leading if each.fit is not None]
     common = float(np.exp(np.mean(np.log(gammas))))
-    return [replace(each, operator=replace(each.operator, operator=_with_gamma(each.operator.operator, common))) for each in scans]
+    return [
+        replace(each, operator=replace(each.operator, operator=_with_gamma(each.operator.operator, common)))
+        if each.contrast == scans[0].contrast
+        else each
+        for each in scans
+    ]
 
 
 def _with_gamma(operator: Operator, gamma: float) -> Operator:
@@ -128,9 +144,15 @@ def _with_gamma(operator: Operator, gamma: float) -> Operator:
 
 
 def in_order(scans: Sequence[OneScan]) -> list[int]:
-    """Indices of the scans in an order that does not depend on the one in which they were given."""
+    """Indices of the scans in an order that does not depend on the one in which they were given; those in the image's contrast first."""
     keys = [
-        (-int(np.argmax(each.head.whole.spacing)), each.head.whole.shape, float(each.head.whole.data.sum(dtype=np.float64)), each.name)
+        (
+            (*KNOWN, each.contrast).index(each.contrast),
+            -int(np.argmax(each.head.whole.spacing)),
+            each.head.whole.shape,
+            float(each.head.whole.data.sum(dtype=np.float64)),
+            each.name,
+        )
         for each in scans
     ]
     return sorted(range(len(scans)), key=lambda k: keys[k])
@@ -153,11 +175,15 @@ def without_repeats(scans: Sequence[OneScan]) -> tuple[list[OneScan], list[str]]
 class ScansOfHead:
     """Several scans of one head as one measurement; a `dynamicdps.pipeline.measurements.Measurement`.
 
+    The image has the first scan's contrast. Scans of another one explain the same image through a curve each, found when it is solved for.
+
     Attributes:
         scans: at their poses, in the order of `in_order`.
         given: their indices in the order in which they were given; the first is shown.
         start: an image to start from, in the space of the first one's header; `None` for the mean of the scans' own.
-        head: their mean on voxels of 1 mm, in the units of `scans[0]`, with the brain that most of them hold.
+        shading: whether that of scans of another contrast is looked for.
+        head: the mean of those in the image's contrast on voxels of 1 mm, in the units of `scans[0]`, with the brain that most of
+            them hold.
     """
 
     scans: Sequence[OneScan]
@@ -165,13 +191,23 @@ class ScansOfHead:
     start: Volume | None = None
     noise: NoiseEstimate | None = None
     space: str = ""
+    shading: bool = True
     head: BrainScan = field(init=False)
 
     def __post_init__(self) -> None:
-        self.head = _together(self.scans)
+        self.head = _together(self._leading)
         grid = native_grid(self.head.brain)
         self._pairs = [(each.head.brain, _weighted(each, grid)) for each in self.scans]
         self._pairs = self._of_one_scale(grid)
+        self._explained: dict[int, OtherContrast] = {}
+
+    def _leads(self, scan: OneScan) -> bool:
+        """Whether a scan is in the image's contrast."""
+        return scan.contrast == self.scans[0].contrast
+
+    @property
+    def _leading(self) -> list[OneScan]:
+        return [each for each in self.scans if self._leads(each)]
 
     @property
     def operator(self) -> ScanOperator:
@@ -186,11 +222,14 @@ class ScansOfHead:
         """
         grid = native_grid(self.head.brain)
         scale = float(self._pairs[0][1].intensity_scale or 1.0)
-        images = [replace(each.initial.volume, data=each.initial.volume.data * np.float32(scale / each.scale)) for each in self.scans]
+        images = [replace(each.initial.volume, data=each.initial.volume.data * np.float32(scale / each.scale)) for each in self._leading]
         mean = _mean(images, grid, order=3)
         if self.start is None:
-            return Initial(mean, f"mean of {len(self.scans)} images, each by {self.scans[0].initial.source}"), []
-        first, (brain, own) = self.scans[self.given[0]], self._pairs[self.given[0]]
+            source = self.scans[0].initial.source
+            return Initial(mean, f"mean of {len(images)} images, each by {source}" if len(images) > 1 else source), []
+        # In the units of the scan that is named first, or in those of one in the image's contrast.
+        first = self.scans[self.given[0]]
+        brain, own = self._pairs[self.given[0] if self._leads(first) else 0]
         assert first.pose is not None
         name = name_of(self.start)
         found = initial_from_volume(brain, own, moved(self.start, first.pose.movement), name)
@@ -217,10 +256,47 @@ class ScansOfHead:
 
     def solve(self, name: str, operator: ScanOperator, prior: Denoiser, **options: Any) -> Result:
         del operator
-        found = solve(name, self._pairs, None, prior, **options)
+        if len(self._leading) < len(self.scans):
+            self._explain_others(prior, options["initial"])
+        found = solve(name, self._trusted, None, prior, **options)
         residuals = [found.residual, *found.other_residuals]
+        # Where a voxel counts less because no curve explains it, the residual is to show what is left there.
+        residuals = [
+            residual.with_data(residual.data / from_slices(self._explained[k].weights[None, None])) if k in self._explained else residual
+            for k, residual in enumerate(residuals)
+        ]
         shown, *others = (residuals[k] for k in self.given)
         return replace(found, residual=shown, other_residuals=tuple(others), predicted=tuple(found.predicted[k] for k in self.given))
+
+    @property
+    def _trusted(self) -> list[tuple[Volume, ScanOperator]]:
+        """The pairs with less weight where no curve explains a scan of another contrast."""
+        pairs = list(self._pairs)
+        for k, explained in self._explained.items():
+            brain, own = pairs[k]
+            trust = from_slices(explained.weights[None, None])
+            pairs[k] = brain, own.weighted(trust if own.weights is None else own.weights * trust)
+        return pairs
+
+    def _explain_others(self, prior: Denoiser, initial: Volume) -> None:
+        """Find how the image explains each scan of another contrast: from the initial image, then from what all scans make of it."""
+        image, config = initial, DataStepConfig(iterations=1)
+        for again in (True, False):
+            for k, scan in enumerate(self.scans):
+                if not self._leads(scan):
+                    self._explain(k, image)
+            if again:
+                image = solve("data-step", self._trusted, None, prior, initial=initial, config=config).volume
+
+    def _explain(self, k: int, image: Volume) -> None:
+        """Find how an image, in the units of `scans[0]`, explains a scan of another contrast."""
+        brain, own = self.scans[k].head.brain, _weighted(self.scans[k], native_grid(self.head.brain))
+        term = scan_term(brain, own, self.scans[k].scale, whole=True)
+        x = to_batch(image.data / float(self._pairs[0][1].intensity_scale or 1.0))
+        found = explain(term, x, brain.spacing, shading=self.shading)
+        linear = own.operator.linear
+        assert linear is not None, "several scans are linear behind their contrasts"
+        self._explained[k], self._pairs[k] = found, (brain, replace(own, operator=found.scanner(linear)))
 
     def misfit(self, image: Volume, operator: ScanOperator, result: Result) -> tuple[float, Ranges]:
         """Pooled over the scans; the range over slices reaches from the least of a scan to the most of one."""
@@ -237,30 +313,57 @@ class ScansOfHead:
 
     def starts(self, operator: ScanOperator, result: Result) -> Rows:
         del operator
-        return start_rows(result, self._pairs)
+        return start_rows(result, self._trusted)
 
     def unsupported(self, result: Result, operator: ScanOperator) -> Volume | None:
         del operator
         return unsupported_by_all(result.volume, [own for _, own in self._pairs], result.scale)
 
     def doubts(self) -> list[str]:
-        return []
+        return [
+            f"no curve of intensities explains {self.scans[k].name} in {share:.0%} of its brain, where it counts less; see its residual"
+            for k in self._explained
+            if (share := self._unexplained(k)) > MUCH
+        ]
 
     def facts(self) -> dict[str, Any]:
         shape = native_grid(self.head.brain).shape
-        known = np.array([[_counted(brain, own), *_power_along(own, shape)] for brain, own in self._pairs])
-        known /= np.array([[Noise.of(own.operator).std ** 2] for _, own in self._pairs])
+        pairs = self._trusted
+        known = np.array([[_counted(brain, own), *_power_along(own, shape)] for brain, own in pairs])
+        known /= np.array([[own.noise.std**2] for _, own in pairs])
         shares = np.round(known / known.sum(0), 3).tolist()
         names = "share_of_information", "share_along_axes"
-        return {"scans": [self.scans[k].to_json() | dict(zip(names, (shares[k][0], shares[k][1:]), strict=True)) for k in self.given]}
+        return {
+            "scans": [
+                self.scans[k].to_json() | self._of_curve(k) | dict(zip(names, (shares[k][0], shares[k][1:]), strict=True))
+                for k in self.given
+            ]
+        }
+
+    def _of_curve(self, k: int) -> dict[str, Any]:
+        """What run.json says of a scan of another contrast: the operator from the image to it, and where its curve fails."""
+        if k not in self._explained:
+            return {}
+        own, explained = self.scans[k].operator, self._explained[k]
+        operator = replace(own, operator=explained.with_curve(_with_gamma(own.operator, 1.0)))
+        return {"operator": operator.to_json(), "unexplained_share": round(self._unexplained(k), 4)}
+
+    def _unexplained(self, k: int) -> float:
+        """Share of a scan's brain whose voxels count less than a half because no curve explains them."""
+        inside = self.scans[k].counted
+        return float((from_slices(self._explained[k].weights[None, None])[inside] ** 2 < 0.5).mean())
 
     def _of_one_scale(self, grid: Grid) -> list[tuple[Volume, ScanOperator]]:
         """The pairs with intensity scales that agree about the mean image; their geometric mean stays."""
         scales = [float(own.intensity_scale or 1.0) for _, own in self._pairs]
-        images = [replace(s.initial.volume, data=s.initial.volume.data / np.float32(s.scale)) for s in self.scans]
+        images = [replace(s.initial.volume, data=s.initial.volume.data / np.float32(s.scale)) for s in self._leading]
         mean = _mean(images, grid)
         gains = []
-        for (brain, own), scale in zip(self._pairs, scales, strict=True):
+        for scan, (brain, own), scale in zip(self.scans, self._pairs, scales, strict=True):
+            if not self._leads(scan):
+                # Its curve has the scale.
+                gains.append(1.0)
+                continue
             foretold = from_slices(own.operator(_as_tensor(mean)))
             inside = (foretold > 0) & (brain.data > 0 if own.weights is None else own.weights > 0)
             seen = brain.data / scale

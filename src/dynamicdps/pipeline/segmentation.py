@@ -1,6 +1,6 @@
 """Segment a scan of any contrast: its brain, its structures, and their volumes."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,16 +20,15 @@ from dynamicdps.pipeline.inputs import as_scan, name_of, one_scan
 from dynamicdps.pipeline.options import SegmentOptions, checked_values, values_of
 from dynamicdps.pipeline.progress import Progress, Stages
 from dynamicdps.pipeline.segmented import Segmented
-from dynamicdps.pipeline.structure_volumes import structure_volumes
-from dynamicdps.segmentation import BRAIN_MODEL, BrainNetwork, ClassChances, Midplane, load_brain_network, repeated_volumes
+from dynamicdps.pipeline.structure_volumes import StructureVolume, structure_volumes
+from dynamicdps.segmentation import BRAIN_MODEL, BrainNetwork, ClassChances, Midplane, load_brain_network, refine_chances, repeated_volumes
 from dynamicdps.segmentation.head_check import check_brain, check_scan
+from dynamicdps.segmentation.reliability import LEAST_DICE, structure_dice
 from dynamicdps.volumes import Volume, extract_brain, native_grid, read_scan, to_batch
 from dynamicdps.volumes.brain_extraction import BRAIN_ML, covers_head
 from dynamicdps.volumes.morphology import Mask
 
 COVERAGE = 0.95
-# Mean Dice of the structures on held-out heads of any contrast and resolution, slabs too, below which a model's structures are drafts.
-LEAST_DICE = 0.7
 # Agreement of a brain with its mirror image below which only a part of a half is there.
 HALVES = 0.4
 
@@ -66,20 +65,22 @@ def segment(scan: Any, options: SegmentOptions | None = None, *, progress: Progr
         warnings: list[str] = []
         if options.mask == "network":
             check_brain(chances, volume)
-            inside, brain = chances.brain_on(native_grid(volume)), None
+            brain = None
         else:
             found = extract_brain(volume, options.mask)
-            inside, warnings = found.inside, [*found.warnings]
-            brain = volume.with_data(inside)
+            warnings += found.warnings
+            brain = volume.with_data(found.inside)
             chances = chances.within(brain)
             try:
                 check_brain(chances, volume)
             except InputError as error:
                 # Whoever gives a mask says that there is a brain.
                 warnings.append(str(error))
+        plane = halves_of(chances)
+        chances = refine_chances(chances, volume)
+        inside = chances.brain_on(native_grid(volume)) if brain is None else brain.data > 0.5
         slab = is_cut_off(inside)
         warnings += size_warnings(volume, inside, slab)
-        plane = halves_of(chances)
         if not says_sides(scan):
             plane = None
             warnings.append("the file does not say which side is left: structures are not told apart by side; give it an orientation")
@@ -100,16 +101,13 @@ def segment(scan: Any, options: SegmentOptions | None = None, *, progress: Progr
     around = {structure: float(slices.sum()) for structure, slices in chances.volumes(plane).items()}
     intervals = prediction_intervals(again, COVERAGE, 0.0, around)
     warnings += remarks
-    if poor_structures(card):
-        warnings.append(
-            f"the structures are a draft: on held-out heads of any contrast and resolution the model reaches a mean Dice of "
-            f"{card['validation_dice_classes']:.2f} over structures"
-        )
+    measured = structure_volumes(chances, plane, intervals, structure_dice(card, max(volume.spacing)))
+    warnings += draft_warnings(measured)
     return Segmented(
         scan=name_of(given),
         labels=volume.with_data(labels),
         brain_mask=volume.with_data(inside),
-        structures=structure_volumes(chances, plane, intervals),
+        structures=measured,
         sided=plane is not None,
         slab=slab,
         warnings=tuple(warnings),
@@ -183,13 +181,13 @@ def millilitres(inside: Mask, volume: Volume) -> float:
     return float(inside.sum() * np.prod(volume.spacing)) / 1000
 
 
-def poor_structures(card: Mapping[str, Any]) -> bool:
-    """Whether a model finds brains, and their structures not well enough to be reported with every enhanced image.
-
-    Args:
-        card: of the model; without a validation nothing is known against it.
-    """
-    return float(card.get("validation_dice_classes", 1.0)) < LEAST_DICE
+def draft_warnings(measured: Sequence[StructureVolume]) -> list[str]:
+    """Which structures are not reliable."""
+    drafts = {each.structure.name: each.dice for each in measured if not each.reliable}
+    if not drafts:
+        return []
+    names = ", ".join(f"{name} ({dice:.2f})" for name, dice in drafts.items())
+    return [f"drafts, with a mean Dice below {LEAST_DICE} on held-out heads of such a resolution: {names}"]
 
 
 def size_warnings(volume: Volume, inside: Mask, slab: bool) -> list[str]:

@@ -1,5 +1,6 @@
 """Structures of a head with their volumes, and the files that hold them."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from dynamicdps.output_names import SEGMENTATION, SEGMENTATION_TABLE
 from dynamicdps.report.trace import write_rows
 from dynamicdps.segmentation import ClassChances, Midplane
 from dynamicdps.segmentation.classes import Structure, structures
+from dynamicdps.segmentation.reliability import is_reliable
 from dynamicdps.volumes import Volume
 
 MISSING = "n/a"
@@ -17,32 +19,46 @@ MISSING = "n/a"
 
 @dataclass(frozen=True)
 class StructureVolume:
-    """A structure that was measured.
+    """A structure or tissue that was measured.
 
     Attributes:
         structure: which one.
         mm3: its volume: the sum of the chances of its class over voxels, times the volume of one.
         interval: 95 %, mm3; `None` where nothing tells it.
         confidence: mean chance of its class inside it, 0 to 1; NaN where it is nowhere the likeliest.
+        dice: mean Dice coefficient of the model on held-out heads of such a resolution; NaN where it was not measured.
     """
 
     structure: Structure
     mm3: float
     interval: tuple[float, float] | None
     confidence: float
+    dice: float = float("nan")
+
+    @property
+    def reliable(self) -> bool:
+        """Whether it may be reported without reserve."""
+        return is_reliable(self.dice)
 
 
 def structure_volumes(
-    chances: ClassChances, plane: Midplane | None, intervals: Mapping[Structure, tuple[float, float]]
+    chances: ClassChances, plane: Midplane | None, intervals: Mapping[Structure, tuple[float, float]], dice: Mapping[str, float]
 ) -> tuple[StructureVolume, ...]:
-    """All structures with their volumes, in the order of the classes."""
+    """All structures with their volumes, in the order of the classes, and tissues.
+
+    Args:
+        chances: of the head.
+        plane: as in `ClassChances.volumes`.
+        intervals: of the volumes.
+        dice: of the model by name, as `dynamicdps.segmentation.reliability.structure_dice` tells it.
+    """
     sure = chances.confidences(plane)
     volumes = chances.volumes(plane).items()
-    return tuple(StructureVolume(s, float(slices.sum()), intervals.get(s), sure[s]) for s, slices in volumes)
+    return tuple(StructureVolume(s, float(slices.sum()), intervals.get(s), sure[s], dice.get(s.name, math.nan)) for s, slices in volumes)
 
 
 def write_volumes(path: Path, measured: Sequence[StructureVolume]) -> None:
-    """A TSV file with the columns structure, side, mm3, low, high and confidence; without structures it is removed."""
+    """A TSV file with the columns structure, side, mm3, low, high, confidence, dice and reliable; without structures it is removed."""
     rows = [
         {
             "structure": each.structure.name,
@@ -51,6 +67,8 @@ def write_volumes(path: Path, measured: Sequence[StructureVolume]) -> None:
             "low": MISSING if each.interval is None else f"{each.interval[0]:.1f}",
             "high": MISSING if each.interval is None else f"{each.interval[1]:.1f}",
             "confidence": f"{each.confidence:.3f}" if np.isfinite(each.confidence) else MISSING,
+            "dice": f"{each.dice:.2f}" if np.isfinite(each.dice) else MISSING,
+            "reliable": "yes" if each.reliable else "no",
         }
         for each in measured
     ]

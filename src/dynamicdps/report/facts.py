@@ -137,6 +137,7 @@ def facts_of(run: Mapping[str, Any]) -> list[Facts]:
 def _scan_rows(scan: Mapping[str, Any]) -> list[tuple[str, str]]:
     """One of several scans: its voxels, where it was found to lie, and what it tells."""
     rows = [("name", PurePath(str(scan.get("scan", ""))).name), ("voxels in mm", text_of(scan.get("spacing_mm")))]
+    rows += [("contrast", str(scan["contrast"]))] if "contrast" in scan else []
     pose = scan.get("pose")
     if isinstance(pose, Mapping):
         for name, label in (
@@ -147,6 +148,8 @@ def _scan_rows(scan: Mapping[str, Any]) -> list[tuple[str, str]]:
             ("correlation", "correlation with what the other scans foretell"),
         ):
             rows.append((label, text_of(pose.get(name))))
+    if "unexplained_share" in scan:
+        rows.append(("share of the brain that no curve explains", text_of(scan["unexplained_share"])))
     rows.append(("share of the information", text_of(scan.get("share_of_information"))))
     if scan.get("share_along_axes"):
         rows.append(("share of what is known of details of 2 mm along right, front, up", text_of(scan["share_along_axes"])))

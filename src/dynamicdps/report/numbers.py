@@ -95,7 +95,8 @@ def volumes_table(stages: Sequence[Stage]) -> Table | None:
 
 
 def structures_table(rows: Sequence[Mapping[str, str]]) -> Table | None:
-    """Volumes of structures in cm3 by side, from the rows of structures.tsv; `None` without any."""
+    """Volumes of the reliable structures in cm3 by side, from the rows of structures.tsv; `None` without any."""
+    rows = [row for row in rows if row.get("reliable") != "no"]
     sides = {"left": "left", "right": "right", "n/a": "whole"}
     images = [name for side, name in sides.items() if any(row["side"] == side for row in rows)]
     cells: dict[str, dict[str, tuple[str, str]]] = {}

@@ -2,6 +2,7 @@
 
 from dynamicdps.segmentation.brain_network import BRAIN_MODEL, BrainNetwork, View, brain_finder, load_brain_network
 from dynamicdps.segmentation.class_chances import ClassChances
+from dynamicdps.segmentation.intensity_mixture import refine_chances
 from dynamicdps.segmentation.midplane import Midplane, fit_midplane
 from dynamicdps.segmentation.repeats import repeated_volumes
 from dynamicdps.segmentation.synthetic_heads import LabelMap, SyntheticHeads
@@ -18,6 +19,7 @@ __all__ = [
     "brain_finder",
     "fit_midplane",
     "load_brain_network",
+    "refine_chances",
     "repeated_volumes",
     "train_segmenter",
 ]

@@ -71,13 +71,13 @@ class BrainNetwork:
         if not bright.size:
             raise InputError("the scan is empty; expected a magnitude image of a head; check the file")
         top = float(np.percentile(bright, 99))
-        chances = ClassChances.of(self._mean(data, top, views), coarse.affine)
+        chances = ClassChances(self._mean(data, top, views), coarse.affine)
         if not chances.inside.any():
             return chances
         brightest = float(np.percentile(data[chances.inside], 95))
         if 0 < brightest < DIM * top:
             # A scalp beside the coil, or fat, is so bright that the brain is darker than any that the network has seen.
-            return ClassChances.of(self._mean(data, brightest / BRIGHT, views), coarse.affine)
+            return ClassChances(self._mean(data, brightest / BRIGHT, views), coarse.affine)
         return chances
 
     def _mean(self, data: NDArray[np.float32], scale: float, views: tuple[View, ...]) -> NDArray[np.float32]:

@@ -1,14 +1,15 @@
 """What a network says of a head: the chance of each class, and the brain, its structures and their volumes that follow."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
 from nibabel.affines import apply_affine
 from numpy.typing import NDArray
 
-from dynamicdps.segmentation.classes import BRAIN, CLASSES, Structure, structures
+from dynamicdps.segmentation.classes import BRAIN, CLASSES, Structure, structures, tissues
 from dynamicdps.segmentation.midplane import Midplane, fit_midplane
 from dynamicdps.volumes import Volume
 from dynamicdps.volumes.grids import Grid, sample
@@ -30,41 +31,63 @@ _CHUNK = 500_000
 
 @dataclass(frozen=True)
 class ClassChances:
-    """Chances on cubes along the axes of the world.
+    """Chances on a grid of voxels.
 
     Attributes:
         values: chance of each of `CLASSES`, ``(classes, x, y, z)``.
         affine: voxel indices to RAS mm.
-        inside: the brain, ``(x, y, z)``; may be empty.
+        brain: where it is, ``(x, y, z)``; by default chances say so.
+        counted: where chances count, ``(x, y, z)``; by default around the brain.
     """
 
     values: NDArray[np.float32]
     affine: NDArray[np.float64]
-    inside: Mask
+    brain: Mask | None = None
+    counted: Mask | None = None
 
-    @classmethod
-    def of(cls, values: NDArray[np.float32], affine: NDArray[np.float64]) -> "ClassChances":
-        """Chances with the brain that they show: the largest piece, sulci closed, without what hangs on it by a thin bridge."""
+    @cached_property
+    def inside(self) -> Mask:
+        """The brain; may be empty. Chances show it as their largest piece, sulci closed, without what hangs on it by a thin bridge."""
         from scipy import ndimage
 
-        spacing = _spacing(affine)
-        inside = largest(values[list(BRAIN)].sum(0) > 0.5)
+        if self.brain is not None:
+            return self.brain
+        spacing = _spacing(self.affine)
+        inside = largest(self.values[list(BRAIN)].sum(0) > 0.5)
         if inside.any():
             inside = ndimage.binary_fill_holes(close(inside, CLOSING_MM, spacing))
             core = largest(erode(inside, BRIDGE_MM, spacing))
             # Twice as far out as it was eroded: tips of gyri stay.
             inside = inside & dilate(core, 2 * BRIDGE_MM, spacing) if core.any() else inside
-        return cls(values, affine, inside)
+        return inside
 
     def within(self, brain: Volume) -> "ClassChances":
         """The same chances with another brain: where a volume is above one half."""
-        x, y, z = self.inside.shape
-        return ClassChances(self.values, self.affine, sample(brain, Grid((x, y, z), self.affine)).data > 0.5)
+        x, y, z = self.values.shape[1:]
+        return replace(self, brain=sample(brain, Grid((x, y, z), self.affine)).data > 0.5)
 
-    @property
+    @cached_property
     def support(self) -> Mask:
         """Where chances count: in the brain, in the fluid that touches it, and a little around both."""
+        if self.counted is not None:
+            return self.counted
         return dilate(largest(self.inside | (self.values[FLUID] > 0.5)) | self.inside, AROUND_MM, _spacing(self.affine))
+
+    def at(self, points: NDArray[np.float64]) -> torch.Tensor:
+        """Chances between voxels, ``(classes, points)``; beyond the border its own go on.
+
+        Args:
+            points: RAS mm, ``(points, 3)``.
+        """
+        # grid_sample wants places from -1 to 1, the last axis first.
+        size = np.maximum(np.array(self.values.shape[1:]) - 1, 1)
+        to_voxels, values = np.linalg.inv(self.affine), torch.from_numpy(self.values)[None]
+        found = []
+        for start in range(0, len(points), _CHUNK):
+            places = (2 * apply_affine(to_voxels, points[start : start + _CHUNK]) / size - 1)[:, ::-1].astype(np.float32)
+            at = torch.from_numpy(places.copy())[None, :, None, None]
+            found.append(torch.nn.functional.grid_sample(values, at, padding_mode="border", align_corners=True)[0, :, :, 0, 0])
+        return torch.cat(found, 1) if found else values.new_zeros((len(CLASSES), 0))
 
     def midplane(self) -> Midplane:
         """The plane between the halves of the brain, which must not be empty."""
@@ -93,17 +116,10 @@ class ClassChances:
         labels = np.zeros(grid.shape, np.uint8)
         near = sample(Volume(self.support.astype(np.float32), self.affine), grid, order=0).data > 0.5
         index = np.argwhere(near | brain)
-        to_voxels = np.linalg.inv(self.affine)
-        # grid_sample wants places from -1 to 1, the last axis first.
-        size = np.maximum(np.array(self.inside.shape) - 1, 1)
-        chances = torch.from_numpy(self.values)[None]
         for start in range(0, len(index), _CHUNK):
             part = index[start : start + _CHUNK]
             points = apply_affine(grid.affine, part)
-            places = (2 * apply_affine(to_voxels, points) / size - 1)[:, ::-1].astype(np.float32)
-            found = torch.nn.functional.grid_sample(
-                chances, torch.from_numpy(places.copy())[None, :, None, None], padding_mode="border", align_corners=True
-            )[0, :, :, 0, 0]
+            found = self.at(points)
             inside = brain[tuple(part.T)]
             classes = np.where(inside, found[1:].argmax(0).numpy() + 1, np.where(found.argmax(0).numpy() == FLUID, FLUID, 0))
             right = np.zeros(len(part), int) if plane is None else (plane.distance(points) >= 0).astype(int)
@@ -111,7 +127,7 @@ class ClassChances:
         return labels
 
     def volumes(self, plane: Midplane | None) -> dict[Structure, NDArray[np.float64]]:
-        """Volumes by structure in the slices along z, ``(z,)``, mm3: sums of chances, so that half-filled voxels count by half.
+        """Volumes by structure and tissue in the slices along z, ``(z,)``, mm3: sums of chances, so that half-filled voxels count by half.
 
         Args:
             plane: as in `labels_on`.
@@ -120,7 +136,7 @@ class ClassChances:
         return {s: (share * chance).sum((0, 1), dtype=np.float64) * voxel for s, chance, share in self._parts(plane)}
 
     def confidences(self, plane: Midplane | None) -> dict[Structure, float]:
-        """Mean chance of each structure where it is the likeliest, 0 to 1; NaN where it is nowhere.
+        """Mean chance of each structure and tissue where it is the likeliest, 0 to 1; NaN where it is nowhere.
 
         Args:
             plane: as in `labels_on`.
@@ -128,25 +144,25 @@ class ClassChances:
         likeliest = self.values.argmax(0)
         found = {}
         for structure, chance, share in self._parts(plane):
-            there = (likeliest == CLASSES.index(structure.name)) & (share * chance > 0)
+            there = np.isin(likeliest, structure.classes) & (share * chance > 0)
             weight = float(np.broadcast_to(share, there.shape)[there].sum())
             found[structure] = float((share * chance)[there].sum()) / weight if weight > 0 else float("nan")
         return found
 
     def _parts(self, plane: Midplane | None) -> Iterator[tuple[Structure, NDArray[np.float32], NDArray[np.float32]]]:
-        """Each structure with the chances of its class where they count, and the share of each voxel on its side."""
+        """Each structure and tissue with its chances where they count, and the share of each voxel on its side."""
         support = self.support
         whole = np.ones((1, 1, 1), np.float32)
         if plane is None:
             left = right = whole
         else:
-            index = np.stack(np.meshgrid(*(np.arange(n) for n in self.inside.shape), indexing="ij"), -1)
+            index = np.stack(np.meshgrid(*(np.arange(n) for n in self.values.shape[1:]), indexing="ij"), -1)
             distance = plane.distance(apply_affine(self.affine, index)) / _spacing(self.affine)[0]
             right = np.clip(0.5 + distance, 0, 1).astype(np.float32)
             left = np.clip(0.5 - distance, 0, 1).astype(np.float32)
-        for structure in structures(sided=plane is not None):
+        for structure in (*structures(sided=plane is not None), *tissues()):
             share = {"left": left, "right": right}.get(structure.side, whole)
-            yield structure, self.values[CLASSES.index(structure.name)] * support, share
+            yield structure, self.values[list(structure.classes)].sum(0) * support, share
 
 
 def _spacing(affine: NDArray[np.float64]) -> tuple[float, float, float]:

@@ -24,6 +24,22 @@ LABELS: dict[str, tuple[int, ...]] = {
 }
 CLASSES = tuple(LABELS)
 BRAIN = tuple(range(2, len(CLASSES)))
+# Classes that are also measured together: where each alone is uncertain their sum may not be.
+TISSUES: dict[str, tuple[int, ...]] = {
+    name: tuple(CLASSES.index(each) for each in classes)
+    for name, classes in {
+        "all fluid": ("outer fluid", "ventricles"),
+        "all grey matter": (
+            *("cortex", "cerebellar cortex", "thalamus", "caudate", "putamen", "pallidum"),
+            *("hippocampus", "amygdala", "accumbens"),
+        ),
+        "all white matter": ("white matter", "cerebellar white matter"),
+        "deep grey matter": ("thalamus", "caudate", "putamen", "pallidum", "accumbens"),
+        "striatum": ("caudate", "putamen", "accumbens"),
+        "hippocampus and amygdala": ("hippocampus", "amygdala"),
+        "cerebellum": ("cerebellar cortex", "cerebellar white matter"),
+    }.items()
+}
 _OF_LABEL = {label: index for index, labels in enumerate(LABELS.values()) for label in labels}
 
 
@@ -37,9 +53,9 @@ class Structure:
     """A part of the head that a segmentation reports.
 
     Attributes:
-        name: of its class, as in `CLASSES`.
+        name: of its class, as in `CLASSES`, or of its tissue, as in `TISSUES`.
         side: ``"left"``, ``"right"``, or empty where it has none or none is known.
-        label: its number in FreeSurfer's table; of a structure whose side is not known the left one's.
+        label: its number in FreeSurfer's table; of a structure whose side is not known the left one's; of a tissue 0.
         colour: in that table, as ``#rrggbb``.
         abbreviation: of name and side.
     """
@@ -54,6 +70,11 @@ class Structure:
     def full_name(self) -> str:
         """Side and name."""
         return f"{self.side} {self.name}".strip()
+
+    @property
+    def classes(self) -> tuple[int, ...]:
+        """What it consists of, as indices into `CLASSES`."""
+        return TISSUES[self.name] if self.name in TISSUES else (CLASSES.index(self.name),)
 
 
 # Abbreviation, colour, and numbers of the left and the right one, or of the one, in FreeSurfer's table. The ventricles are all of them.
@@ -77,7 +98,7 @@ _REPORTED: dict[str, tuple[str, str, tuple[int, ...]]] = {
 
 
 def structures(*, sided: bool) -> tuple[Structure, ...]:
-    """All that is reported, in the order of `CLASSES`, left before right.
+    """All that has a label, in the order of `CLASSES`, left before right.
 
     Args:
         sided: whether left and right are told apart.
@@ -92,3 +113,8 @@ def structures(*, sided: bool) -> tuple[Structure, ...]:
         else:
             found.append(Structure(name, "", labels[0], colour, short))
     return tuple(found)
+
+
+def tissues() -> tuple[Structure, ...]:
+    """All that is measured of several classes together, of both sides."""
+    return tuple(Structure(name, "", 0, "", "") for name in TISSUES)

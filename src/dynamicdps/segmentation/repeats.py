@@ -6,6 +6,7 @@ import numpy as np
 
 from dynamicdps.segmentation.brain_network import WORKING_MM, BrainNetwork, View
 from dynamicdps.segmentation.classes import Structure
+from dynamicdps.segmentation.intensity_mixture import refine_chances
 from dynamicdps.segmentation.midplane import Midplane
 from dynamicdps.volumes import Volume
 
@@ -46,7 +47,7 @@ def repeated_volumes(
         view = View(bool(k % 2), (x, y, z), float(np.exp(rng.uniform(-BENDING, BENDING))))
         noisy = volume.with_data(np.abs(volume.data + noise_std * rng.standard_normal(volume.shape, dtype=np.float32)))
         chances = network.chances(noisy, (view,))
-        volumes = (chances if brain is None else chances.within(brain)).volumes(plane)
+        volumes = refine_chances(chances if brain is None else chances.within(brain), noisy).volumes(plane)
         found.append({structure: float(slices.sum()) for structure, slices in volumes.items()})
         progress(k + 1, count)
     return found

@@ -24,7 +24,7 @@ from dynamicdps.solvers.dynamicdps import DynamicDPSConfig, solve_dynamicdps
 from dynamicdps.solvers.reconstruction import Reconstruction, TraceStep
 from dynamicdps.solvers.registry import available, register
 from dynamicdps.solvers.result import Result
-from dynamicdps.solvers.sampler import Run, SamplerConfig, run_samples
+from dynamicdps.solvers.sampler import Run, Sample, SamplerConfig, Task, run_samples, sampler
 from dynamicdps.solvers.settings import make_config
 from dynamicdps.solvers.solve import solve, solve_tensors
 from dynamicdps.solvers.start_level import BankRule, StartLevelRule, fit_start_level, read_start_level, start_rule_of
@@ -35,8 +35,10 @@ __all__ = [
     "Reconstruction",
     "Result",
     "Run",
+    "Sample",
     "SamplerConfig",
     "StartLevelRule",
+    "Task",
     "TraceStep",
     "available",
     "composite_loss",
@@ -45,6 +47,7 @@ __all__ = [
     "read_start_level",
     "register",
     "run_samples",
+    "sampler",
     "solve",
     "solve_dynamicdps",
     "solve_tensors",

@@ -13,7 +13,7 @@ from dynamicdps.data_term import DataTerm
 from dynamicdps.diffusion import Denoiser
 from dynamicdps.diffusion.levels import cosine_levels
 from dynamicdps.errors import InputError
-from dynamicdps.operators import LowField, add_noise
+from dynamicdps.operators import ScanOperator
 from dynamicdps.solvers.dps import DPSConfig, solve_dps
 from dynamicdps.solvers.dynamicdps import DynamicDPSConfig, initial_step, solve_dynamicdps
 from dynamicdps.solvers.start_level import CHUNK, PAPER_NORM, BankRule, StartLevelRule, fit_start_level
@@ -68,7 +68,7 @@ def spread_slabs(paths: Sequence[str | Path], per_scan: int, depth: int = 1) -> 
 def calibrate_start(
     truth: Tensor,
     models: dict[str, InitialModel],
-    degradations: dict[str, LowField],
+    degradations: dict[str, ScanOperator],
     denoiser: Denoiser,
     *,
     config: DynamicDPSConfig,
@@ -81,7 +81,7 @@ def calibrate_start(
     Args:
         truth: good slabs, ``(slabs, 1, depth, height, width)``.
         models: conditional models by name.
-        degradations: forward models by name.
+        degradations: scanners by name.
         denoiser: the prior.
         config: of DynamicDPS; its start level is varied.
         seed: of noise and samples.
@@ -92,11 +92,11 @@ def calibrate_start(
     errors, bases, changes = [], [], []
     total, done = len(models) * len(degradations) * len(CANDIDATES), 0
     for model_name, model in models.items():
-        for degradation_name, operator in degradations.items():
+        for degradation_name, scanner in degradations.items():
             generators = [torch.Generator().manual_seed(seed + i) for i in range(len(truth))]
-            y = add_noise(operator(truth), operator.noise_std, generators, operator.noise)
-            initial = model.enhance(y, operator, truth.shape)
-            term = DataTerm(y, operator)
+            y = scanner.noise.draw(scanner.operator(truth), generators)
+            initial = model.enhance(y, scanner.operator, truth.shape)
+            term = DataTerm(y, scanner.operator, scanner.noise)
             misfits.append(term.excess(initial))
             conditions += [f"{model_name}/{degradation_name}"] * len(truth)
             row, before, moved = [], [], []
@@ -126,7 +126,7 @@ def _rms(x: Tensor) -> Tensor:
 
 def build_bank(
     truth: Tensor,
-    degradations: dict[str, LowField],
+    degradations: dict[str, ScanOperator],
     denoiser: Denoiser,
     *,
     config: DPSConfig,
@@ -139,7 +139,7 @@ def build_bank(
 
     Args:
         truth: good slabs, ``(slabs, 1, depth, height, width)``.
-        degradations: forward models by name.
+        degradations: scanners by name.
         denoiser: the prior.
         config: of the reference run.
         tau: exponent of the rule.
@@ -151,20 +151,20 @@ def build_bank(
 
     table = cosine_levels().log()
     curves = []
-    for index, operator in enumerate(degradations.values()):
+    for index, scanner in enumerate(degradations.values()):
         generators = [torch.Generator().manual_seed(seed + i) for i in range(len(truth))]
-        y = add_noise(operator(truth), operator.noise_std, generators, operator.noise)
+        term = DataTerm(scanner.noise.draw(scanner.operator(truth), generators), scanner.operator, scanner.noise)
 
         def tick(done: int, planned: int, index: int = index) -> None:
             if progress is not None:
                 progress(index * planned + done, len(degradations) * planned)
 
         generator = torch.Generator().manual_seed(seed)
-        found = solve_dps([DataTerm(y, operator)], denoiser, torch.zeros_like(truth), generator=generator, config=config, progress=tick)
+        found = solve_dps([term], denoiser, torch.zeros_like(truth), generator=generator, config=config, progress=tick)
         # Falling levels; numpy interpolates on rising ones, and holds the ends for steps that the run does not visit.
         levels = [float(step.sigma[0]) for step in reversed(found.trace)]
         for image in range(len(truth)):
-            norms = [PAPER_NORM * operator.noise_std * float(step.misfit[image]) for step in reversed(found.trace)]
+            norms = [PAPER_NORM * scanner.noise.std * float(step.misfit[image]) for step in reversed(found.trace)]
             curves.append(np.exp(np.interp(table.numpy(), np.log(levels), np.log(norms))))
     # Residuals grow with the noise level; what falls is the last steps' unrest.
     means = isotonic_regression(np.mean(curves, axis=0).reshape(-1, CHUNK).mean(axis=1)).x

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dynamicdps.data_term import DataTerm
-from dynamicdps.data_term.inner_products import inner
+from dynamicdps.operators.inner_products import inner
 
 EDGE_WEIGHT, STRUCTURE_WEIGHT = 0.5, 0.1
 PATCH = 32

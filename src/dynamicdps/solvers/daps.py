@@ -1,21 +1,17 @@
 """DAPS (Zhang et al., CVPR 2025): decoupled annealing, Langevin steps on the clean image at each level."""
 
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from dynamicdps.data_term import DataTerm, join
-from dynamicdps.data_term.inner_products import norm
-from dynamicdps.diffusion import Denoiser, Prior, descending_levels
+from dynamicdps.diffusion import descending_levels
 from dynamicdps.errors import InputError
 from dynamicdps.operators import Linearisation, LinearModel, Operator
+from dynamicdps.operators.inner_products import norm
 from dynamicdps.operators.parameters import per_image
-from dynamicdps.solvers.reconstruction import Progress, Reconstruction
-from dynamicdps.solvers.registry import register
-from dynamicdps.solvers.sampler import Run, SamplerConfig, falling, run_samples
+from dynamicdps.solvers.sampler import Run, Sample, SamplerConfig, Task, falling, sampler
 
 
 @dataclass(frozen=True)
@@ -36,27 +32,18 @@ class DAPSConfig(SamplerConfig):
     noise_scale: float = 1.0
 
 
-@register("daps", config=DAPSConfig)
-def solve_daps(
-    terms: Sequence[DataTerm],
-    prior: Prior | Denoiser,
-    initial: Tensor,
-    *,
-    generator: torch.Generator,
-    config: DAPSConfig = DAPSConfig(),
-    progress: Progress | None = None,
-) -> Reconstruction:
+@sampler("daps", DAPSConfig)
+def solve_daps(task: Task, config: DAPSConfig) -> Sample:
     """Algorithm 1 of the paper: ``p(x0 | x_t, y)`` with a Gaussian of deviation sigma around the ODE's end, sampled by Langevin steps.
 
     A contrast is undone first where that makes the operator linear: Langevin steps stall where A is steep. Other operators are
-    used as they are. Arguments as `dynamicdps.solvers.dynamicdps.solve_dynamicdps`.
+    used as they are.
     """
-    term = join(terms)
+    term = task.term
     target: Operator | LinearModel = term.operator
-    y, noise, warnings = term.target, torch.full((1,), term.noise.std), list[str]()
+    y, noise, initial = term.target, torch.full((1,), term.noise.std), task.initial
     with suppress(InputError):
-        problem = term.linear_problem(initial.shape)
-        target, y, noise, warnings = problem.model, problem.measurement, problem.model.noise_std, problem.warnings
+        target, y, noise = task.linear.model, task.linear.measurement, task.linear.model.noise_std
     noise = (config.noise_scale * noise).to(initial).expand(len(initial))
 
     def pull(x: Tensor) -> Tensor:
@@ -82,7 +69,7 @@ def solve_daps(
             x = run.renew(x, x0, sigma, down, 1.0)
         return x
 
-    return run_samples(sample, term, prior, initial, config, generator=generator, progress=progress, warnings=warnings)
+    return sample
 
 
 def _ode(run: Run, x: Tensor, sigma: Tensor, config: DAPSConfig) -> Tensor:

@@ -1,18 +1,13 @@
 """DDNM (Wang, Yu, Zhang, ICLR 2023): range space from the measurement, null space from the prior; its noisy form DDNM+."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from dynamicdps.data_term import DataTerm, join
-from dynamicdps.diffusion import Denoiser, Prior
 from dynamicdps.operators import spectral
 from dynamicdps.operators.parameters import per_image
-from dynamicdps.solvers.reconstruction import Progress, Reconstruction
-from dynamicdps.solvers.registry import register
-from dynamicdps.solvers.sampler import Run, SamplerConfig, run_samples
+from dynamicdps.solvers.sampler import Run, Sample, SamplerConfig, Task, sampler
 
 
 @dataclass(frozen=True)
@@ -27,27 +22,18 @@ class DDNMConfig(SamplerConfig):
     noise_scale: float = 1.0
 
 
-@register("ddnm", config=DDNMConfig)
-def solve_ddnm(
-    terms: Sequence[DataTerm],
-    prior: Prior | Denoiser,
-    initial: Tensor,
-    *,
-    generator: torch.Generator,
-    config: DDNMConfig = DDNMConfig(),
-    progress: Progress | None = None,
-) -> Reconstruction:
+@sampler("ddnm", DDNMConfig)
+def solve_ddnm(task: Task, config: DDNMConfig) -> Sample:
     """Each denoised image gets the measured part, ``x0 + Lambda H^+ (y - H x0)``, and less fresh noise where `y` brings noise.
 
     Equations 17 to 19 of the paper in noise-level form: with a step ``x' = a x0 + b x + f n``, a coefficient of singular value s gets
     ``lambda = min(1, f s / (a sigma_y))``, so that noise of the measurement and fresh noise together are what the step wants.
-    Arguments as `dynamicdps.solvers.dynamicdps.solve_dynamicdps`.
 
     Raises:
         InputError: the operator is not linear or its singular values are not known.
     """
-    term = join(terms)
-    problem = term.linear_problem(initial.shape)
+    term = task.term
+    problem = task.linear
     model = spectral(problem.model)
     s, known = model.singular_values, model.inverse_values > 0
     measured = model.inverse_values * model.data_to_basis(problem.measurement)
@@ -81,4 +67,4 @@ def solve_ddnm(
         run.record(term.misfit(x0))
         return x0
 
-    return run_samples(sample, term, prior, initial, config, generator=generator, progress=progress, warnings=problem.warnings)
+    return sample

@@ -1,18 +1,13 @@
 """DDRM (Kawar, Elad, Ermon, Song, NeurIPS 2022): a diffusion of its own for each singular vector of the operator."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from dynamicdps.data_term import DataTerm, join
-from dynamicdps.diffusion import Denoiser, Prior
 from dynamicdps.operators import spectral
 from dynamicdps.operators.parameters import per_image
-from dynamicdps.solvers.reconstruction import Progress, Reconstruction
-from dynamicdps.solvers.registry import register
-from dynamicdps.solvers.sampler import Run, SamplerConfig, run_samples
+from dynamicdps.solvers.sampler import Run, Sample, SamplerConfig, Task, sampler
 
 
 @dataclass(frozen=True)
@@ -31,23 +26,15 @@ class DDRMConfig(SamplerConfig):
     noise_scale: float = 1.0
 
 
-@register("ddrm", config=DDRMConfig)
-def solve_ddrm(
-    terms: Sequence[DataTerm],
-    prior: Prior | Denoiser,
-    initial: Tensor,
-    *,
-    generator: torch.Generator,
-    config: DDRMConfig = DDRMConfig(),
-    progress: Progress | None = None,
-) -> Reconstruction:
-    """Equations 7 and 8 of the paper, coefficient by coefficient; arguments as `dynamicdps.solvers.dynamicdps.solve_dynamicdps`.
+@sampler("ddrm", DDRMConfig)
+def solve_ddrm(task: Task, config: DDRMConfig) -> Sample:
+    """Equations 7 and 8 of the paper, coefficient by coefficient.
 
     Raises:
         InputError: the operator is not linear or its singular values are not known.
     """
-    term = join(terms)
-    problem = term.linear_problem(initial.shape)
+    term = task.term
+    problem = task.linear
     model = spectral(problem.model)
     inverse = model.inverse_values
     known = inverse > 0
@@ -80,4 +67,4 @@ def solve_ddrm(
         run.record(term.misfit(x0))
         return x0
 
-    return run_samples(sample, term, prior, initial, config, generator=generator, progress=progress, warnings=problem.warnings)
+    return sample

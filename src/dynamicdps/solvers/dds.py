@@ -1,17 +1,11 @@
 """DDS (Chung, Lee, Ye, ICLR 2024): decomposed diffusion sampling, a few conjugate-gradient steps on the denoised image."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from dynamicdps.data_term import DataTerm, join
-from dynamicdps.diffusion import Denoiser, Prior
 from dynamicdps.operators import conjugate_gradients
-from dynamicdps.solvers.reconstruction import Progress, Reconstruction
-from dynamicdps.solvers.registry import register
-from dynamicdps.solvers.sampler import Run, SamplerConfig, run_samples
+from dynamicdps.solvers.sampler import Run, Sample, SamplerConfig, Task, sampler
 
 
 @dataclass(frozen=True)
@@ -29,25 +23,15 @@ class DDSConfig(SamplerConfig):
     iterations: int = 5
 
 
-@register("dds", config=DDSConfig)
-def solve_dds(
-    terms: Sequence[DataTerm],
-    prior: Prior | Denoiser,
-    initial: Tensor,
-    *,
-    generator: torch.Generator,
-    config: DDSConfig = DDSConfig(),
-    progress: Progress | None = None,
-) -> Reconstruction:
+@sampler("dds", DDSConfig)
+def solve_dds(task: Task, config: DDSConfig) -> Sample:
     """Algorithm 2 of the paper: conjugate gradients on ``(1 + gamma H^T H) x = x0 + gamma H^T y`` from the denoised image, then DDIM.
-
-    Arguments as `dynamicdps.solvers.dynamicdps.solve_dynamicdps`.
 
     Raises:
         InputError: the operator is not linear.
     """
-    term = join(terms)
-    problem = term.linear_problem(initial.shape)
+    term = task.term
+    problem = task.linear
     model, back = problem.model, problem.model.adjoint(problem.measurement)
 
     def product(v: Tensor) -> Tensor:
@@ -57,10 +41,10 @@ def solve_dds(
         x = run.x
         for sigma, down in run.steps():
             denoised = run.denoise(x, sigma)
-            x0 = conjugate_gradients(product, denoised + config.weight * back, config.iterations, start=denoised)
+            x0 = conjugate_gradients(product, denoised + config.weight * back, config.iterations, start=denoised).x
             run.operator_calls += 2 * (config.iterations + 1)
             run.record(term.misfit(x0))
             x = run.step_down(x, x0, sigma, down, config.eta)
         return x
 
-    return run_samples(sample, term, prior, initial, config, generator=generator, progress=progress, warnings=problem.warnings)
+    return sample

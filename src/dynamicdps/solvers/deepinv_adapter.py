@@ -18,11 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dynamicdps.data_term import DataTerm, Noise, join
+from dynamicdps.data_term import DataTerm, join
 from dynamicdps.diffusion import Denoiser, Prior, as_prior
 from dynamicdps.diffusion.sampling import image_generators
 from dynamicdps.errors import InputError
-from dynamicdps.operators import Operator
 from dynamicdps.operators.linear import LinearModel, SpectralModel
 from dynamicdps.solvers.reconstruction import Progress, Reconstruction
 from dynamicdps.solvers.registry import available, register
@@ -150,16 +149,15 @@ def _levels(sigma: float | Tensor, x: Tensor) -> Tensor:
     return levels.flatten().expand(len(x))
 
 
-def deepinv_physics(operator: Operator, measurement: Tensor, shape: Sequence[int], *, linear: bool | None = None) -> DeepinvProblem:
-    """An operator of ours as a physics of deepinv, with Gaussian noise of its standard deviation.
+def deepinv_physics(term: DataTerm, shape: Sequence[int], *, linear: bool | None = None) -> DeepinvProblem:
+    """A data term of ours as a physics of deepinv, with Gaussian noise.
 
     A linear operator becomes a `LinearPhysics`: a `DecomposablePhysics` where its singular values are known (as of `LowField`).
     `A_dagger` and `prox_l2` are ours: closed forms with singular values, conjugate gradients without. Images are in [0, 1], as in
     deepinv. Computation is in the measurement's type.
 
     Args:
-        operator: forward model.
-        measurement: y, batch first.
+        term: measurement, forward model and noise.
         shape: of the images, ``(batch, 1, height, width)`` or ``(batch, 1, depth, height, width)``; the physics is for batches of it.
         linear: `None` takes the operator as it is; where it is not linear, the result is a `Physics` with `A` only. True asks for a
             `LinearPhysics`, if need be by undoing a contrast on the measurement, which then changes and a warning says so. False asks
@@ -171,10 +169,11 @@ def deepinv_physics(operator: Operator, measurement: Tensor, shape: Sequence[int
     Source: `deepinv.physics.DecomposablePhysics`, `LinearPhysics`, `Physics` and `GaussianNoise`, deepinv 0.5.0.
     """
     dinv = _deepinv()
+    operator, measurement = term.operator, term.target
     if linear is False or (linear is None and not operator.is_linear):
-        physics = dinv.physics.Physics(A=operator.forward, noise_model=dinv.physics.GaussianNoise(Noise.of(operator).std))
+        physics = dinv.physics.Physics(A=operator.forward, noise_model=dinv.physics.GaussianNoise(term.noise.std))
         return DeepinvProblem(physics.to(measurement.device), measurement, [])
-    problem = operator.linear_problem(measurement, shape, Noise.of(operator).std)
+    problem = term.linear_problem(shape)
     return DeepinvProblem(_linear_physics(dinv, problem.model, problem.measurement, shape), problem.measurement, problem.warnings)
 
 
@@ -252,7 +251,7 @@ def solve_deepinv(
     for i, seeds in enumerate(image_generators(generator, len(initial))):
         passes.image = i
         chosen, start = term.select(torch.tensor([i])), initial[i : i + 1].detach()
-        problem = deepinv_physics(chosen.operator, chosen.target, start.shape, linear=None if config.sampler == "DPS" else True)
+        problem = deepinv_physics(chosen, start.shape, linear=None if config.sampler == "DPS" else True)
         draw, sigma = _sampler(dinv, config, model, problem, start)
         drawn = torch.cat([_seeded(draw, seeds.initial_seed() + k, start.device) for k in range(config.samples)]).to(initial.dtype)
         images.append(drawn.mean(0, keepdim=True))

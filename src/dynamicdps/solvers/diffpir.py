@@ -1,16 +1,10 @@
 """DiffPIR (Zhu et al., NTIRE at CVPR 2023): plug-and-play half-quadratic splitting along the noise levels."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from dynamicdps.data_term import DataTerm, join
-from dynamicdps.diffusion import Denoiser, Prior
-from dynamicdps.solvers.reconstruction import Progress, Reconstruction
-from dynamicdps.solvers.registry import register
-from dynamicdps.solvers.sampler import Run, SamplerConfig, run_samples
+from dynamicdps.solvers.sampler import Run, Sample, SamplerConfig, Task, sampler
 
 
 @dataclass(frozen=True)
@@ -26,25 +20,15 @@ class DiffPIRConfig(SamplerConfig):
     weight: float = 8.0
 
 
-@register("diffpir", config=DiffPIRConfig)
-def solve_diffpir(
-    terms: Sequence[DataTerm],
-    prior: Prior | Denoiser,
-    initial: Tensor,
-    *,
-    generator: torch.Generator,
-    config: DiffPIRConfig = DiffPIRConfig(),
-    progress: Progress | None = None,
-) -> Reconstruction:
+@sampler("diffpir", DiffPIRConfig)
+def solve_diffpir(task: Task, config: DiffPIRConfig) -> Sample:
     """Algorithm 1 of the paper: ``min |y - H x|^2 + rho |x - x0|^2`` with ``rho = lambda sigma_y^2 / sigma^2``, then noise again.
-
-    Arguments as `dynamicdps.solvers.dynamicdps.solve_dynamicdps`.
 
     Raises:
         InputError: the operator is not linear.
     """
-    term = join(terms)
-    problem = term.linear_problem(initial.shape)
+    term = task.term
+    problem = task.linear
     model, y = problem.model, problem.measurement
 
     def sample(run: Run) -> Tensor:
@@ -59,4 +43,4 @@ def solve_diffpir(
             x = run.renew(x, x0, sigma, down, config.eta)
         return x
 
-    return run_samples(sample, term, prior, initial, config, generator=generator, progress=progress, warnings=problem.warnings)
+    return sample

@@ -1,18 +1,12 @@
 """DPS (Chung, Kim, McCann, Klasky, Ye, ICLR 2023): every ancestral step is followed by a gradient step on the data misfit."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from dynamicdps.data_term import DataTerm, join
-from dynamicdps.data_term.inner_products import norm
-from dynamicdps.diffusion import Denoiser, Prior
+from dynamicdps.operators.inner_products import norm
 from dynamicdps.operators.parameters import per_image
-from dynamicdps.solvers.reconstruction import Progress, Reconstruction
-from dynamicdps.solvers.registry import register
-from dynamicdps.solvers.sampler import Run, SamplerConfig, run_samples
+from dynamicdps.solvers.sampler import Run, Sample, SamplerConfig, Task, sampler
 
 
 @dataclass(frozen=True)
@@ -31,21 +25,10 @@ class DPSConfig(SamplerConfig):
         return True
 
 
-@register("dps", config=DPSConfig)
-def solve_dps(
-    terms: Sequence[DataTerm],
-    prior: Prior | Denoiser,
-    initial: Tensor,
-    *,
-    generator: torch.Generator,
-    config: DPSConfig = DPSConfig(),
-    progress: Progress | None = None,
-) -> Reconstruction:
-    """Algorithm 1 of the paper: ``x_{t-1} <- ancestral(x_t, x0_hat) - zeta grad |y - A(x0_hat)|``, through the network.
-
-    Arguments as `dynamicdps.solvers.dynamicdps.solve_dynamicdps`.
-    """
-    term = join(terms)
+@sampler("dps", DPSConfig)
+def solve_dps(task: Task, config: DPSConfig) -> Sample:
+    """Algorithm 1 of the paper: ``x_{t-1} <- ancestral(x_t, x0_hat) - zeta grad |y - A(x0_hat)|``, through the network."""
+    term = task.term
 
     def sample(run: Run) -> Tensor:
         x = run.x
@@ -62,7 +45,7 @@ def solve_dps(
             x = run.step_down(x, denoised, sigma, down, config.eta) - shift
         return denoised
 
-    return run_samples(sample, term, prior, initial, config, generator=generator, progress=progress)
+    return sample
 
 
 def vp_factor(sigma: Tensor, down: Tensor) -> Tensor:

@@ -1,20 +1,15 @@
 """DPS+: the gradient of DPS averaged over noisy copies of the denoised image (``ps+`` in the code of Chung et al. 2023)."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from dynamicdps.data_term import DataTerm, join
-from dynamicdps.data_term.inner_products import norm
-from dynamicdps.diffusion import Denoiser, Prior
+from dynamicdps.operators.inner_products import norm
 from dynamicdps.operators.parameters import per_image
 from dynamicdps.solvers.dps import DPSConfig, vp_factor
-from dynamicdps.solvers.reconstruction import Progress, Reconstruction
-from dynamicdps.solvers.registry import register
-from dynamicdps.solvers.sampler import Run, run_samples
+from dynamicdps.solvers.sampler import Run, Sample, Task, sampler
 
 
 @dataclass(frozen=True)
@@ -33,21 +28,10 @@ class DPSPlusConfig(DPSConfig):
     jitter: float = 0.025
 
 
-@register("dps+", config=DPSPlusConfig)
-def solve_dps_plus(
-    terms: Sequence[DataTerm],
-    prior: Prior | Denoiser,
-    initial: Tensor,
-    *,
-    generator: torch.Generator,
-    config: DPSPlusConfig = DPSPlusConfig(),
-    progress: Progress | None = None,
-) -> Reconstruction:
-    """DPS with a smoothed misfit: the mean of ``|y - A(x0_hat + jitter n_k)|``; one backward pass a step, as in DPS.
-
-    Arguments as `dynamicdps.solvers.dynamicdps.solve_dynamicdps`.
-    """
-    term = join(terms)
+@sampler("dps+", DPSPlusConfig)
+def solve_dps_plus(task: Task, config: DPSPlusConfig) -> Sample:
+    """DPS with a smoothed misfit: the mean of ``|y - A(x0_hat + jitter n_k)|``; one backward pass a step, as in DPS."""
+    term = task.term
 
     def sample(run: Run) -> Tensor:
         x = run.x
@@ -66,4 +50,4 @@ def solve_dps_plus(
             x = run.step_down(x, denoised, sigma, down, config.eta) + shift
         return denoised
 
-    return run_samples(sample, term, prior, initial, config, generator=generator, progress=progress)
+    return sample

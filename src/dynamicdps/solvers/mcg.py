@@ -1,20 +1,14 @@
 """MCG (Chung, Sim, Ryu, Ye, NeurIPS 2022): the gradient of DPS, then a projection on the measurement."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from dynamicdps.data_term import DataTerm, join
-from dynamicdps.data_term.inner_products import norm
-from dynamicdps.diffusion import Denoiser, Prior
+from dynamicdps.operators.inner_products import norm
 from dynamicdps.operators.parameters import per_image
 from dynamicdps.solvers.dps import DPSConfig, vp_factor
 from dynamicdps.solvers.projection import project, project_noisy
-from dynamicdps.solvers.reconstruction import Progress, Reconstruction
-from dynamicdps.solvers.registry import register
-from dynamicdps.solvers.sampler import Run, run_samples
+from dynamicdps.solvers.sampler import Run, Sample, Task, sampler
 
 
 @dataclass(frozen=True)
@@ -28,25 +22,15 @@ class MCGConfig(DPSConfig):
     weight: float = 1.0
 
 
-@register("mcg", config=MCGConfig)
-def solve_mcg(
-    terms: Sequence[DataTerm],
-    prior: Prior | Denoiser,
-    initial: Tensor,
-    *,
-    generator: torch.Generator,
-    config: MCGConfig = MCGConfig(),
-    progress: Progress | None = None,
-) -> Reconstruction:
+@sampler("mcg", MCGConfig)
+def solve_mcg(task: Task, config: MCGConfig) -> Sample:
     """Algorithm 1 of the paper: manifold-constrained gradient, then the state is projected on the noisy measurement.
-
-    Arguments as `dynamicdps.solvers.dynamicdps.solve_dynamicdps`.
 
     Raises:
         InputError: the operator is not linear.
     """
-    term = join(terms)
-    problem = term.linear_problem(initial.shape)
+    term = task.term
+    problem = task.linear
     model, y = problem.model, problem.measurement
 
     def sample(run: Run) -> Tensor:
@@ -65,4 +49,4 @@ def solve_mcg(
         run.record(term.misfit(x0))
         return x0
 
-    return run_samples(sample, term, prior, initial, config, generator=generator, progress=progress, warnings=problem.warnings)
+    return sample

@@ -1,17 +1,11 @@
 """PiGDM (Song, Vahdat, Mardani, Kautz, ICLR 2023): pseudo-inverse guidance."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from dynamicdps.data_term import DataTerm, join
-from dynamicdps.diffusion import Denoiser, Prior
 from dynamicdps.operators.parameters import per_image
-from dynamicdps.solvers.reconstruction import Progress, Reconstruction
-from dynamicdps.solvers.registry import register
-from dynamicdps.solvers.sampler import Run, SamplerConfig, run_samples
+from dynamicdps.solvers.sampler import Run, Sample, SamplerConfig, Task, sampler
 
 SPREADS = ("noise", "error")
 
@@ -40,28 +34,19 @@ class PiGDMConfig(SamplerConfig):
         return True
 
 
-@register("pigdm", config=PiGDMConfig)
-def solve_pigdm(
-    terms: Sequence[DataTerm],
-    prior: Prior | Denoiser,
-    initial: Tensor,
-    *,
-    generator: torch.Generator,
-    config: PiGDMConfig = PiGDMConfig(),
-    progress: Progress | None = None,
-) -> Reconstruction:
+@sampler("pigdm", PiGDMConfig)
+def solve_pigdm(task: Task, config: PiGDMConfig) -> Sample:
     """``p(x0 | x_t)`` taken as a Gaussian around the denoised image with variance r^2, so that ``p(y | x_t)`` is known.
 
     The paper's guidance in noise-level form: the posterior mean is ``x0 = D + sigma^2 (dD/dx)^T H^T (r^2 H H^T + sigma_y^2)^-1 (y - H D)``,
     from which a DDIM step follows; the authors' program also has adaptive weights, which scale the correction by the step's own
     coefficient instead. The paper's r^2 is ``sigma^2 / (1 + sigma^2)``, for data of unit variance.
-    Arguments as `dynamicdps.solvers.dynamicdps.solve_dynamicdps`.
 
     Raises:
         InputError: the operator is not linear.
     """
-    term = join(terms)
-    problem = term.linear_problem(initial.shape)
+    term = task.term
+    problem = task.linear
     model, y = problem.model, problem.measurement
 
     def sample(run: Run) -> Tensor:
@@ -77,4 +62,4 @@ def solve_pigdm(
             x = run.step_down(x, x0, sigma, down, config.eta)
         return x
 
-    return run_samples(sample, term, prior, initial, config, generator=generator, progress=progress, warnings=problem.warnings)
+    return sample

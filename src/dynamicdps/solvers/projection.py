@@ -1,18 +1,12 @@
 """Projection (Song, Sohl-Dickstein et al., ICLR 2021; ``projection`` in the code of Chung et al. 2023)."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from dynamicdps.data_term import DataTerm, join
-from dynamicdps.diffusion import Denoiser, Prior
 from dynamicdps.operators import LinearModel
 from dynamicdps.operators.parameters import per_image
-from dynamicdps.solvers.reconstruction import Progress, Reconstruction
-from dynamicdps.solvers.registry import register
-from dynamicdps.solvers.sampler import Run, SamplerConfig, run_samples
+from dynamicdps.solvers.sampler import Run, Sample, SamplerConfig, Task, sampler
 
 
 @dataclass(frozen=True)
@@ -26,25 +20,15 @@ class ProjectionConfig(SamplerConfig):
     weight: float = 1.0
 
 
-@register("projection", config=ProjectionConfig)
-def solve_projection(
-    terms: Sequence[DataTerm],
-    prior: Prior | Denoiser,
-    initial: Tensor,
-    *,
-    generator: torch.Generator,
-    config: ProjectionConfig = ProjectionConfig(),
-    progress: Progress | None = None,
-) -> Reconstruction:
+@sampler("projection", ProjectionConfig)
+def solve_projection(task: Task, config: ProjectionConfig) -> Sample:
     """Unconditional sampling whose state is projected on the noisy measurement after every step.
-
-    Arguments as `dynamicdps.solvers.dynamicdps.solve_dynamicdps`.
 
     Raises:
         InputError: the operator is not linear.
     """
-    term = join(terms)
-    problem = term.linear_problem(initial.shape)
+    term = task.term
+    problem = task.linear
 
     def sample(run: Run) -> Tensor:
         x = run.x
@@ -60,7 +44,7 @@ def solve_projection(
         run.record(term.misfit(x0))
         return x0
 
-    return run_samples(sample, term, prior, initial, config, generator=generator, progress=progress, warnings=problem.warnings)
+    return sample
 
 
 def project(model: LinearModel, y: Tensor, x: Tensor, weight: float) -> Tensor:

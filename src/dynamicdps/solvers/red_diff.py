@@ -1,17 +1,12 @@
 """RED-diff (Mardani, Song, Kautz, Vahdat, ICLR 2024): variational inference; the denoiser's residual as a regulariser."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from dynamicdps.data_term import DataTerm, join
-from dynamicdps.diffusion import Denoiser, Prior
 from dynamicdps.operators.parameters import per_image
-from dynamicdps.solvers.reconstruction import Progress, Reconstruction
-from dynamicdps.solvers.registry import register
-from dynamicdps.solvers.sampler import Run, SamplerConfig, run_samples
+from dynamicdps.solvers.sampler import Run, Sample, SamplerConfig, Task, sampler
 
 BETAS = (0.9, 0.99)
 
@@ -30,25 +25,18 @@ class REDDiffConfig(SamplerConfig):
     learning_rate: float = 0.02
 
 
-@register("red-diff", config=REDDiffConfig)
-def solve_red_diff(
-    terms: Sequence[DataTerm],
-    prior: Prior | Denoiser,
-    initial: Tensor,
-    *,
-    generator: torch.Generator,
-    config: REDDiffConfig = REDDiffConfig(),
-    progress: Progress | None = None,
-) -> Reconstruction:
+@sampler("red-diff", REDDiffConfig)
+def solve_red_diff(task: Task, config: REDDiffConfig) -> Sample:
     """Algorithm 1 of the paper: Adam on ``|y - A(m)|^2 / 2 + w_t <eps_hat(m + sigma n) - n, m>`` while the levels fall.
 
     With the paper's ``w_t = lambda / SNR`` the second gradient is ``lambda (m - D(m + sigma n, sigma))``. It starts at the initial image;
-    the start level is the first one that is visited. Arguments as `dynamicdps.solvers.dynamicdps.solve_dynamicdps`.
+    the start level is the first one that is visited.
     """
-    term = join(terms)
+    term = task.term
 
     def sample(run: Run) -> Tensor:
-        mean, first, second = initial, torch.zeros_like(initial), torch.zeros_like(initial)
+        mean = task.initial
+        first, second = torch.zeros_like(mean), torch.zeros_like(mean)
         for i, (sigma, _) in enumerate(run.steps()):
             denoised = run.denoise(mean + per_image(sigma, mean) * run.noise(), sigma)
             linearised = term.linearise(mean)
@@ -61,4 +49,4 @@ def solve_red_diff(
             run.record(term.misfit(mean))
         return mean
 
-    return run_samples(sample, term, prior, initial, config, generator=generator, progress=progress)
+    return sample

@@ -2,22 +2,20 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from functools import cached_property
+from typing import ClassVar, TypeVar
 
 import torch
 from torch import Tensor
 
-from dynamicdps.data_term import DataTerm
+from dynamicdps.data_term import DataTerm, join
 from dynamicdps.diffusion import Denoiser, Prior, as_prior, descending_levels
 from dynamicdps.diffusion.levels import cosine_levels
 from dynamicdps.diffusion.sampling import image_generators, noise_like
+from dynamicdps.operators import LinearProblem
 from dynamicdps.operators.parameters import per_image
-from dynamicdps.solvers.reconstruction import (
-    Progress,
-    Reconstruction,
-    TraceStep,
-    check_positive,
-)
+from dynamicdps.solvers.reconstruction import Progress, Reconstruction, TraceStep, check_positive
+from dynamicdps.solvers.registry import Solver, register
 
 SPACINGS = ("karras", "log", "cosine")
 PURE_NOISE = 10.0
@@ -282,6 +280,65 @@ def run_samples(
         trace=mean_trace(traces),
         warnings=list(warnings),
     )
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a sampler is asked to solve.
+
+    Attributes:
+        term: the measurement.
+        initial: images that a warm start is noised from, ``(batch, 1, height, width)`` or ``(batch, 1, depth, height, width)``.
+    """
+
+    term: DataTerm
+    initial: Tensor
+
+    @cached_property
+    def linear(self) -> LinearProblem:
+        """The same for methods that need a linear operator; a contrast is undone, and the result warns of it.
+
+        Raises:
+            InputError: the operator is not linear and cannot become so.
+        """
+        return self.term.linear_problem(self.initial.shape)
+
+
+Config = TypeVar("Config", bound=SamplerConfig)
+
+
+def sampler(name: str, config: type[Config]) -> Callable[[Callable[[Task, Config], Sample]], Solver]:
+    """Make a sampler available under a name; a decorator of the function that prepares it.
+
+    The function gets the task and the configuration, and returns what draws one sample: from a `Run` down to the clean images.
+
+    Args:
+        name: a new one.
+        config: its configuration, whose defaults are the sampler's.
+
+    Raises:
+        ValueError: from the decorator: the name is taken.
+    """
+    defaults = config()
+
+    def add(prepare: Callable[[Task, Config], Sample]) -> Solver:
+        def solve(
+            terms: Sequence[DataTerm],
+            prior: Prior | Denoiser,
+            initial: Tensor,
+            *,
+            generator: torch.Generator,
+            config: Config = defaults,
+            progress: Progress | None = None,
+        ) -> Reconstruction:
+            task = Task(join(terms), initial)
+            sample = prepare(task, config)
+            warnings = task.linear.warnings if "linear" in vars(task) else ()
+            return run_samples(sample, task.term, prior, initial, config, generator=generator, progress=progress, warnings=warnings)
+
+        return register(name, config=config)(solve)
+
+    return add
 
 
 class PairSpread:

@@ -15,6 +15,7 @@ from dynamicdps.diffusion import Denoiser, Prior, as_prior
 from dynamicdps.errors import InputError
 from dynamicdps.operators import AffineResample, Operator, Scanner, ScanOperator
 from dynamicdps.operators.posed_voxels import posed
+from dynamicdps.operators.scan_operator import require_noise
 from dynamicdps.solvers.batches import concatenate
 from dynamicdps.solvers.reconstruction import Progress, Reconstruction, with_warnings
 from dynamicdps.solvers.registry import find_solver
@@ -87,8 +88,8 @@ def _solve_batch(
 
 def solve(
     name: str,
-    scan: Volume | Sequence[tuple[Volume, ScanOperator | Operator]],
-    operator: ScanOperator | Operator | None,
+    scan: Volume | Sequence[tuple[Volume, ScanOperator]],
+    operator: ScanOperator | None,
     prior: Prior | Denoiser,
     *,
     initial: Volume,
@@ -103,8 +104,8 @@ def solve(
         name: one of `available`.
         scan: the measurement on the scanner's grid, in scanner units; it is never resampled. Of several scans of one head a list of scans
             with their operators, each on its own grid and in its own units; the image is on the grid and in the units of the first.
-        operator: its forward model; a bare one gets its grid and intensity scale from the scan; `None` for a list of scans. One with
-            k-space explains that instead of the scan.
+        operator: its forward model and noise; a grid and an intensity scale that it does not have come from the scan; `None` for a list of
+            scans. One with k-space explains that instead of the scan.
         prior: the denoiser.
         initial: the conditional model's output, in the units of the (first) scan; put on the image grid if it is on another.
         seed: of all randomness; the result is the same for any `batch_size`.
@@ -115,7 +116,7 @@ def solve(
     Raises:
         InputError: there is no solver of that name, the grids do not fit each other, or scan and operator are not given as described.
     """
-    pairs = _tied(scan, operator)
+    pairs = _pairs(scan, operator)
     first, tied = pairs[0]
     shape, affine = tied.grid_for(first)
     scales = [measurement_scale(each, of_scan) for each, of_scan in pairs]
@@ -160,16 +161,16 @@ def solve(
     )
 
 
-def _tied(
-    scan: Volume | Sequence[tuple[Volume, ScanOperator | Operator]], operator: ScanOperator | Operator | None
-) -> list[tuple[Volume, ScanOperator]]:
-    """Scans with their operators, each with what ties it to its scan."""
-    if isinstance(scan, Volume) == (operator is None) or (not isinstance(scan, Volume) and not scan):
+def _pairs(scan: Volume | Sequence[tuple[Volume, ScanOperator]], operator: ScanOperator | None) -> list[tuple[Volume, ScanOperator]]:
+    """Scans with their operators."""
+    require_noise(operator)
+    if isinstance(scan, Volume) and operator is not None:
+        return [(scan, operator)]
+    if isinstance(scan, Volume) or operator is not None or not scan:
         raise InputError(
             "scan and operator do not go together; expected one scan with its operator, or a list of such pairs and no operator"
         )
-    given = [(scan, operator)] if isinstance(scan, Volume) else scan
-    return [(each, own if isinstance(own, ScanOperator) else ScanOperator(own)) for each, own in given]  # type: ignore[arg-type]
+    return list(scan)
 
 
 def on_grid(scan: Volume, operator: ScanOperator, shape: tuple[int, int, int], affine: NDArray[np.float64]) -> ScanOperator:

@@ -13,7 +13,7 @@ from dynamicdps.evaluation.benchmark import (
     training_match,
     write_conditions,
 )
-from dynamicdps.operators import PRESETS, AnisotropicBlur, LowField, preset
+from dynamicdps.operators import PRESETS, AnisotropicBlur, LowField, ScanOperator, preset
 from dynamicdps.operators.presets import read_degradations
 from dynamicdps.operators.sampling import interpolate
 from tests.properties import input_error
@@ -42,15 +42,16 @@ def test_bundled_models_and_degradations(model: str, degradation: str, expected:
 )
 def test_out_of_a_range_by_one_parameter(changes: dict[str, float]) -> None:
     card = json.loads((MODELS / "unet-range.json").read_text())
-    assert training_match(card, LowField(noise_std=0.01)) == "in range"
-    assert training_match(card, LowField(**{"noise_std": 0.01, **changes})) == "out"
+    assert training_match(card, ScanOperator(LowField(), 0.01)) == "in range"
+    scanner = ScanOperator.from_json({"type": "LowField", "noise_std": 0.01, **changes})
+    assert training_match(card, scanner) == "out"
 
 
 def test_cards_that_say_nothing_and_other_operators() -> None:
     assert training_match({}, preset("iqt-in")) == "unknown"
     assert training_match({"degradation_parameters": {"type": "Nothing"}}, preset("iqt-in")) == "unknown"
     assert training_match({"degradation_parameters": {"gamma": 3}}, preset("iqt-in")) == "unknown"
-    blur = AnisotropicBlur(1.0, 2.0)
+    blur = ScanOperator(AnisotropicBlur(1.0, 2.0), 0.01)
     assert training_match({"degradation_parameters": {"gamma": [0.3, 1.0]}}, blur) == "out"
     assert training_match({"degradation_parameters": blur.to_json()}, blur) == "in"
 
@@ -59,8 +60,8 @@ def test_identity_is_the_interpolated_measurement() -> None:
     condition = find_condition("identity/iqt-out", PRESETS)
     assert (condition.training, condition.model_hash) == ("untrained", "")
     truth = torch.rand(2, 1, 24, 20, generator=torch.Generator().manual_seed(0))
-    y = condition.operator(truth) - 0.72
-    image = condition.model.enhance(y, condition.operator, truth.shape)
+    y = condition.scanner.operator(truth) - 0.72
+    image = condition.model.enhance(y, condition.scanner.operator, truth.shape)
     torch.testing.assert_close(image, interpolate(y, (4.0, 4.0, 1.0), truth.shape).clamp_min(0))
     assert float(image.min()) == 0
 
@@ -108,6 +109,6 @@ def test_degradations_of_a_file_become_conditions(tmp_path: Path) -> None:
     path = tmp_path / "mine.json"
     path.write_text(json.dumps({"iqt-out": {"type": "LowField", "gamma": 0.5}, "blurred": {"type": "AnisotropicBlur", "std_x": 1.0}}))
     found = {**PRESETS, **read_degradations(path)}
-    assert find_condition("identity/iqt-out", found).operator.to_json()["gamma"] == 0.5
-    assert isinstance(find_condition("identity/blurred", found).operator, AnisotropicBlur)
-    assert PRESETS["iqt-out"].gamma == 0.4
+    assert find_condition("identity/iqt-out", found).scanner.to_json()["gamma"] == 0.5
+    assert isinstance(find_condition("identity/blurred", found).scanner.operator, AnisotropicBlur)
+    assert PRESETS["iqt-out"].to_json()["gamma"] == 0.4

@@ -1,4 +1,3 @@
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +6,8 @@ from PIL import Image
 
 from dynamicdps.evaluation.benchmark import Cell, Results, write_benchmark, write_slices
 from dynamicdps.evaluation.benchmark.examples import median_subject
-from dynamicdps.evaluation.benchmark.figures import _limits, _places, _trend
 from dynamicdps.evaluation.benchmark.folder import read_slice
 from dynamicdps.evaluation.benchmark.plotting import LARGEST_BYTES, looks
-from dynamicdps.evaluation.benchmark.rows import LesionRow
 from dynamicdps.evaluation.benchmark.summary import REFERENCES, measured
 from tests.evaluation.benchmark.made import CONDITION, benchmark, lesion, row
 
@@ -89,31 +86,3 @@ def test_slices_are_kept_of_the_references_alone(tmp_path: Path) -> None:
     write_slices(tmp_path, Cell(("sub-1", CONDITION, "dynamicdps"), Results(), {"dynamicdps": wild}), REFERENCES)
     again = read_slice(tmp_path, "sub-1", CONDITION, "dynamicdps")
     np.testing.assert_array_equal(again, [[1e4, -1e4], [1e4, 0.5]])
-
-
-def test_solvers_of_one_cost_stand_close_together() -> None:
-    names = [f"solver-{i}" for i in range(12)]
-    rows = [row("a", name, 20.0, nfe=40) for name in names] + [row("a", "conditional", 20.0)]
-    places = _places(measured(Results(rows)), CONDITION)
-    spread = [places[name] for name in names]
-    assert len(set(spread)) == 12
-    assert max(spread) / min(spread) == pytest.approx(1.35)
-    assert np.exp(np.log(spread).mean()) == pytest.approx(40)
-    assert places["conditional"] < 1
-
-
-def test_an_axis_holds_nearly_all_values_and_0_and_1() -> None:
-    assert _limits([]) == (-0.1, 1.2)
-    assert _limits([0.3, float("nan"), float("inf")]) == (-0.1, 1.2)
-    assert _limits([-2.0] * 5) == pytest.approx((-2.1, 1.2))
-    assert _limits([3.0] * 5) == pytest.approx((-0.1, 3.1))
-
-
-def test_a_trend_is_of_bins_with_three_lesions() -> None:
-    def of(*diameters: float) -> list[LesionRow]:
-        return [replace(lesion("sub-0", "tv", 0.1 * k), diameter_mm=mm) for k, mm in enumerate(diameters)]
-
-    # The largest diameter there may be belongs to the last bin; other edges to the bin above.
-    assert _trend(of(3.0, 4.0, 4.4, 15.0, 15.0, 10.0)) == (pytest.approx([4.0, 15.0]), pytest.approx([0.1, 0.4]))
-    assert _trend(of(4.0, 4.2, 4.5)) == ([], [])
-    assert _trend(of(4.5, 5.0, 6.0)) == (pytest.approx([5.0]), pytest.approx([0.1]))

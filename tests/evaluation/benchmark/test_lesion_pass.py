@@ -6,7 +6,7 @@ import torch
 
 from dynamicdps.evaluation.benchmark.cut import Cut
 from dynamicdps.evaluation.benchmark.lesion_pass import check_room, insert_lesions, lesion_rows
-from dynamicdps.operators import LowField
+from dynamicdps.operators import LowField, ScanOperator
 from dynamicdps.volumes import from_slices, to_slices
 from tests.conftest import make_phantom
 from tests.properties import input_error
@@ -73,7 +73,7 @@ def test_rows() -> None:
     """The truth keeps all, the image without lesions nothing, and a half-way image half."""
     cut = cut_of([2, 6, 10, 14])
     lesioned = insert_lesions(cut, 4)
-    sharp = LowField(noise_std=0.001)
+    sharp = ScanOperator(LowField(), 0.001)
     verdicts = lesioned.resolvability(sharp)
     assert all(verdict.resolvable for verdict in verdicts)
     images = {"truth": lesioned.cut.truth, "none": cut.truth, "half": (cut.truth + lesioned.cut.truth) / 2}
@@ -86,16 +86,16 @@ def test_rows() -> None:
         assert lost.kept == pytest.approx(0, abs=0.25), "texture of the tissue"
         assert kept.slice in cut.numbers
         assert kept.measured == pytest.approx(1)
-    blurred = lesioned.resolvability(LowField(in_plane_factor=8.0, noise_std=0.2))
+    blurred = lesioned.resolvability(ScanOperator(LowField(in_plane_factor=8.0), 0.2))
     assert not any(verdict.resolvable for verdict in blurred)
 
 
 def test_a_lesion_between_thick_slices() -> None:
     cut = cut_of(list(range(3, 13)))
     lesioned = insert_lesions(cut, 2)
-    thick = LowField(slice_thickness=5.0, noise_std=0.01)
+    thick = ScanOperator(LowField(slice_thickness=5.0), 0.01)
     y = lesioned.cut.measure(thick)
     assert y.shape[2] == 2
     verdicts = lesioned.resolvability(thick)
-    thin = lesioned.resolvability(LowField(noise_std=0.01))
+    thin = lesioned.resolvability(ScanOperator(LowField(), 0.01))
     assert all(0 < a.snr < b.snr and a.kept < b.kept for a, b in zip(verdicts, thin, strict=True))

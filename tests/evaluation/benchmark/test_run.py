@@ -27,13 +27,13 @@ from dynamicdps.evaluation.benchmark import (
     write_slices,
 )
 from dynamicdps.evaluation.benchmark.run import _Plan
-from dynamicdps.operators import LowField
+from dynamicdps.operators import LowField, ScanOperator
 from tests.conftest import make_phantom
 from tests.properties import input_error
 
 CONDITIONS = [
-    Condition("identity/sharp", Interpolation(), LowField(gamma=0.5, in_plane_factor=2.0, noise_std=0.01), "untrained"),
-    Condition("identity/thick", Interpolation(), LowField(slice_thickness=3.0, noise_std=0.02), "untrained"),
+    Condition("identity/sharp", Interpolation(), ScanOperator(LowField(gamma=0.5, in_plane_factor=2.0), 0.01), "untrained"),
+    Condition("identity/thick", Interpolation(), ScanOperator(LowField(slice_thickness=3.0), 0.02), "untrained"),
 ]
 SOLVERS = ("conditional", "data-step", "short")
 SETTINGS = {"short": {"solver": "diffpir", "steps": 2, "samples": 2, "start_sigma": 0.1}}

@@ -1,7 +1,7 @@
 """The slices of a subject that are reconstructed, with what is known of their truth."""
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -11,11 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dynamicdps.data_term import Noise
 from dynamicdps.errors import InputError
 from dynamicdps.evaluation.evaluate import MIN_BRAIN_SHARE
-from dynamicdps.evaluation.tissue import segment
-from dynamicdps.operators import Operator
+from dynamicdps.evaluation.tissue import RISING, TISSUES, segment
+from dynamicdps.operators import Operator, ScanOperator
 from dynamicdps.volumes import IntensityScale, brain_mask, from_slices, load, to_slices
 
 Labels = NDArray[np.uint8]
@@ -49,6 +48,7 @@ class Subject:
         brain: mask ``(x, y, z)``.
         spacing: voxel size in mm.
         seed: of its noise, samples and lesions, from the benchmark's seed and the name.
+        contrast: T1w, T2w or FLAIR, by which tissues are told.
     """
 
     name: str
@@ -56,19 +56,20 @@ class Subject:
     brain: NDArray[np.bool_]
     spacing: tuple[float, float, float]
     seed: int
+    contrast: str = "T1w"
 
     @classmethod
-    def read(cls, path: Path, seed: int) -> "Subject":
+    def read(cls, path: Path, seed: int, contrast: str = "T1w") -> "Subject":
         """Read a skull-stripped scan; errors as `dynamicdps.volumes.load`."""
         volume = load(path)
         slices = to_slices(IntensityScale.robust(volume.data).apply(volume).data)
         name = subject_name(path)
-        return cls(name, slices, brain_mask(volume), volume.spacing, seed + zlib.crc32(name.encode()))
+        return cls(name, slices, brain_mask(volume), volume.spacing, seed + zlib.crc32(name.encode()), contrast)
 
     def cut(self, numbers: list[int]) -> "Cut":
         """Some of its slices."""
         mask = torch.from_numpy(np.ascontiguousarray(self.brain[:, :, numbers].transpose(2, 1, 0)))[:, None]
-        return Cut(self.name, numbers, self.slices[numbers], mask, self.spacing, self.seed)
+        return Cut(self.name, numbers, self.slices[numbers], mask, self.spacing, self.seed, self.contrast)
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +83,7 @@ class Cut:
         mask: brain, booleans, the same shape.
         spacing: voxel size in mm.
         seed: the subject's.
+        contrast: likewise.
     """
 
     subject: str
@@ -90,6 +92,7 @@ class Cut:
     mask: Tensor
     spacing: tuple[float, float, float]
     seed: int
+    contrast: str = "T1w"
 
     @property
     def are_neighbours(self) -> bool:
@@ -127,7 +130,8 @@ class Cut:
             image: ``(slices, 1, height, width)``.
 
         Returns:
-            Labels ``(x, y, slice)``; `None` where the image has no tissues: its values are not finite or hardly differ.
+            Labels ``(x, y, slice)``, 1 to 3 in the order of `TISSUES`; `None` where the image has no tissues: its values are not finite or
+            hardly differ.
         """
         data = from_slices(image)
         labels = np.zeros(data.shape, dtype=np.uint8)
@@ -138,11 +142,12 @@ class Cut:
             except InputError:
                 # A solver that failed must not end the benchmark of the others.
                 return None
-        return labels
+        numbers = [0, *(TISSUES.index(tissue) + 1 for tissue in RISING[self.contrast])]
+        return np.array(numbers, dtype=np.uint8)[labels]
 
     def with_truth(self, truth: Tensor) -> "Cut":
         """The same slices with another truth, for example with lesions."""
-        return Cut(self.subject, self.numbers, truth, self.mask, self.spacing, self.seed)
+        return replace(self, truth=truth)
 
     def as_operand(self, image: Tensor, operator: Operator) -> Tensor:
         """Slices as the operator takes them: one volume ``(1, 1, slices, height, width)`` where it couples slices, else as they are."""
@@ -152,12 +157,13 @@ class Cut:
         """The inverse of `as_operand`."""
         return image[0].movedim(1, 0) if image.ndim == 5 else image
 
-    def measure(self, operator: Operator) -> Tensor:
+    def measure(self, scanner: ScanOperator) -> Tensor:
         """Simulate the measurement; its noise depends on the subject and the slice's place alone.
 
         Raises:
             InputError: the operator does not measure images.
         """
+        operator = scanner.operator
         truth = self.as_operand(self.truth, operator)
         generators = [torch.Generator().manual_seed(self.seed + i) for i in range(len(truth))]
         clean = operator(truth)
@@ -166,6 +172,6 @@ class Cut:
                 f"{type(operator).__name__} measures {clean.shape[1]} channels; expected a degradation that measures images, which "
                 "conditional models can take; choose another"
             )
-        noisy = Noise.of(operator).draw(clean, generators)
+        noisy = scanner.noise.draw(clean, generators)
         # Where nothing is measured there is no noise either: of an image that is bright everywhere nothing arrives there.
         return torch.where(operator(torch.ones_like(truth)) == 0, torch.zeros_like(noisy), noisy)

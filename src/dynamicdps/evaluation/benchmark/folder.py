@@ -120,7 +120,7 @@ def write_slices(folder: Path, cell: Cell, solvers: Collection[str]) -> None:
     """Keep the middle slice of the truth, the measurement and those solvers that figures show, as float16."""
     subject, condition, solver = cell.key
     for name, picture in cell.pictures.items():
-        path = _slice_path(folder, subject, condition, name)
+        path = slice_path(folder, subject, condition, name)
         if name == solver and solver not in solvers:
             continue
         with atomic_write(path) as partial, partial.open("wb") as file:
@@ -129,14 +129,14 @@ def write_slices(folder: Path, cell: Cell, solvers: Collection[str]) -> None:
 
 def read_slice(folder: Path, subject: str, condition: str, name: str) -> NDArray[np.float32] | None:
     """A slice ``(height, width)`` that `write_slices` kept; `None` where there is none."""
-    path = _slice_path(folder, subject, condition, name)
+    path = slice_path(folder, subject, condition, name)
     if not path.exists():
         return None
     with np.load(path, allow_pickle=False) as file:
         return np.asarray(file["image"], dtype=np.float32)
 
 
-def _slice_path(folder: Path, subject: str, condition: str, name: str) -> Path:
+def slice_path(folder: Path, subject: str, condition: str, name: str) -> Path:
     return folder / SLICES / file_name(condition) / f"{subject}_{name}.npz"
 
 

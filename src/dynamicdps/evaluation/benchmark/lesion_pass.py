@@ -21,7 +21,7 @@ from dynamicdps.evaluation.lesions import (
     place_lesions,
 )
 from dynamicdps.evaluation.resolvability import Resolvability, resolvable
-from dynamicdps.operators import Operator
+from dynamicdps.operators import ScanOperator
 from dynamicdps.volumes import from_slices, to_slices
 
 CONTRASTS = (-0.2, 0.2)
@@ -44,9 +44,9 @@ class LesionedCut:
     healthy: NDArray[np.float32]
     lesions: list[Lesion]
 
-    def resolvability(self, operator: Operator) -> list[Resolvability]:
+    def resolvability(self, scanner: ScanOperator) -> list[Resolvability]:
         """Whether a measurement can show each lesion."""
-        return [resolvable(lesion, operator, self.healthy) for lesion in self.lesions]
+        return [resolvable(lesion, scanner.operator, self.healthy, noise_std=scanner.noise.std) for lesion in self.lesions]
 
 
 def insert_lesions(cut: Cut, count: int) -> LesionedCut:

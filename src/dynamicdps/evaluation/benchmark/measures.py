@@ -17,7 +17,7 @@ from dynamicdps.evaluation.null_space import null_space_split
 from dynamicdps.evaluation.sfrc import SMALLEST_PATCH, scanning_frc
 from dynamicdps.evaluation.structures import StructureErrors, structure_errors
 from dynamicdps.evaluation.tissue import TISSUES, dice, tissue_volumes, volume_errors
-from dynamicdps.operators import Operator
+from dynamicdps.operators import ScanOperator
 from dynamicdps.solvers import Reconstruction
 
 PATCH = 32
@@ -64,7 +64,7 @@ def truth_row(cut: Cut, condition: str) -> VolumeRow:
 
 
 def hallucination_row(
-    found: Reconstruction, labels: Labels | None, cut: Cut, y: Tensor, operator: Operator, condition: str, solver: str
+    found: Reconstruction, labels: Labels | None, cut: Cut, y: Tensor, scanner: ScanOperator, condition: str, solver: str
 ) -> HallucinationRow:
     """What a reconstruction invents or loses.
 
@@ -73,20 +73,20 @@ def hallucination_row(
         labels: its tissue map, of `Cut.tissues`.
         cut: the slices and their truth.
         y: the measurement.
-        operator: how it came about.
+        scanner: how it came about.
         condition: name of the condition.
         solver: of the solver.
     """
     image = cut.as_slices(found.image)
     if not bool(torch.isfinite(image).all()):
         return HallucinationRow(cut.subject, condition, solver, *[math.nan] * 12)
-    null, measured = _split(image, cut, operator)
+    null, measured = _split(image, cut, scanner)
     spacing = cut.spacing[0]
-    nyquist = nyquist_frequency(operator, spacing)
+    nyquist = nyquist_frequency(scanner.operator, spacing)
     patch = max(SMALLEST_PATCH, min(PATCH, *image.shape[-2:]))
     patches = scanning_frc(image, cut.truth, cut.mask, frequency=nyquist, spacing=spacing, patch=patch)
     structures = None if labels is None else [_structures(labels, cut, stack) for stack in cut.stacks]
-    residual = DataTerm(y, operator).whitened(found.image)
+    residual = DataTerm(y, scanner.operator, scanner.noise).whitened(found.image)
     return HallucinationRow(
         subject=cut.subject,
         condition=condition,
@@ -106,10 +106,13 @@ def hallucination_row(
     )
 
 
-def _split(image: Tensor, cut: Cut, operator: Operator) -> tuple[float, float]:
+def _split(image: Tensor, cut: Cut, scanner: ScanOperator) -> tuple[float, float]:
     """Root mean square of the null-space and the measurement-space part of the error; NaN where the operator has no linear part."""
+    operator = scanner.operator
     try:
-        split = null_space_split(operator, cut.as_operand(image, operator), cut.as_operand(cut.truth, operator))
+        split = null_space_split(
+            operator, cut.as_operand(image, operator), cut.as_operand(cut.truth, operator), noise_std=scanner.noise.std
+        )
     except InputError:
         return math.nan, math.nan
     return _rms(split.null), _rms(split.measurement)

@@ -84,6 +84,7 @@ def run_benchmark(
     lesions: int = 0,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     seed: int = 0,
+    contrast: str = "T1w",
     finished: Results | None = None,
     on_cell: Callable[[Cell], None] | None = None,
     progress: Callable[[Step], None] | None = None,
@@ -103,6 +104,7 @@ def run_benchmark(
         lesions: to insert in each subject; 0 for no pass with lesions.
         settings: by solver or label, what differs from its defaults; see `variant`.
         seed: of noise, samples and lesions.
+        contrast: of the scans: T1w, T2w or FLAIR.
         finished: rows of an earlier run; what they hold is not done again.
         on_cell: called with each cell as soon as it is there.
         progress: called after each cell.
@@ -124,12 +126,12 @@ def run_benchmark(
         missing = [(c, [s for s in solvers if (name, c.name, s) in plan.waiting]) for c in conditions]
         if not any(names for _, names in missing):
             continue
-        subject = Subject.read(path, seed)
+        subject = Subject.read(path, seed, contrast)
         cuts: dict[tuple[int, ...], Truths] = {}
         for condition, names in missing:
             if not names:
                 continue
-            numbers = sampling.numbers(len(subject.slices), condition.operator)
+            numbers = sampling.numbers(len(subject.slices), condition.scanner.operator)
             if tuple(numbers) not in cuts:
                 cuts[tuple(numbers)] = Truths.of(subject, numbers, lesions)
             scene = Scene.of(condition, cuts[tuple(numbers)])

@@ -73,7 +73,7 @@ class Scene:
         lesioned = truths.lesioned
         if lesioned is None:
             return cls(condition, truths.plain, y, initial, None)
-        verdicts = lesioned.resolvability(condition.operator)
+        verdicts = lesioned.resolvability(condition.scanner)
         return cls(condition, truths.plain, y, initial, _LesionScene(lesioned, *_measured(condition, lesioned.cut), verdicts))
 
     def solve(self, label: str, solver: str, config: Any, denoiser: Denoiser, with_truth: bool) -> Cell:
@@ -86,10 +86,12 @@ class Scene:
             denoiser: the prior.
             with_truth: add the row of the truth's volumes.
         """
+        scanner = self.condition.scanner
 
         def reconstruct(y: Tensor, initial: Tensor) -> Reconstruction:
             generator = torch.Generator().manual_seed(self.cut.seed)
-            return solve_tensors(solver, [DataTerm(y, self.condition.operator)], denoiser, initial, generator=generator, config=config)
+            term = DataTerm(y, scanner.operator, scanner.noise)
+            return solve_tensors(solver, [term], denoiser, initial, generator=generator, config=config)
 
         began = time.monotonic()
         found = reconstruct(self.y, self.initial)
@@ -103,7 +105,7 @@ class Scene:
             results = Results(
                 fidelity_rows(found, cut, condition.name, label, seconds),
                 volumes,
-                [hallucination_row(found, labels, cut, self.y, condition.operator, condition.name, label)],
+                [hallucination_row(found, labels, cut, self.y, scanner, condition.name, label)],
             )
         if self.lesions is not None:
             again = reconstruct(self.lesions.y, self.lesions.initial)
@@ -112,8 +114,8 @@ class Scene:
 
     def _pictures(self, label: str, image: Tensor) -> dict[str, NDArray[np.float32]]:
         middle = len(self.cut.numbers) // 2
-        shape = self.cut.as_operand(self.cut.truth, self.condition.operator).shape
-        measured = self.cut.as_slices(to_image_grid(self.y, self.condition.operator, shape))
+        shape = self.cut.as_operand(self.cut.truth, self.condition.scanner.operator).shape
+        measured = self.cut.as_slices(to_image_grid(self.y, self.condition.scanner.operator, shape))
         images = {TRUTH: self.cut.truth, MEASUREMENT: measured, label: image}
         return {name: each[middle, 0].detach().float().numpy() for name, each in images.items()}
 
@@ -130,7 +132,8 @@ class _LesionScene:
 
 def _measured(condition: Condition, cut: Cut) -> tuple[Tensor, Tensor]:
     """Measurement and initial image."""
-    y = cut.measure(condition.operator)
-    shape = cut.as_operand(cut.truth, condition.operator).shape
+    y = cut.measure(condition.scanner)
+    operator = condition.scanner.operator
+    shape = cut.as_operand(cut.truth, operator).shape
     with torch.no_grad():
-        return y, condition.model.enhance(y, condition.operator, shape)
+        return y, condition.model.enhance(y, operator, shape)
