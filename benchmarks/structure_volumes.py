@@ -7,8 +7,8 @@ each a folder of that name with the `enhanced.nii.gz` of `enhance`. The referenc
 what the scan loses and the enhanced image brings back, not how good the tool is. Both sides of a structure count together.
 
 Written into OUT: `volumes.csv` (a row a scan, image and structure), `volumes.md` (mean absolute errors by structure, the enhanced image's
-less the scan's as a share, and its 95 % bootstrap interval over scans) and `agreement.png` (Bland and Altman 1986: difference from the
-reference against the mean of both).
+less the scan's as a share, and from five scans on its 95 % bootstrap interval over scans; means are over structures, not their sums)
+and `agreement.png` (Bland and Altman 1986: difference from the reference against the mean of both).
 """
 
 import argparse
@@ -23,9 +23,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 import dynamicdps as dd
+from dynamicdps.segmentation.classes import TISSUES
 
 IMAGES = ("scan", "enhanced")
 DRAWS = 2000
+# Fewer scans than this have no interval.
+LEAST_SCANS = 5
 Row = dict[str, Any]
 
 
@@ -69,7 +72,8 @@ def table(rows: Sequence[Row]) -> str:
     index = rng.integers(0, every.shape[2], (DRAWS, every.shape[2]))
     for name, error in zip(names, every, strict=True):
         lines.append(f"| {name} | {reliable[name]} | {_cells(error, index)} |")
-    for name, kept in (("mean of all", chosen | True), ("mean of the reliable", chosen)):
+    single = np.array([name not in TISSUES for name in names])
+    for name, kept in (("mean of all", single), ("mean of the reliable", single & chosen)):
         if kept.any():
             lines.append(f"| {name} | | {_cells(every[kept], index)} |")
     return "\n".join(lines) + "\n"
@@ -82,7 +86,8 @@ def _cells(error: NDArray[np.float64], index: NDArray[np.int_]) -> str:
     lower = 1 - size[1].mean() / size[0].mean()
     low, high = np.percentile(1 - size[1][index].mean(1) / size[0][index].mean(1), (2.5, 97.5))
     means = " | ".join(f"{100 * size[k].mean():.1f} % | {100 * bias[k]:+.1f} %" for k in range(2))
-    return f"{means} | {100 * lower:.0f} % ({100 * low:.0f} to {100 * high:.0f})"
+    interval = f" ({100 * low:.0f} to {100 * high:.0f})" if error.shape[-1] >= LEAST_SCANS else ""
+    return f"{means} | {100 * lower:.0f} %{interval}"
 
 
 def agreement(rows: Sequence[Row], path: Path) -> None:
