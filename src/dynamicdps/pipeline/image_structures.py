@@ -14,7 +14,7 @@ from dynamicdps.models.names import known_models
 from dynamicdps.output_names import STRUCTURES
 from dynamicdps.pipeline.segmentation import COVERAGE, draft_warnings, halves_of
 from dynamicdps.pipeline.structure_volumes import StructureVolume, structure_volumes, write_labels, write_volumes
-from dynamicdps.segmentation import BRAIN_MODEL, ClassChances, load_brain_network, refine_chances
+from dynamicdps.segmentation import BRAIN_MODEL, ClassChances, FinerChances, load_brain_network
 from dynamicdps.segmentation.classes import Structure
 from dynamicdps.segmentation.head_check import check_brain
 from dynamicdps.segmentation.reliability import is_reliable, structure_dice
@@ -78,8 +78,10 @@ def image_structures(
         estimate = chances_of(image)
         check_brain(estimate, image)
         plane = halves_of(estimate) if sided else None
-        estimate = refine_chances(estimate, image)
-        drawn = [refine_chances(chances_of(each), each).volumes(plane) for each in samples]
+        finer = FinerChances.fitted(estimate, image)
+        estimate = estimate if finer is None else finer.of(image)
+        # The network has said where the structures are; how far they reach is for each sample's intensities to say.
+        drawn = [(chances_of(each) if finer is None else finer.of(each)).volumes(plane) for each in samples]
     except InputError as error:
         return ImageStructures(models={"segmenter": digest}, warnings=(f"the structures are unknown: {error}",))
     drawn = drawn[: len(drawn) // 2 * 2]

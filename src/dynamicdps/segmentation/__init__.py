@@ -2,7 +2,7 @@
 
 from dynamicdps.segmentation.brain_network import BRAIN_MODEL, BrainNetwork, View, brain_finder, load_brain_network
 from dynamicdps.segmentation.class_chances import ClassChances
-from dynamicdps.segmentation.intensity_mixture import refine_chances
+from dynamicdps.segmentation.intensity_mixture import FinerChances, refine_chances
 from dynamicdps.segmentation.midplane import Midplane, fit_midplane
 from dynamicdps.segmentation.repeats import repeated_volumes
 from dynamicdps.segmentation.synthetic_heads import LabelMap, SyntheticHeads
@@ -12,6 +12,7 @@ __all__ = [
     "BRAIN_MODEL",
     "BrainNetwork",
     "ClassChances",
+    "FinerChances",
     "LabelMap",
     "Midplane",
     "SyntheticHeads",

@@ -88,30 +88,66 @@ def refine_chances(chances: ClassChances, volume: Volume) -> ClassChances:
         chances: of the network on the volume.
         volume: the scan.
     """
-    support = chances.support
-    if not support.any() or min(volume.spacing) > 0.95 * float(_edges(chances.affine).min()):
-        return chances
-    grid = _fine_grid(volume, chances.affine, support)
-    near = sample(Volume(support.astype(np.float32), chances.affine), grid, order=0).data > 0.5
-    index = np.argwhere(near & covered(volume, grid))
-    at = tuple(index.T)
+    finer = FinerChances.fitted(chances, volume)
+    return chances if finer is None else finer.of(volume)
+
+
+@dataclass(frozen=True)
+class FinerChances:
+    """A mixture that was fitted to one image, for it and for others on its grid, such as posterior samples.
+
+    Attributes:
+        grid: of the chances.
+        near: where the network's chances count, on it.
+        index: of the voxels that have intensities, ``(voxels, 3)``.
+        log_prior: of the classes there, ``(classes, voxels)``.
+        mixture: of the intensities.
+        shading: their smooth factor at `index`, ``(voxels,)``.
+        top: intensity that is 1 for the mixture.
+    """
+
+    grid: Grid
+    near: NDArray[np.bool_]
+    index: NDArray[np.int_]
+    log_prior: Tensor
+    mixture: IntensityMixture
+    shading: Tensor
+    top: float
+
+    @classmethod
+    def fitted(cls, chances: ClassChances, volume: Volume) -> "FinerChances | None":
+        """By expectation maximisation; `None` for a scan that has nothing to add, see `refine_chances`."""
+        support = chances.support
+        if not support.any() or min(volume.spacing) > 0.95 * float(_edges(chances.affine).min()):
+            return None
+        grid = _fine_grid(volume, chances.affine, support)
+        near = sample(Volume(support.astype(np.float32), chances.affine), grid, order=0).data > 0.5
+        index = np.argwhere(near & covered(volume, grid))
+        data = _intensities(volume, grid, index)
+        top = float(np.percentile(data, 99)) if len(index) else 0.0
+        if top <= 0:
+            return None
+        log_prior = _log_prior(chances.at(apply_affine(grid.affine, index)))
+        chosen = (index % EVERY == 0).all(1)
+        shading = _Shading(grid, index[chosen])
+        mixture = _fit(log_prior[:, chosen], data[chosen] / top, shading)
+        return cls(grid, near, index, log_prior, mixture, shading.at(index), top)
+
+    def of(self, volume: Volume) -> ClassChances:
+        """Chances of an image on the grid of the one that was fitted."""
+        data = _intensities(volume, self.grid, self.index) / self.top / self.shading
+        values = np.zeros((len(CLASSES), *self.grid.shape), np.float32)
+        values[0] = 1
+        for start in range(0, len(self.index), _CHUNK):
+            part = slice(start, start + _CHUNK)
+            found = self.mixture.posterior(self.log_prior[:, part], data[part])
+            values[(slice(None), *self.index[part].T)] = torch.cat([found[:OTHERS].sum(0, keepdim=True), found[OTHERS:]])
+        return ClassChances(values, self.grid.affine, counted=self.near)
+
+
+def _intensities(volume: Volume, grid: Grid, index: NDArray[np.int_]) -> Tensor:
     order = 1 if np.allclose(_edges(grid.affine), volume.spacing) else 3
-    data = torch.from_numpy(sample(volume, grid, order).data[at].clip(0))
-    top = float(np.percentile(data, 99)) if len(index) else 0.0
-    if top <= 0:
-        return chances
-    data /= top
-    log_prior = _log_prior(chances.at(apply_affine(grid.affine, index)))
-    chosen = (index % EVERY == 0).all(1)
-    shading = _Shading(grid, index[chosen])
-    mixture = _fit(log_prior[:, chosen], data[chosen], shading)
-    values = np.zeros((len(CLASSES), *grid.shape), np.float32)
-    values[0] = 1
-    for start in range(0, len(index), _CHUNK):
-        part = slice(start, start + _CHUNK)
-        found = mixture.posterior(log_prior[:, part], data[part] / shading.at(index[part]))
-        values[(slice(None), *index[part].T)] = torch.cat([found[:OTHERS].sum(0, keepdim=True), found[OTHERS:]])
-    return ClassChances(values, grid.affine, counted=near)
+    return torch.from_numpy(sample(volume, grid, order).data[tuple(index.T)].clip(0))
 
 
 def _fit(log_prior: Tensor, data: Tensor, shading: "_Shading") -> IntensityMixture:
