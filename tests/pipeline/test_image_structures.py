@@ -54,6 +54,29 @@ def test_samples_that_differ_in_one_structure_have_its_interval(monkeypatch: pyt
     assert found.models == {"segmenter": "of a test"}
 
 
+def finer(head: Volume) -> Volume:
+    """The same on voxels of half the edge."""
+    affine = head.affine @ np.diag([0.5, 0.5, 0.5, 1.0])
+    affine[:3, 3] -= affine[:3, :3] @ np.full(3, 0.5)
+    return Volume(np.kron(head.data, np.ones((2, 2, 2), head.data.dtype)), affine)
+
+
+def test_samples_of_fine_images_have_intervals_from_their_own_intensities(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where one of them shows less of the head."""
+    use(coded_network(), monkeypatch)
+    head = coded_head()
+    samples = [resized(head, "thalamus", by) for by in (-1.0, 1.0)]
+    cut = samples[0].with_data(np.where(np.arange(head.shape[2]) < head.shape[2] - 4, samples[0].data, 0))
+    for drawn in (samples, [cut, samples[1]]):
+        found = image_structures(finer(head), map(finer, drawn), None, sided=True, edge_mm=1.0, device="cpu")
+        ends = {each.structure.full_name: (each.interval, each.mm3) for each in found.volumes}
+        (low, high), mm3 = ends["left thalamus"]  # type: ignore[misc]
+        assert low < mm3 < high
+        assert high - low > 0.2 * mm3
+        (low, high), mm3 = ends["left hippocampus"]  # type: ignore[misc]
+        assert high - low < 0.05 * mm3
+
+
 def test_without_samples_there_are_no_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
     use(coded_network(), monkeypatch)
     found = image_structures(coded_head(), [], None, sided=False, edge_mm=2.0, device="cpu")
