@@ -79,7 +79,8 @@ def image_structures(
         check_brain(estimate, image)
         plane = halves_of(estimate) if sided else None
         finer = FinerChances.fitted(estimate, image)
-        estimate = estimate if finer is None else finer.of(image)
+        if finer is not None:
+            estimate = finer.of(image) if brain is None else finer.of(image).within(brain)
         # The network has said where the structures are; how far they reach is for each sample's intensities to say.
         drawn = [(chances_of(each) if finer is None else finer.of(each)).volumes(plane) for each in samples]
     except InputError as error:

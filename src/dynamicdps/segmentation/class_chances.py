@@ -89,6 +89,15 @@ class ClassChances:
             found.append(torch.nn.functional.grid_sample(values, at, padding_mode="border", align_corners=True)[0, :, :, 0, 0])
         return torch.cat(found, 1) if found else values.new_zeros((len(CLASSES), 0))
 
+    def _at_voxels(self, grid: Grid, index: NDArray[np.int_]) -> torch.Tensor:
+        """As `at`, of a grid's voxels ``(voxels, 3)``; where they are the chances' own, nothing is interpolated."""
+        to_own = np.linalg.inv(self.affine) @ grid.affine
+        shift = np.rint(to_own[:3, 3])
+        if np.allclose(to_own[:3, :3], np.eye(3), atol=1e-4) and np.allclose(to_own[:3, 3], shift, atol=1e-2):
+            own = (index + shift.astype(int)).clip(0, np.array(self.values.shape[1:]) - 1)
+            return torch.from_numpy(self.values[(slice(None), *own.T)])
+        return self.at(apply_affine(grid.affine, index))
+
     def midplane(self) -> Midplane:
         """The plane between the halves of the brain, which must not be empty."""
         return fit_midplane(np.stack([self.values[list(group)].sum(0) for group in _ALIKE]) * self.support, self.affine)
@@ -118,11 +127,10 @@ class ClassChances:
         index = np.argwhere(near | brain)
         for start in range(0, len(index), _CHUNK):
             part = index[start : start + _CHUNK]
-            points = apply_affine(grid.affine, part)
-            found = self.at(points)
+            found = self._at_voxels(grid, part)
             inside = brain[tuple(part.T)]
             classes = np.where(inside, found[1:].argmax(0).numpy() + 1, np.where(found.argmax(0).numpy() == FLUID, FLUID, 0))
-            right = np.zeros(len(part), int) if plane is None else (plane.distance(points) >= 0).astype(int)
+            right = np.zeros(len(part), int) if plane is None else (plane.distance(apply_affine(grid.affine, part)) >= 0).astype(int)
             labels[tuple(part.T)] = numbers[classes, right]
         return labels
 
