@@ -13,6 +13,7 @@ from dynamicdps.pipeline.cost import (
     CONDITIONAL,
     FILES,
     FIT,
+    STRUCTURES,
     TISSUES,
     Pace,
     Work,
@@ -44,6 +45,8 @@ def test_stages_are_counts_times_seconds() -> None:
 def test_what_is_given_costs_nothing_and_twice_the_image_costs_twice() -> None:
     given = stage_seconds(Work(2.0, 10, 12, 4, conditional=False, fitted=False), PACE)
     assert given["initial"] == 0.0
+    whole = stage_seconds(Work(2.0, 10, 12, 4, whole=True), PACE)
+    assert whole["volumes"] == pytest.approx(2.0 * (4 * TISSUES + STRUCTURES) * 0.01)
     once, twice = (stage_seconds(Work(size, 10, 12, 4), PACE) for size in (2.0, 4.0))
     assert {name: 2 * seconds for name, seconds in once.items()} == pytest.approx(twice)
 

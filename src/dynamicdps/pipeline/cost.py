@@ -24,8 +24,11 @@ TIMED_SLICES, TIMED_DEPTH = 10, 20
 # Voxels along each edge of the cube that is filtered.
 TIMED_EDGE = 96
 # Smoothings of the image that take as long as a stage, measured on a whole head (112 x 136 x 40 voxels of 1.6 x 1.6 x 5 mm): the
-# conditional model of volumes, the fit of the scanner with its shading, tissues of one image, and maps and files at the end.
-CONDITIONAL, FIT, TISSUES, FILES = 76.0, 10.0, 27.0, 154.0
+# conditional model of volumes, the fit of the scanner with its shading, tissues of one image, the structures of a whole head, and maps and
+# files at the end.
+CONDITIONAL, FIT, TISSUES, STRUCTURES, FILES = 130.0, 10.0, 27.0, 150.0, 154.0
+# Images of fewer voxels of 1 mm along an axis have no structures.
+WHOLE = 80
 # The same for a data step, in steps of the bare scanner that is timed: a scan's own has weights, shading and errors of neighbours.
 OWN_STEP = 3.0
 
@@ -41,6 +44,7 @@ class Work:
         segmented: images whose tissues are measured.
         conditional: whether a conditional model makes the initial image.
         fitted: whether the scanner is fitted.
+        whole: whether the image holds a whole head, whose structures are measured too.
     """
 
     megavoxels: float
@@ -49,6 +53,7 @@ class Work:
     segmented: int
     conditional: bool = True
     fitted: bool = True
+    whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,7 @@ def stage_seconds(work: Work, pace: Pace) -> dict[str, float]:
     return {
         "initial": work.megavoxels * initial * pace.smoothing,
         "solve": work.megavoxels * (work.passes * pace.denoiser_pass + work.data_steps * pace.data_step),
-        "volumes": work.megavoxels * work.segmented * TISSUES * pace.smoothing,
+        "volumes": work.megavoxels * (work.segmented * TISSUES + work.whole * STRUCTURES) * pace.smoothing,
         "write": work.megavoxels * FILES * pace.smoothing,
     }
 
@@ -92,7 +97,7 @@ def work_of(shape: Size, config: Any, *, conditional: bool, fitted: bool) -> Wor
     # A data step before the levels, and after them where samples are averaged.
     steps = samples * config.steps + 1 + (config.estimate == "mean")
     segmented = 2 + (samples if samples > 1 else 0)
-    return Work(float(np.prod(shape)) / 1e6, samples * config.steps, steps, segmented, conditional, fitted)
+    return Work(float(np.prod(shape)) / 1e6, samples * config.steps, steps, segmented, conditional, fitted, min(shape) >= WHOLE)
 
 
 def image_shape(scan: Volume, scanner: ScanOperator | None) -> Size:
