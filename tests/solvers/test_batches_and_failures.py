@@ -13,7 +13,7 @@ from dynamicdps.operators import AffineResample, Inpainting, LowField, ScanOpera
 from dynamicdps.report.trace import start_rows
 from dynamicdps.solvers import DynamicDPSConfig, StartLevelRule, make_config, solve, solve_tensors
 from dynamicdps.solvers.dynamicdps import choose_start
-from dynamicdps.solvers.sampler import Run
+from dynamicdps.solvers.samplers import Run
 from dynamicdps.volumes import Volume
 from tests.conftest import make_phantom
 from tests.properties import input_error

@@ -11,7 +11,7 @@ from dynamicdps.solvers import dynamicdps_paper as module
 from dynamicdps.solvers import solve_tensors
 from dynamicdps.solvers.composite_loss import composite_loss
 from dynamicdps.solvers.dynamicdps_paper import PaperConfig
-from dynamicdps.solvers.sampler import Run
+from dynamicdps.solvers.samplers import Run
 from dynamicdps.solvers.start_level import BankRule
 from tests.solvers.known_posteriors import CorrelatedGaussian
 

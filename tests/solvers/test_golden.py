@@ -224,7 +224,7 @@ def test_calibrations(golden: Golden) -> None:
         def enhance(self, y: Tensor, operator: Operator, shape: Any) -> Tensor:
             return torch.nn.functional.interpolate(y, size=tuple(shape[-2:])) * 0.9 + 0.03
 
-    scanners = {"flat": FLAT, "bent": BENT}
+    scanners = {name: ScanOperator(*OPERATORS[name]) for name in ("flat", "bent")}
     start = calibrate_start(
         truth, {"smooth": Smooth()}, scanners, PRIOR, config=make_config("dynamicdps", {"samples": 2, "steps": 3}), seed=1
     )
@@ -233,13 +233,13 @@ def test_calibrations(golden: Golden) -> None:
 
 
 def test_losses_and_error_correlation(golden: Golden) -> None:
-    _, y, x = problem("bent")
+    term, x = problem("bent")
     noise = torch.randn(2, 1, 6, 5, 4, generator=seeded(8), dtype=torch.float64)
     errors = ErrorCorrelation.of_distances(6, (1.0, 0.4, 0.1))
     wide = torch.rand(2, 1, 40, 36, generator=seeded(9), dtype=torch.float64)
     found = {
         "composite": [
-            composite_loss(DataTerm(y, BENT, 0.03), x),
+            composite_loss(term, x),
             composite_loss(DataTerm(wide**0.7, LowField(gamma=0.7), 0.001), wide.flip(0)),
         ],
         "errors": [errors.matrix, errors.whiten(noise), errors.colour(noise), errors.precision(noise)],

@@ -10,7 +10,7 @@ from dynamicdps.data_term import DataTerm
 from dynamicdps.operators import LowField, add_noise
 from dynamicdps.solvers import DynamicDPSConfig, Reconstruction, available, make_config, solve_tensors
 from dynamicdps.solvers.registry import find_solver
-from dynamicdps.solvers.sampler import PairSpread, SamplerConfig
+from dynamicdps.solvers.samplers import PairSpread, SamplerConfig
 from tests.solvers.known_posteriors import IsotropicGaussian
 
 NOISE = 0.05

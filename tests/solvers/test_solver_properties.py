@@ -193,16 +193,16 @@ GLOBAL_NORM = {
 @both_operators
 def test_image_repeated_side_by_side_gives_the_result_repeated(name: str, operator: LowField, monkeypatch: pytest.MonkeyPatch) -> None:
     """No constant of a solver depends on the number of pixels: with noise that is repeated too, both copies give what one gives alone."""
-    from dynamicdps.solvers import sampler
+    from dynamicdps.solvers import samplers
 
-    draw = sampler.noise_like
+    draw = samplers.noise_like
 
     def tiled(x: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
         # Measurements are half as wide as images.
         own = WIDTH if x.shape[-2] == HEIGHT else WIDTH // 2
         return draw(x[..., :own], generators).repeat(1, 1, 1, x.shape[-1] // own)
 
-    monkeypatch.setattr(sampler, "noise_like", tiled)
+    monkeypatch.setattr(samplers, "noise_like", tiled)
     y, initial = problem(operator, 2)
     one = run(name, y, operator, initial)
     two = run(name, y.repeat(1, 1, 1, 2), operator, initial.repeat(1, 1, 1, 2))

@@ -11,7 +11,7 @@ from dynamicdps.errors import InputError
 from dynamicdps.evaluation import StageMetrics, segment, tissue_intervals, tissue_volumes
 from dynamicdps.evaluation.tissue import is_cut_off
 from dynamicdps.solvers import Result
-from dynamicdps.solvers.sampler import SamplerConfig
+from dynamicdps.solvers.samplers import SamplerConfig
 from dynamicdps.volumes import BrainScan, Volume, brain_mask
 from dynamicdps.volumes.grids import native_grid, sample
 

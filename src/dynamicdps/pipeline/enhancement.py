@@ -39,7 +39,7 @@ from dynamicdps.report.run_folder import HIGH_MISFIT, misfit_warnings
 from dynamicdps.solvers import DynamicDPSConfig, Result, start_rule_of
 from dynamicdps.solvers.initial import Initial, initial_from_model, initial_from_volume
 from dynamicdps.solvers.memory import chunk_within
-from dynamicdps.solvers.sampler import SamplerConfig
+from dynamicdps.solvers.samplers import SamplerConfig
 from dynamicdps.solvers.solve import is_solved_whole, measurement_scale
 from dynamicdps.solvers.start_level import StartRule
 from dynamicdps.volumes import BrainScan, Volume

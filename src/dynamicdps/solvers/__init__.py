@@ -24,7 +24,7 @@ from dynamicdps.solvers.dynamicdps import DynamicDPSConfig, solve_dynamicdps
 from dynamicdps.solvers.reconstruction import Reconstruction, TraceStep
 from dynamicdps.solvers.registry import available, register
 from dynamicdps.solvers.result import Result
-from dynamicdps.solvers.sampler import Run, Sample, SamplerConfig, Task, run_samples, sampler
+from dynamicdps.solvers.samplers import Run, Sample, SamplerConfig, Task, run_samples, sampler
 from dynamicdps.solvers.settings import make_config
 from dynamicdps.solvers.solve import solve, solve_tensors
 from dynamicdps.solvers.start_level import BankRule, StartLevelRule, fit_start_level, read_start_level, start_rule_of

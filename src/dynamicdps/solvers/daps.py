@@ -11,7 +11,7 @@ from dynamicdps.errors import InputError
 from dynamicdps.operators import Linearisation, LinearModel, Operator
 from dynamicdps.operators.inner_products import norm
 from dynamicdps.operators.parameters import per_image
-from dynamicdps.solvers.sampler import Run, Sample, SamplerConfig, Task, falling, sampler
+from dynamicdps.solvers.samplers import Run, Sample, SamplerConfig, Task, falling, sampler
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from dynamicdps.operators import spectral
 from dynamicdps.operators.parameters import per_image
-from dynamicdps.solvers.sampler import Run, Sample, SamplerConfig, Task, sampler
+from dynamicdps.solvers.samplers import Run, Sample, SamplerConfig, Task, sampler
 
 
 @dataclass(frozen=True)

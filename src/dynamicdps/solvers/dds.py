@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from dynamicdps.operators import conjugate_gradients
-from dynamicdps.solvers.sampler import Run, Sample, SamplerConfig, Task, sampler
+from dynamicdps.solvers.samplers import Run, Sample, SamplerConfig, Task, sampler
 
 
 @dataclass(frozen=True)

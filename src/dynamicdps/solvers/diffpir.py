@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from dynamicdps.solvers.sampler import Run, Sample, SamplerConfig, Task, sampler
+from dynamicdps.solvers.samplers import Run, Sample, SamplerConfig, Task, sampler
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from torch import Tensor
 from dynamicdps.operators.inner_products import norm
 from dynamicdps.operators.parameters import per_image
 from dynamicdps.solvers.dps import DPSConfig, vp_factor
-from dynamicdps.solvers.sampler import Run, Sample, Task, sampler
+from dynamicdps.solvers.samplers import Run, Sample, Task, sampler
 
 
 @dataclass(frozen=True)

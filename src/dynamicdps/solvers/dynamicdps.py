@@ -16,7 +16,7 @@ from dynamicdps.operators.parameters import per_image
 from dynamicdps.operators.precision import wide_type
 from dynamicdps.solvers.reconstruction import Progress, Reconstruction
 from dynamicdps.solvers.registry import register
-from dynamicdps.solvers.sampler import Run, SamplerConfig, run_samples
+from dynamicdps.solvers.samplers import Run, SamplerConfig, run_samples
 from dynamicdps.solvers.start_level import StartRule, start_rule_of
 
 GRADIENTS = ("image", "network")

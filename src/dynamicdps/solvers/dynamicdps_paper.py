@@ -19,7 +19,7 @@ from dynamicdps.solvers.composite_loss import composite_loss
 from dynamicdps.solvers.dps import vp_factor
 from dynamicdps.solvers.reconstruction import Progress, Reconstruction
 from dynamicdps.solvers.registry import register
-from dynamicdps.solvers.sampler import Run, SamplerConfig, run_samples
+from dynamicdps.solvers.samplers import Run, SamplerConfig, run_samples
 from dynamicdps.solvers.start_level import BankRule, read_start_level
 
 C1, C2 = 1e-3, 0.8

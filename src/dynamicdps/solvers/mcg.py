@@ -8,7 +8,7 @@ from dynamicdps.operators.inner_products import norm
 from dynamicdps.operators.parameters import per_image
 from dynamicdps.solvers.dps import DPSConfig, vp_factor
 from dynamicdps.solvers.projection import project, project_noisy
-from dynamicdps.solvers.sampler import Run, Sample, Task, sampler
+from dynamicdps.solvers.samplers import Run, Sample, Task, sampler
 
 
 @dataclass(frozen=True)

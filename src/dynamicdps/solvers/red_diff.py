@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from dynamicdps.operators.parameters import per_image
-from dynamicdps.solvers.sampler import Run, Sample, SamplerConfig, Task, sampler
+from dynamicdps.solvers.samplers import Run, Sample, SamplerConfig, Task, sampler
 
 BETAS = (0.9, 0.99)
 
