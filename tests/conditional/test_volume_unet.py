@@ -1,5 +1,6 @@
 """The conditional model of whole volumes: its network, the scanners it learns from, its training, and what it makes of a scan."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import nibabel
@@ -10,7 +11,16 @@ from scipy import ndimage
 from torch import Tensor, nn
 
 from dynamicdps.conditional import ConditionalVolumeUNet, VolumeConfig, load_conditional, train_volume_unet
-from dynamicdps.conditional.scanner_draws import MARGIN, ScannerRange, draw_axes, draw_contrast, draw_scan, sliced_axis, spline_matrix
+from dynamicdps.conditional.scanner_draws import (
+    MARGIN,
+    ScannerRange,
+    draw_axes,
+    draw_contrast,
+    draw_scan,
+    encoded_axis,
+    sliced_axis,
+    spline_matrix,
+)
 from dynamicdps.conditional.volume_network import VolumeUNet, channels_to_cubes, cubes_to_channels, grow
 from dynamicdps.conditional.volume_training import BATCH, PATCH, BrainPatches, ScannedPatches
 from dynamicdps.diffusion import TrainingConfig
@@ -123,6 +133,25 @@ def test_every_axis_keeps_constants_and_places(seed: int) -> None:
         np.testing.assert_allclose((axis.back @ axis.signal @ np.ones(size, np.float32))[inner], 1, atol=0.03)
         ramp = np.linspace(-1, 1, size, dtype=np.float32)
         np.testing.assert_allclose((axis.back @ axis.signal @ ramp)[inner], ramp[inner], atol=0.03)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_an_encoded_axis_passes_what_its_window_of_k_space_passes(seed: int) -> None:
+    """Whatever its taper: low frequencies whole, none above the edge, never more than there was, and less from one to the next."""
+    size, voxel = 512, 2.5
+    axis = encoded_axis(size, np.random.default_rng(seed), voxel)
+    inner = axis.signal[len(axis.signal) // 4 : -len(axis.signal) // 4]
+    places = np.arange(size) - size / 2
+
+    def passed(share: float) -> float:
+        wave = np.exp(1j * np.pi * share / voxel * places)
+        return float(np.abs(inner @ wave).mean())
+
+    responses = [passed(share) for share in (0.02, 0.3, 0.6, 0.9, 1.1, 1.3)]
+    assert responses[0] == pytest.approx(1, abs=0.05)
+    assert max(responses) < 1.05
+    assert max(responses[-2:]) < 0.05
+    assert all(b < a + 0.05 for a, b in pairwise(responses))
 
 
 def test_slices_have_the_width_that_was_drawn() -> None:

@@ -5,6 +5,7 @@ import pytest
 from scipy import ndimage
 
 from dynamicdps.volumes import Grid, Volume, blend, prior_grid, sample
+from dynamicdps.volumes.blending import Surroundings
 from dynamicdps.volumes.brain_extraction import BrainMask
 from tests.properties import input_error
 from tests.volumes.head import Head, make_head, rotation
@@ -25,6 +26,16 @@ def test_each_side_shows_its_own(head: Head) -> None:
     np.testing.assert_allclose(out.data[head.brain], 2 * head.volume.data[head.brain], rtol=1e-5)
     # The scan, so scaled that its brain is as bright as the enhanced one.
     np.testing.assert_allclose(out.data[~head.brain], 2 * head.volume.data[~head.brain], rtol=1e-4)
+
+
+def test_other_brains_differ_in_the_same_surroundings_by_the_mask_alone(head: Head) -> None:
+    share = ndimage.gaussian_filter(head.brain.astype(np.float32), 2)
+    mask = head.volume.with_data(share * (share > 1e-3))
+    around = Surroundings.of(head.volume, head.volume, mask)
+    np.testing.assert_array_equal(around.with_brain(head.volume).data, blend(head.volume, head.volume, mask).data)
+    other = head.volume.with_data(head.volume.data + np.random.default_rng(0).normal(size=head.volume.shape))
+    difference = around.with_brain(other).data - around.with_brain(head.volume).data
+    np.testing.assert_allclose(difference, mask.data * (other.data - head.volume.data), atol=1e-3)
 
 
 def test_shading_that_was_taken_out_of_the_brain_is_taken_out_around_it(head: Head) -> None:

@@ -132,3 +132,22 @@ def test_bad_grids(tmp_path: Path) -> None:
     with input_error("is a folder"):
         target_grid(tmp_path, volume)
     assert like(volume).shape == volume.shape
+
+
+@pytest.mark.parametrize("order", [0, 1, 3])
+@pytest.mark.parametrize("shift", [(2, 0, -3), (0, 0, 0), (1, 1, 1), (40, 0, 0)])
+def test_a_grid_of_the_same_voxels_copies_them_as_interpolation_would(order: int, shift: tuple[int, int, int]) -> None:
+    rng = np.random.default_rng(0)
+    affine = np.eye(4)
+    affine[:3, :3], affine[:3, 3] = 1.2 * rotation((10, -5, 20))[:3, :3], (5, -7, 11)
+    volume = Volume(rng.normal(size=(12, 10, 9)).astype(np.float32), affine)
+    moved = affine.copy()
+    moved[:3, 3] += affine[:3, :3] @ shift
+    near = moved.copy()
+    # So little beside the voxels that interpolation finds their values, and enough that it is asked.
+    near[:3, 3] += affine[:3, :3] @ np.full(3, 3e-4)
+    copied, interpolated = (sample(volume, Grid((12, 10, 9), a), order) for a in (moved, near))
+    np.testing.assert_allclose(copied.data, interpolated.data, atol=0.01)
+    index = tuple(slice(max(0, s), min(n, n + s)) for n, s in zip(volume.shape, shift, strict=True))
+    there = sample(sample(volume, Grid((12, 10, 9), moved), order), native_grid(volume), order).data
+    np.testing.assert_array_equal(there[index], volume.data[index])

@@ -44,7 +44,7 @@ from dynamicdps.solvers.solve import is_solved_whole, measurement_scale
 from dynamicdps.solvers.start_level import StartRule
 from dynamicdps.volumes import BrainScan, Volume
 from dynamicdps.volumes.brain_scan import EDGE_MM
-from dynamicdps.volumes.grids import sample, target_grid
+from dynamicdps.volumes.grids import native_grid, sample, target_grid
 from dynamicdps.volumes.preparation import Step, brain_step, intensity_step, orientation_step
 
 
@@ -111,9 +111,8 @@ def enhance(
     with stages.stage("volumes"):
         volumes = measure_volumes(images, result.samples, brain_on(head, result.volume), options.to or contrast.name)
         # What is around the brain has the scan's contrast: no image of another one goes into it.
-        place = in_head if options.to is None else brain_alone
-        image, brain_mask = place(head, result.volume, options.grid)
-        drawn = (place(head, each, options.grid)[0] for each in result.samples)
+        place, brain_mask = (in_head if options.to is None else brain_alone)(head, result.volume, options.grid)
+        image, drawn = place(result.volume), map(place, result.samples)
         brain = None if head.mask.method == "network" else head.whole.with_data(head.mask.inside)
         structures = image_structures(image, drawn, brain, sided=says_sides(given[0]), edge_mm=max(head.whole.spacing), device=device)
     if not getattr(config, "keep_samples", False):
@@ -178,6 +177,10 @@ def enhance(
         },
         argv=() if isinstance(operator, ScanOperator) else words_of(given, start, options),
     )
+
+
+# What brings an image of the solver to where it is written.
+Placing = Callable[[Volume], Volume]
 
 
 @dataclass(frozen=True)
@@ -388,20 +391,20 @@ def with_cost(metrics: StageMetrics, result: Result) -> StageMetrics:
     return replace(metrics, nfe=result.nfe, nbackward=result.nbackward, start_sigma=result.start_sigma, seconds=seconds)
 
 
-def in_head(head: BrainScan, estimate: Volume, grid: str) -> tuple[Volume, Volume | None]:
-    """The estimate in its head on the grid that is asked for, and the brain mask with its soft edge.
+def in_head(head: BrainScan, estimate: Volume, grid: str) -> tuple[Placing, Volume | None]:
+    """What puts the estimate and its samples into the head, on the grid that is asked for, and the brain mask with its soft edge.
 
-    A skull-stripped scan has no surroundings: on the prior's grid the estimate is returned as it is, without a mask.
+    A skull-stripped scan has no surroundings: on the prior's grid images stay as they are, without a mask.
     """
     if head.weights is None and grid == "prior":
-        return estimate, None
-    return head.in_head(estimate, grid), head.mask.soft(head.whole, EDGE_MM)
+        return lambda volume: volume, None
+    return head.surroundings(estimate, grid).with_brain, head.mask.soft(head.whole, EDGE_MM)
 
 
-def brain_alone(head: BrainScan, estimate: Volume, grid: str) -> tuple[Volume, None]:
-    """The estimate inside the brain on the grid that is asked for, 0 around it; the second is no mask, as `in_head` has it."""
-    alone = estimate_alone(head, estimate)
-    return (alone if grid == "prior" else sample(alone, target_grid(grid, head.whole), order=3)), None
+def brain_alone(head: BrainScan, estimate: Volume, grid: str) -> tuple[Placing, None]:
+    """What leaves the inside of the brain on the grid that is asked for, 0 around it; the second is no mask, as `in_head` has it."""
+    chosen = native_grid(estimate) if grid == "prior" else target_grid(grid, head.whole)
+    return lambda volume: sample(estimate_alone(head, volume), chosen, order=3), None
 
 
 def _title(to: str | None, contrast: ScanContrast, scans: int) -> str:

@@ -1,5 +1,7 @@
 """The enhanced brain in the head that was scanned."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,20 +32,47 @@ def blend(enhanced: Volume, scan: Volume, mask: Volume, grid: Grid | None = None
     Raises:
         InputError: the mask is not on the scan's grid, not in [0, 1] or empty, or the images do not overlap in the brain.
     """
-    if not native_grid(scan).same_as(mask):
-        raise InputError(f"the mask is {mask.shape} voxels, the scan {scan.shape}; expected one grid; resample the mask first")
-    if mask.data.min() < 0 or mask.data.max() > 1:
-        raise InputError(f"the mask holds {mask.data.min():g} to {mask.data.max():g}; expected 0 to 1; divide it by its maximum")
-    grid = native_grid(enhanced) if grid is None else grid
-    inner = sample(enhanced, grid, order=3)
-    covered = sample(enhanced.with_data(np.ones(enhanced.shape, np.float32)), grid, order=0).data
-    outer = sample(scan, grid).data
-    weight = sample(mask, grid).data * covered
-    brain = weight > 0.99
-    if not brain.any() or np.median(outer[brain]) <= 0:
-        raise InputError("the scan, its mask and the enhanced image do not overlap; expected one brain in one space; check their affines")
-    gain = _gain(inner.data, outer, np.where(brain, weight, 0), _edges(grid))
-    return inner.with_data(weight * inner.data + (1 - weight) * gain * outer)
+    return Surroundings.of(enhanced, scan, mask, grid).with_brain(enhanced)
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What lies around an enhanced brain, for it and for others on its grid, such as posterior samples.
+
+    Attributes:
+        grid: of the blended images.
+        weight: of the brain, 0 to 1, on that grid.
+        rest: the scan with its gain and weight, on that grid, in the units of the brain.
+    """
+
+    grid: Grid
+    weight: NDArray[np.float32]
+    rest: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, enhanced: Volume, scan: Volume, mask: Volume, grid: Grid | None = None) -> "Surroundings":
+        """Arguments and errors as `blend`."""
+        if not native_grid(scan).same_as(mask):
+            raise InputError(f"the mask is {mask.shape} voxels, the scan {scan.shape}; expected one grid; resample the mask first")
+        if mask.data.min() < 0 or mask.data.max() > 1:
+            raise InputError(f"the mask holds {mask.data.min():g} to {mask.data.max():g}; expected 0 to 1; divide it by its maximum")
+        grid = native_grid(enhanced) if grid is None else grid
+        inner = sample(enhanced, grid, order=3).data
+        covered = sample(enhanced.with_data(np.ones(enhanced.shape, np.float32)), grid, order=0).data
+        outer = sample(scan, grid).data
+        weight = sample(mask, grid).data * covered
+        brain = weight > 0.99
+        if not brain.any() or np.median(outer[brain]) <= 0:
+            raise InputError(
+                "the scan, its mask and the enhanced image do not overlap; expected one brain in one space; check their affines"
+            )
+        gain = _gain(inner, outer, np.where(brain, weight, 0), _edges(grid))
+        return cls(grid, weight, (1 - weight) * gain * outer)
+
+    def with_brain(self, enhanced: Volume) -> Volume:
+        """The brain in them."""
+        inner = sample(enhanced, self.grid, order=3)
+        return inner.with_data(self.weight * inner.data + self.rest)
 
 
 def _edges(grid: Grid) -> Spacing:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynamicdps.volumes.acquisition import Acquisition
-from dynamicdps.volumes.blending import blend
+from dynamicdps.volumes.blending import Surroundings
 from dynamicdps.volumes.brain_extraction import BrainMask, Finder, extract_brain
 from dynamicdps.volumes.crop import bounding_box, crop
 from dynamicdps.volumes.grids import covering, native_grid, sample, target_grid
@@ -66,14 +66,14 @@ class BrainScan:
         """The brain with its soft edge on the grid of an image, 0 to 1."""
         return sample(self.mask.soft(self.whole, EDGE_MM), native_grid(image)).data
 
-    def in_head(self, enhanced: Volume, grid: str) -> Volume:
-        """The enhanced brain in the scan's own surroundings, on a grid: ``"prior"``, ``"native"`` or a file's.
+    def surroundings(self, enhanced: Volume, grid: str) -> Surroundings:
+        """What lies around an enhanced brain on a grid: ``"prior"``, ``"native"`` or a file's.
 
         Raises:
             InputError: as `target_grid` and `blend`.
         """
         chosen = covering(enhanced, self.whole) if grid == "prior" else target_grid(grid, self.whole)
-        return blend(enhanced, self.whole, self.mask.rim(self.whole, RIM_MM), chosen)
+        return Surroundings.of(enhanced, self.whole, self.mask.rim(self.whole, RIM_MM), chosen)
 
 
 def open_brain(path: Path, series: int | None = None, mask: str = "auto", *, cropped: bool = True) -> BrainScan:
