@@ -30,11 +30,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from dynamicdps.operators.fit import OperatorFit, fit_operator
-from dynamicdps.operators.noise_estimate import scan_noise
-from dynamicdps.operators.shading import find_shading
+from dynamicdps.calibration.fit import OperatorFit, fit_operator
+from dynamicdps.calibration.shading import find_shading
 from dynamicdps.volumes import BrainScan, Volume, load, open_brain
 from dynamicdps.volumes.grids import native_grid, sample
+from dynamicdps.volumes.noise_estimate import scan_noise
 
 NAMES = ("gamma", "blur", "slice_thickness", "noise_std")
 THICKNESS, IN_PLANE, RATIO = (3.0, 4.0, 5.0, 6.0), (1.4, 2.2), (10.0, 30.0)

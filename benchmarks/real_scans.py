@@ -29,9 +29,9 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from dynamicdps.calibration.fit import FITTED
 from dynamicdps.diffusion import load_prior
 from dynamicdps.evaluation import data_misfit, ssim_brain
-from dynamicdps.operators.fit import FITTED
 from dynamicdps.operators.kspace_measurement import kspace_noise, measure_kspace
 from dynamicdps.pipeline.fit import FittedScan, fit_scan
 from dynamicdps.pipeline.kspace_scan import KSpaceScan

@@ -7,12 +7,13 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from dynamicdps import report, solvers
+    from dynamicdps.calibration import fit_operator
     from dynamicdps.conditional import load_conditional, load_unet
     from dynamicdps.data_term import DataTerm
     from dynamicdps.diffusion import load_prior
     from dynamicdps.errors import InputError
     from dynamicdps.models import demo_scan
-    from dynamicdps.operators import LowField, Noise, ScanOperator, fit_operator, preset, read_operator, simulate
+    from dynamicdps.operators import LowField, Noise, ScanOperator, preset, read_operator, simulate
     from dynamicdps.pipeline import Enhanced, EnhanceOptions, Segmented, SegmentOptions, enhance, segment
     from dynamicdps.solvers import DynamicDPSConfig, solve
     from dynamicdps.solvers.initial import initial_from_model, initial_from_volume
@@ -34,7 +35,7 @@ _HOMES = {
     "LowField": "operators",
     "Noise": "operators",
     "ScanOperator": "operators",
-    "fit_operator": "operators",
+    "fit_operator": "calibration",
     "preset": "operators",
     "read_operator": "operators",
     "simulate": "operators",

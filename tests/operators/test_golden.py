@@ -9,6 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from dynamicdps.calibration import fit_operator
+from dynamicdps.calibration.estimator_training import ScannerRange, calibrate_intervals, fit_network, simulate_scan, weigh_image
+from dynamicdps.calibration.fit import contrast_from_image, fit_profiles
+from dynamicdps.calibration.least_squares import Prior, fit_least_squares, profile_likelihood
+from dynamicdps.calibration.parameter_estimator import load_estimator
+from dynamicdps.calibration.scan_statistics import scan_statistics
+from dynamicdps.calibration.shading import find_shading
 from dynamicdps.operators import (
     MPRAGE_3T,
     AnisotropicBlur,
@@ -26,8 +33,6 @@ from dynamicdps.operators import (
     add_noise,
     centre_mask,
     contrast_between,
-    estimate_noise,
-    fit_operator,
     inverse_power_law,
     partial_fourier_mask,
     simulate,
@@ -36,20 +41,14 @@ from dynamicdps.operators import (
     uniform_mask,
     variable_density_mask,
 )
-from dynamicdps.operators.estimator_training import ScannerRange, calibrate_intervals, fit_network, simulate_scan, weigh_image
 from dynamicdps.operators.field_strength import Mprage, PulseSequence, tissue, tissue_signals
-from dynamicdps.operators.fit import contrast_from_image, fit_profiles
 from dynamicdps.operators.image_grid import voxel_factors
 from dynamicdps.operators.kspace_measurement import kspace_noise, measure_kspace, real_image, smooth_maps
-from dynamicdps.operators.least_squares import Prior, fit_least_squares, profile_likelihood
-from dynamicdps.operators.noise_estimate import background_noise, image_noise, independent_share, scan_noise
-from dynamicdps.operators.parameter_estimator import load_estimator
 from dynamicdps.operators.resample import AffineResample
 from dynamicdps.operators.sampling import axis_matrix, interpolate, interpolation_matrix
-from dynamicdps.operators.scan_statistics import scan_statistics
-from dynamicdps.operators.shading import find_shading
 from dynamicdps.operators.slice_motion import SliceMotion
-from dynamicdps.volumes import Volume, open_brain, to_slices
+from dynamicdps.volumes import Volume, estimate_noise, open_brain, to_slices
+from dynamicdps.volumes.noise_estimate import background_noise, image_noise, independent_share, scan_noise
 from tests.conftest import make_phantom
 from tests.golden import Golden
 from tests.operators.every_operator import CASES, in_plane, turned

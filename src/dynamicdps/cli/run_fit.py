@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
+from dynamicdps.calibration.fit import BOUNDS, FITTED, fit_profiles
+from dynamicdps.calibration.parameter_estimator import load_estimator
 from dynamicdps.cli.commands import CalibrateOperator, TrainOperatorFit
 from dynamicdps.cli.progress import out, progress_bar, say
 from dynamicdps.cli.record import recorded
@@ -10,8 +12,6 @@ from dynamicdps.conditional import load_conditional
 from dynamicdps.diffusion.model_file import file_hash
 from dynamicdps.errors import InputError
 from dynamicdps.json_file import write_json
-from dynamicdps.operators.fit import BOUNDS, FITTED, fit_profiles
-from dynamicdps.operators.parameter_estimator import load_estimator
 from dynamicdps.pipeline.checks import check_mask, find_start
 from dynamicdps.pipeline.fit import fit_scan, header_values
 from dynamicdps.pipeline.measurements import open_measurement
@@ -86,7 +86,7 @@ def run(arguments: CalibrateOperator) -> None:
 
 
 def run_training(arguments: TrainOperatorFit) -> None:
-    from dynamicdps.operators.estimator_training import train_estimator
+    from dynamicdps.calibration.estimator_training import train_estimator
 
     for name in ("simulations", "epochs", "with_image"):
         if getattr(arguments, name) < 1:

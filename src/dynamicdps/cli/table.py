@@ -8,9 +8,9 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
+from dynamicdps.calibration.fit import OperatorFit
 from dynamicdps.evaluation import StageMetrics
 from dynamicdps.evaluation.benchmark.tables import cost
-from dynamicdps.operators.fit import OperatorFit
 from dynamicdps.pipeline.structure_volumes import StructureVolume
 
 UNITS = {"gamma": "", "blur": "image voxels", "slice_thickness": "mm", "noise_std": "of the intensity range"}

@@ -14,7 +14,6 @@ from dynamicdps.operators.contrast import (
 )
 from dynamicdps.operators.contrast_operator import Contrast
 from dynamicdps.operators.field_strength import MPRAGE_3T, Mprage, SpinEcho, SpoiledGradientEcho, contrast_between
-from dynamicdps.operators.fit import OperatorFit, fit_operator
 from dynamicdps.operators.identity import Identity
 from dynamicdps.operators.image_grid import to_image_grid
 from dynamicdps.operators.inpainting import Inpainting
@@ -23,7 +22,6 @@ from dynamicdps.operators.kspace_masks import centre_mask, partial_fourier_mask,
 from dynamicdps.operators.linear import IterativeModel, LinearModel, SpectralModel, conjugate_gradients, spectral
 from dynamicdps.operators.low_field import LowField
 from dynamicdps.operators.noise import Noise, add_noise
-from dynamicdps.operators.noise_estimate import NoiseEstimate, estimate_noise
 from dynamicdps.operators.operator import (
     CentredGrid,
     Composition,
@@ -71,9 +69,7 @@ __all__ = [
     "MotionBlur",
     "Mprage",
     "Noise",
-    "NoiseEstimate",
     "Operator",
-    "OperatorFit",
     "PowerLaw",
     "SameGrid",
     "ScanOperator",
@@ -91,8 +87,6 @@ __all__ = [
     "centre_mask",
     "conjugate_gradients",
     "contrast_between",
-    "estimate_noise",
-    "fit_operator",
     "inverse_power_law",
     "operator_from_json",
     "operator_types",

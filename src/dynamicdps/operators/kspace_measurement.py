@@ -13,10 +13,10 @@ from dynamicdps.errors import InputError
 from dynamicdps.operators.kspace import coils_as_channels
 from dynamicdps.operators.kspace_encoding import EncodedOperator, Encoding
 from dynamicdps.operators.linear import conjugate_gradients
-from dynamicdps.operators.noise_estimate import NoiseEstimate, background_noise
 from dynamicdps.operators.operator import Operator, Size
 from dynamicdps.operators.weighting import Weighting
 from dynamicdps.volumes import RawScan, from_slices, to_batch, to_slices
+from dynamicdps.volumes.noise_estimate import NoiseEstimate, background_noise
 
 # Phase and sensitivities are taken as smooth over this length.
 SMOOTH_MM = 8.0

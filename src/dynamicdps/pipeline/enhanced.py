@@ -11,11 +11,11 @@ import numpy as np
 
 from dynamicdps import __version__
 from dynamicdps import output_names as names
+from dynamicdps.calibration.fit import OperatorFit
 from dynamicdps.errors import InputError
 from dynamicdps.evaluation import StageMetrics
 from dynamicdps.json_file import read_json, write_json
 from dynamicdps.operators import ScanOperator
-from dynamicdps.operators.fit import OperatorFit
 from dynamicdps.pipeline.image_structures import ImageStructures
 from dynamicdps.pipeline.named_inputs import is_file, named_inputs
 from dynamicdps.pipeline.provenance import input_hashes, run_record

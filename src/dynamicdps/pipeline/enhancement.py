@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from dynamicdps.calibration.fit import FITTED, OperatorFit
+from dynamicdps.calibration.shading import without_shading
 from dynamicdps.conditional import CONDITIONAL_KINDS, load_conditional
 from dynamicdps.diffusion import ModelFile, Prior, load_prior, read_model
 from dynamicdps.diffusion.model_file import known_contrasts
@@ -16,9 +18,7 @@ from dynamicdps.evaluation.misfit_causes import misfit_reasons
 from dynamicdps.evaluation.slice_doubts import slice_doubts
 from dynamicdps.extension import load_extension
 from dynamicdps.operators import ScanOperator
-from dynamicdps.operators.fit import FITTED, OperatorFit
 from dynamicdps.operators.scan_operator import require_noise
-from dynamicdps.operators.shading import without_shading
 from dynamicdps.pipeline.brain_volumes import brain_on, keeping_samples, measure_volumes, without_samples
 from dynamicdps.pipeline.checks import check_device, check_options, check_shading
 from dynamicdps.pipeline.cross_contrast import check_from, check_to, cross, synthesised_warning

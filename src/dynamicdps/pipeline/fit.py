@@ -3,14 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from dynamicdps.calibration.fit import OperatorFit, fit_operator
+from dynamicdps.calibration.shading import Shading, find_shading
 from dynamicdps.conditional import load_conditional
-from dynamicdps.operators.fit import OperatorFit, fit_operator
-from dynamicdps.operators.noise_estimate import NoiseEstimate, scan_noise
-from dynamicdps.operators.shading import Shading, find_shading
 from dynamicdps.pipeline.inputs import name_of
 from dynamicdps.solvers.initial import Initial, initial_from_model, initial_from_volume
 from dynamicdps.volumes import BrainScan, IntensityScale, Volume
 from dynamicdps.volumes.acquisition import Acquisition
+from dynamicdps.volumes.noise_estimate import NoiseEstimate, scan_noise
 
 # Of other scans than these the brightest tissue is not white matter or as smooth as it, and anatomy would be taken for the coil: on nine
 # simulated T2w scans the shading that was found lay further from the coil's than none at all does in eight.
@@ -58,7 +58,7 @@ def fit_scan(
         fit: what to find; what is known is kept.
         known: values from the header or the user, by name.
         noise: of the scan, where it was measured elsewhere.
-        shading: one of `dynamicdps.operators.shading.CHOICES`.
+        shading: one of `dynamicdps.calibration.shading.CHOICES`.
         contrast: of the scan, one of `dynamicdps.volumes.contrast.CONTRASTS`.
 
     Raises:

@@ -7,13 +7,13 @@ import numpy as np
 
 from dynamicdps.errors import InputError
 from dynamicdps.operators.kspace_measurement import kspace_noise
-from dynamicdps.operators.noise_estimate import NoiseEstimate
 from dynamicdps.paths import RAW_SUFFIXES
 from dynamicdps.pipeline.inputs import name_of
 from dynamicdps.pipeline.options import ReadOptions
 from dynamicdps.segmentation import brain_finder
 from dynamicdps.volumes import BrainScan, RawScan, Volume, read_kspace
 from dynamicdps.volumes.brain_scan import cut_brain
+from dynamicdps.volumes.noise_estimate import NoiseEstimate
 from dynamicdps.volumes.scan import Scan
 
 

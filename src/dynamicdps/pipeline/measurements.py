@@ -13,7 +13,6 @@ from dynamicdps.errors import InputError
 from dynamicdps.evaluation import data_misfit, unsupported_map
 from dynamicdps.operators import ScanOperator
 from dynamicdps.operators.kspace_measurement import SMOOTH_MM, KSpaceMeasurement, measure_kspace
-from dynamicdps.operators.noise_estimate import NoiseEstimate
 from dynamicdps.pipeline.inputs import as_scan
 from dynamicdps.pipeline.kspace_scan import KSpaceScan, is_kspace, open_kspace, refuse_raw_options
 from dynamicdps.pipeline.options import ReadOptions
@@ -23,6 +22,7 @@ from dynamicdps.segmentation import brain_finder
 from dynamicdps.solvers import Result, solve
 from dynamicdps.volumes import BrainScan, Volume, read_scan, to_batch
 from dynamicdps.volumes.brain_scan import cut_brain
+from dynamicdps.volumes.noise_estimate import NoiseEstimate
 
 # Of what no real image explains, in standard deviations of the noise: beyond it phase or sensitivities are wrong.
 _UNEXPLAINED = 2.0

@@ -9,15 +9,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dynamicdps.calibration.fit import OperatorFit
+from dynamicdps.calibration.shading import without_shading
 from dynamicdps.data_term import scan_term
 from dynamicdps.diffusion import Denoiser
 from dynamicdps.errors import InputError
 from dynamicdps.evaluation import data_misfit
 from dynamicdps.evaluation.null_space import unsupported_by_all
 from dynamicdps.operators import Composition, LowField, Operator, ScanOperator, SwapSliceAxis
-from dynamicdps.operators.fit import OperatorFit
-from dynamicdps.operators.noise_estimate import NoiseEstimate
-from dynamicdps.operators.shading import without_shading
 from dynamicdps.pipeline.inputs import name_of
 from dynamicdps.pipeline.other_contrast import OtherContrast, explain
 from dynamicdps.pipeline.poses import SAME_HEAD, Pose, ScanToAlign, find_poses, image_grid, moved
@@ -31,6 +30,7 @@ from dynamicdps.solvers.solve import on_grid
 from dynamicdps.volumes import BrainMask, BrainScan, Volume, from_slices, to_batch
 from dynamicdps.volumes.crop import bounding_box, crop
 from dynamicdps.volumes.grids import Grid, covered, grid_over, native_grid, prior_grid, sample
+from dynamicdps.volumes.noise_estimate import NoiseEstimate
 
 # Around the brain, in mm: as far as a thick slice there reaches into it.
 MARGIN_MM = 8

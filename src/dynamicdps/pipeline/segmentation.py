@@ -14,7 +14,6 @@ from dynamicdps.errors import InputError
 from dynamicdps.evaluation.tissue import is_cut_off
 from dynamicdps.evaluation.tissue_intervals import prediction_intervals
 from dynamicdps.models.names import known_models
-from dynamicdps.operators.noise_estimate import estimate_noise
 from dynamicdps.pipeline.checks import check_device
 from dynamicdps.pipeline.inputs import as_scan, name_of, one_scan
 from dynamicdps.pipeline.options import SegmentOptions, checked_values, values_of
@@ -27,6 +26,7 @@ from dynamicdps.segmentation.reliability import LEAST_DICE, structure_dice
 from dynamicdps.volumes import Volume, extract_brain, native_grid, read_scan, to_batch
 from dynamicdps.volumes.brain_extraction import BRAIN_ML, covers_head
 from dynamicdps.volumes.morphology import Mask
+from dynamicdps.volumes.noise_estimate import estimate_noise
 
 COVERAGE = 0.95
 # Agreement of a brain with its mirror image below which only a part of a half is there.

@@ -12,6 +12,7 @@ from dynamicdps.volumes.dicom_writer import write_dicom
 from dynamicdps.volumes.grids import Grid, covering, like, native_grid, prior_grid, sample, target_grid
 from dynamicdps.volumes.intensity import IntensityScale, brain_mask
 from dynamicdps.volumes.kspace_file import read_kspace
+from dynamicdps.volumes.noise_estimate import NoiseEstimate, estimate_noise
 from dynamicdps.volumes.preparation import Step
 from dynamicdps.volumes.raw_scan import RawScan
 from dynamicdps.volumes.reader import read_scan
@@ -27,6 +28,7 @@ __all__ = [
     "BrainScan",
     "Grid",
     "IntensityScale",
+    "NoiseEstimate",
     "RawScan",
     "Scan",
     "Step",
@@ -38,6 +40,7 @@ __all__ = [
     "covering",
     "crop",
     "estimate_bias",
+    "estimate_noise",
     "extract_brain",
     "from_nibabel",
     "from_slices",

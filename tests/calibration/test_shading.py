@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from dynamicdps.calibration.fit import fit_operator
+from dynamicdps.calibration.shading import SLAB_LIMIT, WHOLE_LIMIT, Shading, find_shading, without_shading
 from dynamicdps.operators import BiasField, Composition, LowField, SwapSliceAxis, operator_from_json
-from dynamicdps.operators.fit import fit_operator
-from dynamicdps.operators.shading import SLAB_LIMIT, WHOLE_LIMIT, Shading, find_shading, without_shading
 from dynamicdps.volumes import Volume, from_slices, swap_axes, to_slices
 from dynamicdps.volumes.preparation import in_words
 from tests.properties import assert_adjoint, assert_jacobian_products, input_error

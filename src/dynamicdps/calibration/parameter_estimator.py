@@ -21,10 +21,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from dynamicdps.calibration.scan_statistics import COUNT, ScanStatistics
 from dynamicdps.errors import InputError, reason_of
 from dynamicdps.json_file import read_json
 from dynamicdps.models import FOLDER
-from dynamicdps.operators.scan_statistics import COUNT, ScanStatistics
 
 NAMES = ("gamma", "blur", "slice_thickness", "top")
 KIND = "operator-fit"

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from dynamicdps.operators import LowField, add_noise
-from dynamicdps.operators.noise_estimate import NoiseEstimate, background_noise, estimate_noise, image_noise, independent_share, scan_noise
 from dynamicdps.volumes import open_brain, to_batch, to_slices
+from dynamicdps.volumes.noise_estimate import NoiseEstimate, background_noise, estimate_noise, image_noise, independent_share, scan_noise
 from tests.conftest import make_phantom
 from tests.properties import input_error
 from tests.volumes.head import make_head

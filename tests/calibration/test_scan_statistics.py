@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from dynamicdps.calibration.scan_statistics import COHERENCE, COUNT, LAGS, PERCENTILES, SPECTRUM, scan_statistics
 from dynamicdps.operators import LowField, add_noise
-from dynamicdps.operators.scan_statistics import COHERENCE, COUNT, LAGS, PERCENTILES, SPECTRUM, scan_statistics
 from dynamicdps.volumes import to_slices
 from tests.conftest import make_phantom
 from tests.properties import input_error

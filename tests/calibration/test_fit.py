@@ -12,9 +12,8 @@ import pytest
 import torch
 from scipy import ndimage
 
-from dynamicdps.models import demo_scan
-from dynamicdps.operators import LowField, ScanOperator, SwapSliceAxis, estimator_training, read_operator, simulate
-from dynamicdps.operators.estimator_training import (
+from dynamicdps.calibration import estimator_training
+from dynamicdps.calibration.estimator_training import (
     ScannerRange,
     calibrate_intervals,
     fit_network,
@@ -22,9 +21,11 @@ from dynamicdps.operators.estimator_training import (
     train_estimator,
     weigh_image,
 )
-from dynamicdps.operators.fit import BOUNDS, fit_operator, fit_profiles
-from dynamicdps.operators.parameter_estimator import NAMES, ContrastWeight, ParameterEstimator, load_estimator
-from dynamicdps.operators.scan_statistics import COUNT, ScanStatistics
+from dynamicdps.calibration.fit import BOUNDS, fit_operator, fit_profiles
+from dynamicdps.calibration.parameter_estimator import NAMES, ContrastWeight, ParameterEstimator, load_estimator
+from dynamicdps.calibration.scan_statistics import COUNT, ScanStatistics
+from dynamicdps.models import demo_scan
+from dynamicdps.operators import LowField, ScanOperator, SwapSliceAxis, read_operator, simulate
 from dynamicdps.volumes import Volume, load, to_slices
 from tests.conftest import make_phantom
 from tests.properties import input_error

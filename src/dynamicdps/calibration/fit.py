@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from dynamicdps.calibration.least_squares import LeastSquaresFit, fit_least_squares, profile_likelihood
+from dynamicdps.calibration.parameter_estimator import ParameterEstimate, ParameterEstimator, load_estimator
+from dynamicdps.calibration.scan_statistics import scan_statistics
+from dynamicdps.calibration.shading import Shading, without_shading
 from dynamicdps.errors import InputError
-from dynamicdps.operators.least_squares import LeastSquaresFit, fit_least_squares, profile_likelihood
 from dynamicdps.operators.low_field import LowField
 from dynamicdps.operators.noise import Noise
-from dynamicdps.operators.noise_estimate import NoiseEstimate, estimate_noise
 from dynamicdps.operators.operator import Composition, Operator
-from dynamicdps.operators.parameter_estimator import ParameterEstimate, ParameterEstimator, load_estimator
 from dynamicdps.operators.scan_operator import ScanOperator, covered_grid
-from dynamicdps.operators.scan_statistics import scan_statistics
-from dynamicdps.operators.shading import Shading, without_shading
 from dynamicdps.operators.swap_slice_axis import SwapSliceAxis
 from dynamicdps.volumes import Volume, crop, resample_to, swap_axes, to_batch
+from dynamicdps.volumes.noise_estimate import NoiseEstimate, estimate_noise
 
 FITTED = ("gamma", "blur", "slice_thickness", "noise_std")
 BOUNDS = {"gamma": (0.1, 3.0), "blur": (0.0, 6.0), "slice_thickness": (0.3, 20.0)}

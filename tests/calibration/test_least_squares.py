@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from dynamicdps.calibration.least_squares import Prior, fit_least_squares, profile_likelihood, with_values
 from dynamicdps.operators import AnisotropicBlur, InPlaneResolution, LowField, add_noise
-from dynamicdps.operators.least_squares import Prior, fit_least_squares, profile_likelihood, with_values
 from dynamicdps.volumes import to_slices
 from tests.conftest import make_phantom
 from tests.properties import input_error

@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from dynamicdps.errors import InputError
-from dynamicdps.volumes import BrainScan, to_batch
+from dynamicdps.volumes.brain_scan import BrainScan
 from dynamicdps.volumes.acquired_matrix import acquired_matrix
+from dynamicdps.volumes.slices import to_batch
 
 KINDS = ("auto", "background", "image")
 MAD_OF_NORMAL = 0.6744897501960817  # median of |z|, z standard normal

@@ -15,16 +15,16 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from dynamicdps.atomic_file import atomic_write
+from dynamicdps.calibration.fit import contrast_from_image, low_field
+from dynamicdps.calibration.parameter_estimator import KIND, LOG_STD, NAMES, ContrastWeight, EstimatorNetwork, ParameterEstimator, targets
+from dynamicdps.calibration.scan_statistics import ScanStatistics, scan_statistics
 from dynamicdps.errors import InputError
 from dynamicdps.json_file import write_json
-from dynamicdps.operators.fit import contrast_from_image, low_field
 from dynamicdps.operators.image_grid import voxel_factors
 from dynamicdps.operators.low_field import LowField
 from dynamicdps.operators.noise import Noise
-from dynamicdps.operators.noise_estimate import MAD_OF_NORMAL, estimate_noise
-from dynamicdps.operators.parameter_estimator import KIND, LOG_STD, NAMES, ContrastWeight, EstimatorNetwork, ParameterEstimator, targets
-from dynamicdps.operators.scan_statistics import ScanStatistics, scan_statistics
 from dynamicdps.volumes import IntensityScale, load, to_slices
+from dynamicdps.volumes.noise_estimate import MAD_OF_NORMAL, estimate_noise
 
 Enhance = Callable[[Tensor, LowField, Sequence[int]], Tensor]
 
