@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from dynamicdps.errors import InputError
-from dynamicdps.volumes.brain_scan import BrainScan
 from dynamicdps.volumes.acquired_matrix import acquired_matrix
+from dynamicdps.volumes.brain_scan import BrainScan
 from dynamicdps.volumes.slices import to_batch
 
 KINDS = ("auto", "background", "image")
