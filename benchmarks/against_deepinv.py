@@ -15,9 +15,9 @@ import torch
 
 from dynamicdps.conditional import load_conditional
 from dynamicdps.data_term import DataTerm
-from dynamicdps.diffusion import load_prior
 from dynamicdps.evaluation import psnr
 from dynamicdps.operators import LowField, add_noise
+from dynamicdps.priors import load_prior
 from dynamicdps.solvers import solve_tensors
 from dynamicdps.solvers.calibrate import spread_slabs
 from dynamicdps.solvers.deepinv_adapter import register_deepinv

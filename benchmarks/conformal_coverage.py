@@ -19,11 +19,11 @@ import torch
 from numpy.typing import NDArray
 
 from dynamicdps.data_term import DataTerm
-from dynamicdps.diffusion import load_prior
 from dynamicdps.evaluation import ConformalErrorMap, bootstrap_interval, covered_share, error_heuristic
 from dynamicdps.evaluation.benchmark import find_condition
 from dynamicdps.evaluation.benchmark.cut import Subject, chosen_slices
 from dynamicdps.operators import PRESETS
+from dynamicdps.priors import load_prior
 from dynamicdps.solvers import solve_tensors
 
 RULES = {"guaranteed": 1.0, "capped": 0.3}

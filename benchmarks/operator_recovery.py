@@ -23,9 +23,9 @@ import torch
 from dynamicdps.calibration.fit import OperatorFit, fit_operator
 from dynamicdps.conditional import ConditionalUNet, load_unet
 from dynamicdps.data_term import DataTerm
-from dynamicdps.diffusion import load_prior
 from dynamicdps.evaluation.fidelity import psnr, ssim
 from dynamicdps.operators import LowField, ScanOperator, preset, simulate
+from dynamicdps.priors import load_prior
 from dynamicdps.solvers import DynamicDPSConfig, solve_tensors
 from dynamicdps.solvers.initial import initial_from_model
 from dynamicdps.volumes import IntensityScale, Volume, load, resample_to, to_slices

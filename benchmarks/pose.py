@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from dynamicdps.conditional import load_conditional
-from dynamicdps.diffusion import load_prior
 from dynamicdps.operators import AffineResample, Composition, Contrast, PowerLaw, ScanOperator, preset, simulate
+from dynamicdps.priors import load_prior
 from dynamicdps.solvers import make_config, solve
 from dynamicdps.solvers.initial import initial_from_model
 from dynamicdps.volumes import Volume, bounding_box, brain_mask, crop, load

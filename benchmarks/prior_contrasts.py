@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dynamicdps.diffusion import load_prior
-from dynamicdps.diffusion.prior_training import VALIDATION_LEVELS, denoising_errors, error_correlation, validation_volume
+from dynamicdps.priors import load_prior
+from dynamicdps.training.prior_training import VALIDATION_LEVELS, denoising_errors, error_correlation, validation_volume
 from dynamicdps.volumes import IntensityScale
 
 HELD_OUT_SLICES = 60

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dynamicdps.diffusion import load_prior
-from dynamicdps.diffusion.sampling import noise_like
+from dynamicdps.priors import load_prior
+from dynamicdps.priors.sampling import noise_like
 from dynamicdps.volumes import IntensityScale, bounding_box, brain_mask, crop, load, to_slices
 
 SIGMAS = (0.06, 0.12, 0.25)

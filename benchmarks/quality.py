@@ -22,12 +22,12 @@ from pathlib import Path
 import torch
 
 from dynamicdps.conditional import load_unet
-from dynamicdps.diffusion import load_prior
 from dynamicdps.evaluation import evaluate_volume, segment
 from dynamicdps.json_file import write_json
 from dynamicdps.models import demo_scan
 from dynamicdps.operators import preset, simulate
 from dynamicdps.pipeline.demonstration import CONDITIONAL, DEGRADATION, PRIOR
+from dynamicdps.priors import load_prior
 from dynamicdps.solvers import DynamicDPSConfig, solve
 from dynamicdps.solvers.initial import initial_from_model
 from dynamicdps.volumes import IntensityScale, Volume, brain_mask, load

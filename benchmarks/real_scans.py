@@ -30,11 +30,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from dynamicdps.calibration.fit import FITTED
-from dynamicdps.diffusion import load_prior
 from dynamicdps.evaluation import data_misfit, ssim_brain
 from dynamicdps.operators.kspace_measurement import kspace_noise, measure_kspace
 from dynamicdps.pipeline.fit import FittedScan, fit_scan
 from dynamicdps.pipeline.kspace_scan import KSpaceScan
+from dynamicdps.priors import load_prior
 from dynamicdps.solvers import make_config, solve
 from dynamicdps.volumes import BrainScan, RawScan, Volume, load, open_brain, read_kspace, sample
 from dynamicdps.volumes.brain_scan import cut_brain

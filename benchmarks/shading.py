@@ -24,9 +24,9 @@ from nibabel.affines import apply_affine
 from numpy.typing import NDArray
 
 from dynamicdps.calibration.fit import FITTED
-from dynamicdps.diffusion import Prior, load_prior
 from dynamicdps.operators import LowField, ScanOperator, preset
 from dynamicdps.pipeline.fit import FittedScan, fit_scan
+from dynamicdps.priors import Prior, load_prior
 from dynamicdps.solvers import make_config, solve
 from dynamicdps.volumes import BrainScan, IntensityScale, Volume, bounding_box, brain_mask, crop, from_slices, load, resample_to, to_batch
 from dynamicdps.volumes.acquisition import Acquisition

@@ -28,10 +28,10 @@ from torch import Tensor
 
 from dynamicdps.conditional import load_conditional
 from dynamicdps.data_term import DataTerm
-from dynamicdps.diffusion import load_prior
 from dynamicdps.evaluation import psnr
 from dynamicdps.models import demo_scan
 from dynamicdps.operators import preset
+from dynamicdps.priors import load_prior
 from dynamicdps.solvers import DynamicDPSConfig, solve_tensors
 from dynamicdps.volumes import IntensityScale, load, to_slices
 

@@ -14,9 +14,9 @@ import torch
 
 from dynamicdps.conditional import load_conditional
 from dynamicdps.data_term import DataTerm
-from dynamicdps.diffusion import load_prior
 from dynamicdps.evaluation import psnr, ssim
 from dynamicdps.operators import preset
+from dynamicdps.priors import load_prior
 from dynamicdps.solvers import DynamicDPSConfig, solve_tensors
 from dynamicdps.solvers.calibrate import spread_slabs
 

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 
 from dynamicdps.conditional import load_conditional
-from dynamicdps.diffusion import load_prior
 from dynamicdps.evaluation import psnr_brain, ssim
 from dynamicdps.operators import ScanOperator, preset, simulate
+from dynamicdps.priors import load_prior
 from dynamicdps.solvers import DynamicDPSConfig, solve
 from dynamicdps.solvers.initial import initial_from_model
 from dynamicdps.volumes import IntensityScale, brain_mask, crop, load, to_slices

@@ -22,9 +22,9 @@ from torch import Tensor
 from dynamicdps.atomic_file import atomic_write
 from dynamicdps.conditional import ConditionalUNet, load_unet
 from dynamicdps.data_term import DataTerm
-from dynamicdps.diffusion import Prior, load_prior
 from dynamicdps.evaluation import psnr, ssim, through_plane_calibration, through_plane_roughness
 from dynamicdps.operators import preset
+from dynamicdps.priors import Prior, load_prior
 from dynamicdps.solvers import make_config, solve_tensors
 from dynamicdps.solvers.dynamicdps import QUALITIES
 from dynamicdps.volumes import IntensityScale, Volume, brain_mask, load, to_batch

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from dynamicdps.conditional import load_unet
 from dynamicdps.data_term import DataTerm, data_step
-from dynamicdps.diffusion import load_prior
 from dynamicdps.evaluation.fidelity import psnr
 from dynamicdps.operators import preset
+from dynamicdps.priors import load_prior
 from dynamicdps.solvers import DynamicDPSConfig, solve_dynamicdps
 from dynamicdps.solvers.calibrate import spread_slabs
 

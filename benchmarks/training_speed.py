@@ -17,11 +17,12 @@ from torch import Tensor, nn
 
 from dynamicdps.conditional.pairs import SimulatedPairs
 from dynamicdps.conditional.unet import UNET_CONFIG, SquaredError
-from dynamicdps.diffusion import NeighbourConfig, NeighbourUNet, NetworkConfig, SliceUNet, TrainingConfig
-from dynamicdps.diffusion.prior_training import WINDOWS, WindowScoreMatching
-from dynamicdps.diffusion.training import Objective, train
-from dynamicdps.diffusion.windows import SliceWindows, TrainingVolume
 from dynamicdps.models import demo_scan
+from dynamicdps.networks import NeighbourConfig, NeighbourUNet, NetworkConfig, SliceUNet
+from dynamicdps.training import TrainingConfig
+from dynamicdps.training.loop import Objective, train
+from dynamicdps.training.prior_training import WINDOWS, WindowScoreMatching
+from dynamicdps.training.windows import SliceWindows, TrainingVolume
 
 
 @dataclass

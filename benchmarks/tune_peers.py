@@ -17,9 +17,9 @@ import torch
 
 from dynamicdps.conditional import load_unet
 from dynamicdps.data_term import DataTerm
-from dynamicdps.diffusion import load_prior
 from dynamicdps.evaluation.fidelity import psnr, ssim
 from dynamicdps.operators import ScanOperator, preset
+from dynamicdps.priors import load_prior
 from dynamicdps.solvers import make_config, solve_tensors
 from dynamicdps.solvers.calibrate import spread_slabs
 

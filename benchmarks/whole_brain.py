@@ -16,9 +16,9 @@ import numpy as np
 import torch
 
 from dynamicdps.conditional import load_conditional
-from dynamicdps.diffusion import load_prior
 from dynamicdps.evaluation import TISSUES, psnr, segment, tissue_volumes, volume_errors
 from dynamicdps.operators import preset, simulate
+from dynamicdps.priors import load_prior
 from dynamicdps.solvers import make_config, solve
 from dynamicdps.solvers.initial import initial_from_model
 from dynamicdps.volumes import IntensityScale, Volume, bounding_box, brain_mask, crop, load, to_slices

@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from dynamicdps.diffusion import NeighbourConfig, NetworkConfig
+from dynamicdps.networks import NeighbourConfig, NetworkConfig
 from dynamicdps.volumes import Volume
 from tests.golden import Golden
 

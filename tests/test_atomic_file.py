@@ -12,15 +12,15 @@ from torch import nn
 from dynamicdps.atomic_file import atomic_folder, atomic_write
 from dynamicdps.cli.pictures import write_sheet
 from dynamicdps.cohort.derivatives import write_text
-from dynamicdps.diffusion.model_file import write_model
-from dynamicdps.diffusion.training import TrainingConfig, TrainingState
 from dynamicdps.evaluation.benchmark import Cell, Results, Row, write_slices, write_table
 from dynamicdps.evaluation.benchmark.folder import slice_path
 from dynamicdps.evaluation.benchmark.plotting import new_figure, save
 from dynamicdps.json_file import read_json, write_json
+from dynamicdps.models.model_file import write_model
 from dynamicdps.operators import preset
 from dynamicdps.report.page import write_html
 from dynamicdps.report.trace import write_rows
+from dynamicdps.training.loop import TrainingConfig, TrainingState
 from dynamicdps.volumes.stack import save_stack
 from tests.conftest import make_phantom
 from tests.evaluation.benchmark.made import row

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from dynamicdps.diffusion import load_prior
 from dynamicdps.models.names import bundled
 from dynamicdps.operators import preset, simulate
+from dynamicdps.priors import load_prior
 from dynamicdps.solvers import DynamicDPSConfig, read_start_level, solve
 from dynamicdps.volumes import Volume
 

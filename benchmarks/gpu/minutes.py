@@ -13,9 +13,9 @@ from typing import Any
 import torch
 
 from dynamicdps.conditional.volume_network import VolumeConfig, VolumeUNet, grow
-from dynamicdps.diffusion.model_file import read_model
-from dynamicdps.diffusion.processes import Processes
-from dynamicdps.diffusion.training import TrainingConfig, TrainingState, train
+from dynamicdps.models.model_file import read_model
+from dynamicdps.training.loop import TrainingConfig, TrainingState, train
+from dynamicdps.training.processes import Processes
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

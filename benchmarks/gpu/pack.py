@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from dynamicdps.diffusion.windows import TrainingVolume
+from dynamicdps.training.windows import TrainingVolume
 
 HELD_OUT = ("sub-norm", "sub-trio", "sub-datalad", "sub-patient19")
 

@@ -19,13 +19,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dynamicdps.diffusion.model_file import read_model, write_model
-from dynamicdps.diffusion.neighbour_network import NeighbourConfig, NeighbourUNet
-from dynamicdps.diffusion.prior import Domain, NeighbourPrior, Prior
-from dynamicdps.diffusion.prior_training import WindowScoreMatching, denoising_errors, prior_card
-from dynamicdps.diffusion.processes import Processes
-from dynamicdps.diffusion.training import TrainingConfig, TrainingState, train
-from dynamicdps.diffusion.windows import SliceWindows, TrainingVolume
+from dynamicdps.models.model_file import read_model, write_model
+from dynamicdps.networks.neighbour_unet import NeighbourConfig, NeighbourUNet
+from dynamicdps.priors.prior import Domain, NeighbourPrior, Prior
+from dynamicdps.training.loop import TrainingConfig, TrainingState, train
+from dynamicdps.training.prior_training import WindowScoreMatching, denoising_errors, prior_card
+from dynamicdps.training.processes import Processes
+from dynamicdps.training.windows import SliceWindows, TrainingVolume
 
 # Pieces of results that some machines give back are small.
 PIECE = 15_000_000

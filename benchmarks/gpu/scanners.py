@@ -19,8 +19,8 @@ from run import unpack
 from dynamicdps.conditional.scanner_draws import ScannerRange
 from dynamicdps.conditional.volume_network import VolumeConfig, VolumeUNet
 from dynamicdps.conditional.volume_training import BrainPatches, ScannedPatches, validate
-from dynamicdps.diffusion.model_file import write_model
-from dynamicdps.diffusion.training import TrainingState, training_card
+from dynamicdps.models.model_file import write_model
+from dynamicdps.training.loop import TrainingState, training_card
 
 # Scans whose patches say how good the network is; the others are learned from.
 HELD_OUT = 8

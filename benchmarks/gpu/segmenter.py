@@ -18,11 +18,11 @@ from minutes import add_options, network_of, settings_of, train_for_minutes
 from torch import Tensor
 
 from dynamicdps.conditional.volume_network import VolumeUNet
-from dynamicdps.diffusion.model_file import write_model
-from dynamicdps.diffusion.training import TrainingState, training_card
+from dynamicdps.models.model_file import write_model
 from dynamicdps.segmentation.classes import CLASSES
 from dynamicdps.segmentation.synthetic_heads import LabelMap, SyntheticHeads
 from dynamicdps.segmentation.training import SEGMENTER_CONFIG, SHAPE, SegmentationLoss, validate
+from dynamicdps.training.loop import TrainingState, training_card
 
 # Every sixth map is held out, from the third: those that the bundled model's card is measured on.
 HELD_OUT = slice(2, None, 6)

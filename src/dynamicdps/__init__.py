@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     from dynamicdps.calibration import fit_operator
     from dynamicdps.conditional import load_conditional, load_unet
     from dynamicdps.data_term import DataTerm
-    from dynamicdps.diffusion import load_prior
     from dynamicdps.errors import InputError
     from dynamicdps.models import demo_scan
     from dynamicdps.operators import LowField, Noise, ScanOperator, preset, read_operator, simulate
     from dynamicdps.pipeline import Enhanced, EnhanceOptions, Segmented, SegmentOptions, enhance, segment
+    from dynamicdps.priors import load_prior
     from dynamicdps.solvers import DynamicDPSConfig, solve
     from dynamicdps.solvers.initial import initial_from_model, initial_from_volume
     from dynamicdps.volumes import Volume, load
@@ -39,7 +39,7 @@ _HOMES = {
     "preset": "operators",
     "read_operator": "operators",
     "simulate": "operators",
-    "load_prior": "diffusion",
+    "load_prior": "priors",
     "load_conditional": "conditional",
     "load_unet": "conditional",
     "initial_from_model": "solvers.initial",

@@ -19,10 +19,13 @@ from dynamicdps.cli.run_cohort import cluster_config
 from dynamicdps.cohort import BidsScan, find_scans, in_process, make_enhancer
 from dynamicdps.cohort.derivatives import FILES, place_of
 from dynamicdps.conditional import load_conditional, train_unet
-from dynamicdps.diffusion import NeighbourConfig, NetworkConfig, TrainingConfig, load_prior, model_cache, model_file, train_prior
 from dynamicdps.errors import InputError
+from dynamicdps.models import model_cache, model_file
+from dynamicdps.networks import NeighbourConfig, NetworkConfig
 from dynamicdps.output_names import BRAIN_MASK
 from dynamicdps.pipeline import StudyOptions
+from dynamicdps.priors import load_prior
+from dynamicdps.training import TrainingConfig, train_prior
 from dynamicdps.volumes import load
 from tests.cohort.made import Stub, contents, make_study
 from tests.conftest import make_phantom

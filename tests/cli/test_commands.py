@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 
 from dynamicdps.cli import main
 from dynamicdps.conditional import train_unet
-from dynamicdps.diffusion import NeighbourConfig, NetworkConfig, TrainingConfig, train_prior
+from dynamicdps.networks import NeighbourConfig, NetworkConfig
+from dynamicdps.training import TrainingConfig, train_prior
 from dynamicdps.volumes import load
 
 TINY = NetworkConfig(channels=(16, 16), residual_blocks=(1, 1), attention=(False, False), norm_groups=8)

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from dynamicdps.cli import main
-from dynamicdps.diffusion import load_prior, read_model
-from dynamicdps.diffusion.model_file import file_hash
+from dynamicdps.models.model_file import file_hash, read_model
 from dynamicdps.pipeline.model_fit import card_warnings, check_contrast
+from dynamicdps.priors import load_prior
 from dynamicdps.volumes import IntensityScale, Volume
 from tests.cli.tiny import write_tiny
 from tests.properties import input_error
@@ -53,7 +53,7 @@ def test_add_and_use_by_name(tmp_path: Path, own_models: Path, capsys: pytest.Ca
     said(["models", "add", str(again)], capsys)
     other = write_tiny(tmp_path / "given" / "my-prior.safetensors", "prior", data="other")
     values = {name: value + 1 for name, value in read_model(other, "prior").weights.items()}
-    from dynamicdps.diffusion import write_model
+    from dynamicdps.models.model_file import write_model
 
     write_model(other, values, read_model(other, "prior").card)
     assert "another model" in said(["models", "add", str(other)], capsys, 2)
@@ -76,7 +76,7 @@ def test_what_is_not_added(
     elif how == "weights":
         path.with_suffix(".json").write_text(json.dumps(card | {"network": card["network"] | {"channels": [32, 32]}}))
     elif how == "large":
-        monkeypatch.setattr("dynamicdps.diffusion.model_file.MAX_BYTES", 1000)
+        monkeypatch.setattr("dynamicdps.models.model_file.MAX_BYTES", 1000)
     elif how == "missing":
         path.unlink()
     message = said(["models", "add", str(path), *words], capsys, 2)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dynamicdps.cli.run_sample import sheet_of
-from dynamicdps.diffusion.precision import has_bfloat16
+from dynamicdps.networks.precision import has_bfloat16
 from dynamicdps.pipeline import EnhanceOptions
 from dynamicdps.pipeline.checks import solver_config
 from tests.properties import input_error

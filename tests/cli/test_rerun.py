@@ -12,7 +12,7 @@ from dynamicdps.cli import main
 from dynamicdps.cli.commands import Enhance, Simulate, Train, TrainPrior
 from dynamicdps.cli.parse import read_command
 from dynamicdps.cli.run_rerun import restore
-from dynamicdps.diffusion.model_file import file_hash
+from dynamicdps.models.model_file import file_hash
 from dynamicdps.pipeline import EnhanceOptions
 from dynamicdps.pipeline.options import as_words
 

@@ -12,7 +12,7 @@ from dynamicdps.cli import commands, main
 from dynamicdps.cli.guard import written
 from dynamicdps.conditional import VolumeConfig
 from dynamicdps.conditional.volume_network import VolumeUNet
-from dynamicdps.diffusion import write_model
+from dynamicdps.models.model_file import write_model
 from dynamicdps.segmentation.classes import CLASSES
 from dynamicdps.volumes import load
 from tests.conftest import make_phantom

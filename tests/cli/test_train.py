@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from dynamicdps.cli import main
-from dynamicdps.diffusion.precision import has_bfloat16
-from dynamicdps.diffusion.processes import Processes
+from dynamicdps.networks.precision import has_bfloat16
 from dynamicdps.segmentation import load_brain_network
+from dynamicdps.training.processes import Processes
 from tests.conftest import make_phantom
 from tests.segmentation.labels import make_labels
 

@@ -5,7 +5,8 @@ from typing import Any
 
 import torch
 
-from dynamicdps.diffusion import NetworkConfig, SliceUNet, write_model
+from dynamicdps.models.model_file import write_model
+from dynamicdps.networks import NetworkConfig, SliceUNet
 
 TINY = NetworkConfig(channels=(16, 16), residual_blocks=(1, 1), attention=(False, False), norm_groups=8)
 

@@ -19,11 +19,13 @@ from dynamicdps.conditional.discriminator import UNetDiscriminator, relativistic
 from dynamicdps.conditional.esrgan import RRDBNetwork
 from dynamicdps.conditional.esrgan_training import Adversaries, ESRGANLoss
 from dynamicdps.conditional.pairs import SimulatedPairs
-from dynamicdps.diffusion import NeighbourConfig, NetworkConfig, TrainingConfig, load_prior, train_prior, write_model
-from dynamicdps.diffusion.model_file import file_hash
-from dynamicdps.diffusion.processes import Processes
-from dynamicdps.diffusion.training import train
+from dynamicdps.models.model_file import file_hash, write_model
+from dynamicdps.networks import NeighbourConfig, NetworkConfig
 from dynamicdps.operators import preset, to_image_grid
+from dynamicdps.priors import load_prior
+from dynamicdps.training import TrainingConfig, train_prior
+from dynamicdps.training.loop import train
+from dynamicdps.training.processes import Processes
 from dynamicdps.volumes import Volume, to_slices
 from tests.properties import assert_batch_independent, input_error
 

@@ -9,9 +9,11 @@ from torch import Tensor, nn
 
 from dynamicdps.conditional import ConditionalUNet, DegradationRange, load_unet, train_unet
 from dynamicdps.conditional.unet import draw_pair
-from dynamicdps.diffusion import NetworkConfig, Patches, SliceUNet, TrainingConfig, load_prior
+from dynamicdps.networks import NetworkConfig, SliceUNet
 from dynamicdps.operators import LowField, ScanOperator, preset, to_image_grid
 from dynamicdps.operators.sampling import interpolate
+from dynamicdps.priors import load_prior
+from dynamicdps.training import Patches, TrainingConfig
 from dynamicdps.volumes import Volume, to_slices
 from tests.conftest import make_phantom
 from tests.properties import assert_batch_independent, input_error

@@ -23,10 +23,10 @@ from dynamicdps.conditional.scanner_draws import (
 )
 from dynamicdps.conditional.volume_network import VolumeUNet, channels_to_cubes, cubes_to_channels, grow
 from dynamicdps.conditional.volume_training import BATCH, PATCH, BrainPatches, ScannedPatches
-from dynamicdps.diffusion import TrainingConfig
-from dynamicdps.diffusion.windows import TrainingVolume
 from dynamicdps.operators import LowField, ScanOperator, simulate
 from dynamicdps.solvers.initial import initial_from_model
+from dynamicdps.training import TrainingConfig
+from dynamicdps.training.windows import TrainingVolume
 from dynamicdps.volumes import Volume
 from tests.properties import input_error
 

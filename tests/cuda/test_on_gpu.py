@@ -7,13 +7,14 @@ import torch
 from torch import Tensor
 
 from dynamicdps.data_term import DataTerm
-from dynamicdps.diffusion import Domain, NeighbourConfig, NeighbourPrior, NeighbourUNet
-from dynamicdps.diffusion.prior_training import WindowScoreMatching
-from dynamicdps.diffusion.processes import Processes
-from dynamicdps.diffusion.training import TrainingConfig, train
-from dynamicdps.diffusion.windows import SliceWindows, TrainingVolume
+from dynamicdps.networks import NeighbourConfig, NeighbourUNet
 from dynamicdps.operators import LowField, Operator
+from dynamicdps.priors import Domain, NeighbourPrior
 from dynamicdps.solvers import available, make_config, solve_tensors
+from dynamicdps.training.loop import TrainingConfig, train
+from dynamicdps.training.prior_training import WindowScoreMatching
+from dynamicdps.training.processes import Processes
+from dynamicdps.training.windows import SliceWindows, TrainingVolume
 from tests.conftest import make_phantom
 from tests.operators.every_operator import CASES, Case
 

@@ -22,8 +22,9 @@ from safetensors.torch import save_file
 from dynamicdps.calibration.parameter_estimator import EstimatorNetwork, load_estimator
 from dynamicdps.conditional import CONDITIONAL_KINDS, RRDBConfig, load_conditional
 from dynamicdps.conditional.esrgan import RRDBNetwork
-from dynamicdps.diffusion import NetworkConfig, SliceUNet, load_prior, read_model
-from dynamicdps.diffusion.model_file import write_model
+from dynamicdps.models.model_file import read_model, write_model
+from dynamicdps.networks import NetworkConfig, SliceUNet
+from dynamicdps.priors import load_prior
 from dynamicdps.volumes import read_kspace
 from tests.fuzz.harness import bounded_memory, cases, many, only_input_errors
 from tests.fuzz.mutation import damaged, damaged_json, damaged_json_text

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 import dynamicdps as dd
-from dynamicdps.diffusion import load_prior
 from dynamicdps.pipeline.cost import (
     CONDITIONAL,
     FILES,
@@ -23,6 +22,7 @@ from dynamicdps.pipeline.cost import (
     stage_seconds,
     work_of,
 )
+from dynamicdps.priors import load_prior
 from dynamicdps.solvers import make_config
 from dynamicdps.volumes import swap_axes
 from tests.conftest import make_phantom

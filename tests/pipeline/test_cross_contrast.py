@@ -10,10 +10,10 @@ import pytest
 import torch
 
 import dynamicdps as dd
-from dynamicdps.diffusion.prior import SlicePrior
 from dynamicdps.operators import BiasField, LowField, Operator, ScanOperator, read_operator
 from dynamicdps.output_names import ENHANCED_SIDECAR, OPERATOR, RUN
 from dynamicdps.pipeline.cross_contrast import Crossed, check_from, cross, falling_image
+from dynamicdps.priors.prior import SlicePrior
 from dynamicdps.solvers.initial import Initial
 from dynamicdps.volumes import Acquisition, BrainMask, BrainScan, Volume, from_slices, to_batch
 from dynamicdps.volumes.grids import native_grid

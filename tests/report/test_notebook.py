@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import dynamicdps as dd
-from dynamicdps.diffusion import Denoiser
 from dynamicdps.operators import LowField, ScanOperator, simulate
+from dynamicdps.priors import Denoiser
 from dynamicdps.report import plot, show
 from dynamicdps.solvers import Result, solve
 from tests.conftest import make_phantom

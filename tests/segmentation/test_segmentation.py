@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from dynamicdps.conditional import VolumeConfig
-from dynamicdps.diffusion import TrainingConfig
 from dynamicdps.segmentation import BrainNetwork, LabelMap, SyntheticHeads, brain_finder, load_brain_network, train_segmenter
 from dynamicdps.segmentation.brain_network import FLUID_MM
 from dynamicdps.segmentation.classes import BRAIN, CLASSES, LABELS, class_of
 from dynamicdps.segmentation.training import SegmentationLoss
+from dynamicdps.training import TrainingConfig
 from dynamicdps.volumes import Volume, extract_brain
 from tests.properties import input_error
 from tests.segmentation.labels import make_labels

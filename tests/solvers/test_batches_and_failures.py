@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from dynamicdps.data_term import DataTerm
-from dynamicdps.diffusion import as_prior
 from dynamicdps.operators import AffineResample, Inpainting, LowField, ScanOperator, simulate
+from dynamicdps.priors import as_prior
 from dynamicdps.report.trace import start_rows
 from dynamicdps.solvers import DynamicDPSConfig, StartLevelRule, make_config, solve, solve_tensors
 from dynamicdps.solvers.dynamicdps import choose_start

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from dynamicdps.data_term import DataTerm, data_step
 from dynamicdps.data_term.error_correlation import ErrorCorrelation
-from dynamicdps.diffusion import Domain, SlicePrior
 from dynamicdps.operators import LowField, add_noise
+from dynamicdps.priors import Domain, SlicePrior
 from dynamicdps.solvers import DynamicDPSConfig, Reconstruction, solve_dynamicdps
 
 DEPTH, HEIGHT, WIDTH = 12, 16, 12

@@ -60,7 +60,8 @@ def test_the_least_that_is_accepted_lets_one_slice_pass() -> None:
 PROGRAM = """
 import json, resource, sys
 import numpy as np, torch
-from dynamicdps.diffusion import load_prior, read_model
+from dynamicdps.models.model_file import read_model
+from dynamicdps.priors import load_prior
 from dynamicdps.operators import LowField, ScanOperator, simulate
 from dynamicdps.solvers import DynamicDPSConfig, solve
 from dynamicdps.solvers.memory import chunk_within

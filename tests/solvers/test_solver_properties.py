@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from dynamicdps.data_term import DataTerm
-from dynamicdps.diffusion import as_prior
-from dynamicdps.diffusion.levels import cosine_levels
 from dynamicdps.operators import LinearOperator, LowField, Operator, add_noise
+from dynamicdps.priors import as_prior
+from dynamicdps.priors.levels import cosine_levels
 from dynamicdps.solvers import (
     BankRule,
     Reconstruction,

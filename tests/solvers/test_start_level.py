@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from dynamicdps.data_term import excess_misfit
-from dynamicdps.diffusion import level_of_step
 from dynamicdps.errors import InputError
+from dynamicdps.priors import level_of_step
 from dynamicdps.solvers import BankRule, StartLevelRule, fit_start_level, read_start_level
 from dynamicdps.solvers.dynamicdps_paper import read_bank
 from tests.properties import input_error

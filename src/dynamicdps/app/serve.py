@@ -15,8 +15,8 @@ from dynamicdps.app.queue import JobQueue
 from dynamicdps.app.server import make_app
 from dynamicdps.cohort.lock import locked
 from dynamicdps.conditional import CONDITIONAL_KINDS
-from dynamicdps.diffusion import read_model
 from dynamicdps.errors import InputError
+from dynamicdps.models.model_file import read_model
 from dynamicdps.pipeline import StudyOptions
 from dynamicdps.pipeline.checks import check_device, check_options
 

@@ -13,7 +13,6 @@ from dynamicdps.cli.progress import out, progress_bar, say
 from dynamicdps.cli.record import recorded
 from dynamicdps.cli.table import benchmark_table
 from dynamicdps.conditional import CONDITIONAL_KINDS
-from dynamicdps.diffusion import read_model
 from dynamicdps.errors import InputError, reason_of
 from dynamicdps.evaluation.benchmark import (
     REFERENCES,
@@ -34,6 +33,7 @@ from dynamicdps.evaluation.benchmark import (
 )
 from dynamicdps.evaluation.benchmark.conditions import SHORT_NAMES
 from dynamicdps.json_file import read_json, write_json
+from dynamicdps.models.model_file import read_model
 from dynamicdps.operators import PRESETS, LowField, ScanOperator
 from dynamicdps.operators.presets import read_degradations
 from dynamicdps.pipeline.enhancement import open_prior

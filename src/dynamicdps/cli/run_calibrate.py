@@ -4,9 +4,9 @@ from dynamicdps.cli.commands import CalibrateStart
 from dynamicdps.cli.progress import progress_bar, say
 from dynamicdps.cli.record import recorded
 from dynamicdps.conditional import load_conditional
-from dynamicdps.diffusion import read_model
 from dynamicdps.errors import InputError
 from dynamicdps.json_file import write_json
+from dynamicdps.models.model_file import read_model
 from dynamicdps.operators import preset
 from dynamicdps.pipeline.enhancement import open_prior
 from dynamicdps.solvers import DynamicDPSConfig

@@ -9,9 +9,9 @@ from dynamicdps.cli.progress import out, progress_bar, say
 from dynamicdps.cli.record import recorded
 from dynamicdps.cli.table import fit_table
 from dynamicdps.conditional import load_conditional
-from dynamicdps.diffusion.model_file import file_hash
 from dynamicdps.errors import InputError
 from dynamicdps.json_file import write_json
+from dynamicdps.models.model_file import file_hash
 from dynamicdps.pipeline.checks import check_mask, find_start
 from dynamicdps.pipeline.fit import fit_scan, header_values
 from dynamicdps.pipeline.measurements import open_measurement

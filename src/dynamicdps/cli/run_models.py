@@ -10,11 +10,12 @@ from rich.table import Table
 from dynamicdps.cli.commands import AddModel, ListModels, ShowModel
 from dynamicdps.cli.progress import out, say
 from dynamicdps.conditional import CONDITIONAL_KINDS, load_conditional
-from dynamicdps.diffusion import ModelFile, load_prior, read_model
-from dynamicdps.diffusion.added_models import add_model, check_model
-from dynamicdps.diffusion.layout import load_layout
 from dynamicdps.json_file import read_json
+from dynamicdps.models.added_models import add_model, check_model
+from dynamicdps.models.model_file import ModelFile, read_model
 from dynamicdps.models.names import KINDS, bundled_folder, known_models, user_folder
+from dynamicdps.priors import load_prior
+from dynamicdps.priors.layout import load_layout
 from dynamicdps.report.facts import CARD, text_of
 from dynamicdps.segmentation import load_brain_network
 

@@ -15,9 +15,9 @@ from dynamicdps.cli.guard import check
 from dynamicdps.cli.parse import read_command
 from dynamicdps.cli.progress import say
 from dynamicdps.cli.registry import TABLE, chosen, with_chosen
-from dynamicdps.diffusion.model_file import file_hash
 from dynamicdps.errors import InputError, reason_of
 from dynamicdps.json_file import read_json
+from dynamicdps.models.model_file import file_hash
 from dynamicdps.output_names import METRICS
 from dynamicdps.pipeline.provenance import input_hashes, machine, versions
 

@@ -7,11 +7,12 @@ from dynamicdps.cli.commands import Sample
 from dynamicdps.cli.pictures import write_sheet
 from dynamicdps.cli.progress import progress_bar, say
 from dynamicdps.cli.record import recorded
-from dynamicdps.diffusion import draw_samples, read_model
-from dynamicdps.diffusion.layout import Layout, layout_beside, load_layout
 from dynamicdps.errors import InputError
+from dynamicdps.models.model_file import read_model
 from dynamicdps.pipeline.checks import check_device
 from dynamicdps.pipeline.enhancement import open_prior
+from dynamicdps.priors import draw_samples
+from dynamicdps.priors.layout import Layout, layout_beside, load_layout
 from dynamicdps.volumes import Volume, from_slices
 
 

@@ -15,14 +15,15 @@ from dynamicdps.cli.pictures import write_sheet
 from dynamicdps.cli.progress import progress_bar, say
 from dynamicdps.cli.record import Record, recorded
 from dynamicdps.conditional import RRDBConfig, VolumeConfig, train_esrgan, train_unet, train_volume_unet
-from dynamicdps.diffusion import NeighbourConfig, NetworkConfig, TrainingConfig, train_prior
-from dynamicdps.diffusion.model_file import file_hash
-from dynamicdps.diffusion.precision import has_bfloat16
-from dynamicdps.diffusion.processes import Processes, join
 from dynamicdps.errors import InputError
+from dynamicdps.models.model_file import file_hash
+from dynamicdps.networks import NeighbourConfig, NetworkConfig
+from dynamicdps.networks.precision import has_bfloat16
 from dynamicdps.pipeline.checks import check_device
 from dynamicdps.segmentation import train_segmenter
 from dynamicdps.segmentation.classes import CLASSES
+from dynamicdps.training import TrainingConfig, train_prior
+from dynamicdps.training.processes import Processes, join
 from dynamicdps.volumes.contrast import CONTRASTS
 
 

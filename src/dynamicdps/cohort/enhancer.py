@@ -9,16 +9,16 @@ from typing import Any
 from dynamicdps import __version__
 from dynamicdps.cohort.bids import BidsScan
 from dynamicdps.conditional import CONDITIONAL_KINDS, load_conditional
-from dynamicdps.diffusion import load_prior, read_model
-from dynamicdps.diffusion.model_cache import holding_models
-from dynamicdps.diffusion.model_file import file_hash
 from dynamicdps.extension import load_extension
+from dynamicdps.models.model_cache import holding_models
+from dynamicdps.models.model_file import file_hash, read_model
 from dynamicdps.pipeline import EnhanceOptions, StudyOptions, enhance
 from dynamicdps.pipeline.checks import FIT, check_device, check_options, device_kind
 from dynamicdps.pipeline.enhancement import settings_of
 from dynamicdps.pipeline.inputs import operator_beside
 from dynamicdps.pipeline.options import as_words, values_of
 from dynamicdps.pipeline.provenance import run_record
+from dynamicdps.priors import load_prior
 
 # Of the estimate, in the sidecar and the table.
 MEASURED = ("data_misfit", "start_sigma", "nfe", "nbackward", "volumes_interval_mm3")

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from dynamicdps.cohort.bids import ENDINGS
-from dynamicdps.diffusion.model_file import file_hash
 from dynamicdps.errors import InputError
+from dynamicdps.models.model_file import file_hash
 
 # Beside a scan: its acquisition, and its forward model where it is known.
 BESIDE = (".json", ".operator.json")

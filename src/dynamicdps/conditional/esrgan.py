@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dynamicdps.conditional.model import ConditionalModel
-from dynamicdps.diffusion import ModelFile
 from dynamicdps.errors import InputError
+from dynamicdps.models.model_file import ModelFile
 
 UNSHUFFLE = 4
 DENSE_LAYERS = 5

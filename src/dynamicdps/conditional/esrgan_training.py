@@ -15,10 +15,11 @@ from dynamicdps.conditional.discriminator import UNetDiscriminator, relativistic
 from dynamicdps.conditional.esrgan import ConditionalESRGAN, RRDBConfig, RRDBNetwork
 from dynamicdps.conditional.model import scaled
 from dynamicdps.conditional.pairs import SimulatedPairs
-from dynamicdps.diffusion import TrainingConfig, TrainingState, read_model, write_model
-from dynamicdps.diffusion.processes import Processes
-from dynamicdps.diffusion.training import train, training_card
 from dynamicdps.errors import InputError
+from dynamicdps.models.model_file import read_model, write_model
+from dynamicdps.training import TrainingConfig, TrainingState
+from dynamicdps.training.loop import train, training_card
+from dynamicdps.training.processes import Processes
 
 ADVERSARIAL_WEIGHT = 5e-3
 PRETRAIN_STEPS = 3000
@@ -68,7 +69,7 @@ class ESRGANLoss:
         return self.pairs.draw(generator, CROPS)
 
     def __call__(self, network: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
-        """See `dynamicdps.diffusion.training.Objective`; the adversarial loss is no mean over images, and wants the whole batch."""
+        """See `dynamicdps.training.loop.Objective`; the adversarial loss is no mean over images, and wants the whole batch."""
         inputs, truth = batch
         adversaries = cast(Adversaries, network)
         image = ConditionalESRGAN(adversaries.generator)(inputs)
@@ -134,7 +135,7 @@ def train_esrgan(
 
     Raises:
         InputError: a number is below 0; there are several processes or parts of a batch; the degradation couples slices (only
-            ``"range"`` trains on stacks) or is unknown; otherwise as `dynamicdps.diffusion.training.train`.
+            ``"range"`` trains on stacks) or is unknown; otherwise as `dynamicdps.training.loop.train`.
     """
     if not 0 <= adversarial_weight < math.inf or pretrain_steps < 0:
         raise InputError(

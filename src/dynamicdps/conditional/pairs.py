@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dynamicdps.diffusion import Patches
-from dynamicdps.diffusion.patches import SIZES, split_held_out
 from dynamicdps.errors import InputError
 from dynamicdps.operators import LowField, Noise, ScanOperator, preset, to_image_grid
+from dynamicdps.training import Patches
+from dynamicdps.training.patches import SIZES, split_held_out
 
 
 @dataclass(frozen=True)

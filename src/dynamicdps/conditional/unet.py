@@ -9,9 +9,11 @@ from torch import Tensor, nn
 
 from dynamicdps.conditional.model import ConditionalModel
 from dynamicdps.conditional.pairs import DegradationRange, SimulatedPairs, draw_pair
-from dynamicdps.diffusion import ModelFile, NetworkConfig, SliceUNet, TrainingConfig, TrainingState, read_model, write_model
-from dynamicdps.diffusion.processes import Processes
-from dynamicdps.diffusion.training import train, training_card
+from dynamicdps.models.model_file import ModelFile, read_model, write_model
+from dynamicdps.networks import NetworkConfig, SliceUNet
+from dynamicdps.training import TrainingConfig, TrainingState
+from dynamicdps.training.loop import train, training_card
+from dynamicdps.training.processes import Processes
 
 __all__ = ["UNET_CONFIG", "ConditionalUNet", "DegradationRange", "draw_pair", "load_unet", "train_unet", "unet_of"]
 
@@ -38,7 +40,7 @@ class SquaredError:
         return self.pairs.draw(generator)
 
     def __call__(self, network: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
-        """See `dynamicdps.diffusion.training.Objective`."""
+        """See `dynamicdps.training.loop.Objective`."""
         inputs, truth = batch
         value: Tensor = 100 * (ConditionalUNet(network)(inputs) - truth).square().mean()
         return value
@@ -78,7 +80,7 @@ def train_unet(
 
     Raises:
         InputError: the degradation couples slices (only ``"range"`` trains on stacks) or is unknown; otherwise as
-            `dynamicdps.diffusion.training.train`.
+            `dynamicdps.training.loop.train`.
     """
     pairs = SimulatedPairs.from_files(train_files, validation_files, degradation)
     torch.manual_seed(config.seed)
@@ -103,11 +105,11 @@ def load_unet(name: str | Path, device: str = "cpu") -> ConditionalUNet:
     """A conditional U-Net by its bundled name or file, ready for inference.
 
     Raises:
-        InputError: as `dynamicdps.diffusion.read_model`.
+        InputError: as `dynamicdps.models.model_file.read_model`.
     """
     return unet_of(read_model(name, "unet"), device)
 
 
 def unet_of(model: ModelFile, device: str = "cpu") -> ConditionalUNet:
     """The conditional U-Net that a model file holds, ready for inference."""
-    return ConditionalUNet(model.network()).to(device).eval()
+    return ConditionalUNet(model.build(SliceUNet.from_json)).to(device).eval()

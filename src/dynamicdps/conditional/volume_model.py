@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from dynamicdps.conditional.model import CENTRE, SPREAD
 from dynamicdps.conditional.scanner_draws import spline_matrix
 from dynamicdps.conditional.volume_network import VolumeConfig, VolumeUNet
-from dynamicdps.diffusion import ModelFile
+from dynamicdps.models.model_file import ModelFile
 from dynamicdps.operators import Operator, ScanOperator
 from dynamicdps.operators.image_grid import voxel_factors
 from dynamicdps.operators.sampling import along

@@ -15,12 +15,13 @@ from torch import Tensor, nn
 from dynamicdps.conditional.model import CENTRE, SPREAD
 from dynamicdps.conditional.scanner_draws import MARGIN, ScannerRange, draw_scan
 from dynamicdps.conditional.volume_network import VolumeConfig, VolumeUNet, grow
-from dynamicdps.diffusion import TrainingConfig, TrainingState, read_model, write_model
-from dynamicdps.diffusion.patches import split_held_out
-from dynamicdps.diffusion.processes import Processes
-from dynamicdps.diffusion.training import train, training_card
-from dynamicdps.diffusion.windows import TrainingVolume
 from dynamicdps.errors import InputError
+from dynamicdps.models.model_file import read_model, write_model
+from dynamicdps.training import TrainingConfig, TrainingState
+from dynamicdps.training.loop import train, training_card
+from dynamicdps.training.patches import split_held_out
+from dynamicdps.training.processes import Processes
+from dynamicdps.training.windows import TrainingVolume
 
 Array = NDArray[np.float32]
 
@@ -208,7 +209,7 @@ def train_volume_unet(
         The model file.
 
     Raises:
-        InputError: a scan cannot be read or is empty; otherwise as `dynamicdps.diffusion.training.train`.
+        InputError: a scan cannot be read or is empty; otherwise as `dynamicdps.training.loop.train`.
     """
     files, held_out = split_held_out(train_files, validation_files)
     pairs = ScannedPatches(BrainPatches([TrainingVolume.from_file(f) for f in files]), limits)

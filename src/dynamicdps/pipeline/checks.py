@@ -6,11 +6,11 @@ from typing import Any
 import torch
 
 from dynamicdps.conditional import load_conditional
-from dynamicdps.diffusion import level_of_step
 from dynamicdps.errors import InputError
 from dynamicdps.operators import read_operator
 from dynamicdps.pipeline.cross_contrast import check_to
 from dynamicdps.pipeline.options import EnhanceOptions, StudyOptions
+from dynamicdps.priors import level_of_step
 from dynamicdps.segmentation import brain_finder
 from dynamicdps.solvers import available, make_config, read_start_level
 from dynamicdps.solvers.dynamicdps import QUALITIES

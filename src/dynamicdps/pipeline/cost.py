@@ -10,9 +10,9 @@ import torch
 
 from dynamicdps.calibration.fit import low_field, slice_axis
 from dynamicdps.data_term import DataTerm, data_step
-from dynamicdps.diffusion import Prior
 from dynamicdps.operators import Noise, Operator, ScanOperator, SwapSliceAxis
 from dynamicdps.operators.scan_operator import covered_grid
+from dynamicdps.priors import Prior
 from dynamicdps.solvers import DynamicDPSConfig
 from dynamicdps.solvers.dynamicdps import LOOP_TOLERANCE
 from dynamicdps.volumes import Volume

@@ -7,10 +7,10 @@ import torch
 from numpy.typing import NDArray
 
 from dynamicdps.data_term import scan_term
-from dynamicdps.diffusion import Prior
 from dynamicdps.errors import InputError
 from dynamicdps.operators import ScanOperator
 from dynamicdps.pipeline.other_contrast import explain
+from dynamicdps.priors import Prior
 from dynamicdps.solvers.initial import Initial
 from dynamicdps.volumes import BrainScan, Volume, from_slices, to_batch
 from dynamicdps.volumes.grids import Grid, sample

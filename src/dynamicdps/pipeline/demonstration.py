@@ -3,9 +3,9 @@
 from typing import Literal
 
 from dynamicdps.conditional import load_unet
-from dynamicdps.diffusion import read_model
 from dynamicdps.evaluation import evaluate_volume, segment, unsupported_map
 from dynamicdps.models import demo_scan
+from dynamicdps.models.model_file import read_model
 from dynamicdps.operators import preset, simulate
 from dynamicdps.pipeline.brain_volumes import keeping_samples, volume_intervals, without_samples
 from dynamicdps.pipeline.checks import check_device, solver_config

@@ -10,13 +10,12 @@ import torch
 from dynamicdps.calibration.fit import FITTED, OperatorFit
 from dynamicdps.calibration.shading import without_shading
 from dynamicdps.conditional import CONDITIONAL_KINDS, load_conditional
-from dynamicdps.diffusion import ModelFile, Prior, load_prior, read_model
-from dynamicdps.diffusion.model_file import known_contrasts
 from dynamicdps.errors import InputError
 from dynamicdps.evaluation import StageMetrics
 from dynamicdps.evaluation.misfit_causes import misfit_reasons
 from dynamicdps.evaluation.slice_doubts import slice_doubts
 from dynamicdps.extension import load_extension
+from dynamicdps.models.model_file import ModelFile, read_model
 from dynamicdps.operators import ScanOperator
 from dynamicdps.operators.scan_operator import require_noise
 from dynamicdps.pipeline.brain_volumes import brain_on, keeping_samples, measure_volumes, without_samples
@@ -35,6 +34,7 @@ from dynamicdps.pipeline.progress import Progress, Stages
 from dynamicdps.pipeline.scan_contrast import KNOWN, ScanContrast, find_contrast
 from dynamicdps.pipeline.scans_of_head import OneScan, ScansOfHead, align, alike_contrasts, in_order, without_repeats
 from dynamicdps.pipeline.segmentation import says_sides
+from dynamicdps.priors import Prior, known_contrasts, load_prior
 from dynamicdps.report.run_folder import HIGH_MISFIT, misfit_warnings
 from dynamicdps.solvers import DynamicDPSConfig, Result, start_rule_of
 from dynamicdps.solvers.initial import Initial, initial_from_model, initial_from_volume

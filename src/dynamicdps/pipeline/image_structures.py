@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dynamicdps.diffusion import read_model
 from dynamicdps.errors import InputError
 from dynamicdps.evaluation.tissue_intervals import pair_intervals
+from dynamicdps.models.model_file import read_model
 from dynamicdps.models.names import known_models
 from dynamicdps.output_names import STRUCTURES
 from dynamicdps.pipeline.segmentation import COVERAGE, draft_warnings, halves_of

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 
 from dynamicdps.data_term import scan_term
-from dynamicdps.diffusion import Denoiser
 from dynamicdps.errors import InputError
 from dynamicdps.evaluation import data_misfit, unsupported_map
 from dynamicdps.operators import ScanOperator
@@ -17,6 +16,7 @@ from dynamicdps.pipeline.inputs import as_scan
 from dynamicdps.pipeline.kspace_scan import KSpaceScan, is_kspace, open_kspace, refuse_raw_options
 from dynamicdps.pipeline.options import ReadOptions
 from dynamicdps.pipeline.ranges import RANGE_PERCENTILES, Ranges, misfit_range
+from dynamicdps.priors import Denoiser
 from dynamicdps.report.trace import Rows, start_rows
 from dynamicdps.segmentation import brain_finder
 from dynamicdps.solvers import Result, solve

@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from dynamicdps.diffusion import ModelFile
-from dynamicdps.diffusion.model_file import known_contrasts
 from dynamicdps.errors import InputError
+from dynamicdps.models.model_file import ModelFile
+from dynamicdps.priors import known_contrasts
 from dynamicdps.volumes import IntensityScale, Volume
 
 MOST_SPACING = 0.3

@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dynamicdps.diffusion import Prior
-from dynamicdps.diffusion.precision import has_bfloat16
+from dynamicdps.networks.precision import has_bfloat16
 from dynamicdps.operators import ScanOperator
 from dynamicdps.pipeline.cost import image_shape, measure_pace, quicker, stage_seconds, work_of
 from dynamicdps.pipeline.inputs import name_of
 from dynamicdps.pipeline.kspace_scan import is_kspace
 from dynamicdps.pipeline.options import EnhanceOptions
 from dynamicdps.pipeline.scan_contrast import contrast_of, sequence_contrast
+from dynamicdps.priors import Prior
 from dynamicdps.volumes import BrainScan, Volume
 
 PLANES = ("sagittal", "coronal", "axial")

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from dynamicdps import __version__
-from dynamicdps.diffusion.model_file import file_hash
+from dynamicdps.models.model_file import file_hash
 from dynamicdps.models.names import known_models
 from dynamicdps.pipeline.named_inputs import is_file, named_inputs
 

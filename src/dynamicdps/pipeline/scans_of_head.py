@@ -12,7 +12,6 @@ from torch import Tensor
 from dynamicdps.calibration.fit import OperatorFit
 from dynamicdps.calibration.shading import without_shading
 from dynamicdps.data_term import scan_term
-from dynamicdps.diffusion import Denoiser
 from dynamicdps.errors import InputError
 from dynamicdps.evaluation import data_misfit
 from dynamicdps.evaluation.null_space import unsupported_by_all
@@ -22,6 +21,7 @@ from dynamicdps.pipeline.other_contrast import OtherContrast, explain
 from dynamicdps.pipeline.poses import SAME_HEAD, Pose, ScanToAlign, find_poses, image_grid, moved
 from dynamicdps.pipeline.ranges import Ranges, misfit_range
 from dynamicdps.pipeline.scan_contrast import KNOWN
+from dynamicdps.priors import Denoiser
 from dynamicdps.report.trace import Rows, start_rows
 from dynamicdps.solvers import Result, solve
 from dynamicdps.solvers.ablation import DataStepConfig

@@ -9,10 +9,10 @@ import nibabel
 import numpy as np
 from nibabel.spatialimages import SpatialImage
 
-from dynamicdps.diffusion import read_model
 from dynamicdps.errors import InputError
 from dynamicdps.evaluation.tissue import is_cut_off
 from dynamicdps.evaluation.tissue_intervals import prediction_intervals
+from dynamicdps.models.model_file import read_model
 from dynamicdps.models.names import known_models
 from dynamicdps.pipeline.checks import check_device
 from dynamicdps.pipeline.inputs import as_scan, name_of, one_scan

@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 
 from dynamicdps.conditional.volume_network import VolumeConfig, VolumeUNet
-from dynamicdps.diffusion import read_model
-from dynamicdps.diffusion.model_cache import held
 from dynamicdps.errors import InputError
+from dynamicdps.models.model_cache import held
+from dynamicdps.models.model_file import read_model
 from dynamicdps.models.names import known_models
 from dynamicdps.segmentation.class_chances import ClassChances
 from dynamicdps.volumes import Volume
@@ -128,7 +128,7 @@ def load_brain_network(name: str | Path = BRAIN_MODEL, device: str = "cpu") -> B
     """The network that finds brains, by its bundled name or file.
 
     Raises:
-        InputError: as `dynamicdps.diffusion.read_model`.
+        InputError: as `dynamicdps.models.model_file.read_model`.
     """
     model = read_model(name, "segmenter")
     return BrainNetwork(model.build(lambda values: VolumeUNet(VolumeConfig.from_json(values))).to(device))

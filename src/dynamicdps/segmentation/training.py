@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from dynamicdps.conditional.volume_network import VolumeConfig, VolumeUNet
-from dynamicdps.diffusion import TrainingConfig, TrainingState, read_model, write_model
-from dynamicdps.diffusion.patches import split_held_out
-from dynamicdps.diffusion.processes import Processes
-from dynamicdps.diffusion.training import train, training_card
+from dynamicdps.models.model_file import read_model, write_model
 from dynamicdps.segmentation.classes import BRAIN, CLASSES
 from dynamicdps.segmentation.synthetic_heads import LabelMap, SyntheticHeads
+from dynamicdps.training import TrainingConfig, TrainingState
+from dynamicdps.training.loop import train, training_card
+from dynamicdps.training.patches import split_held_out
+from dynamicdps.training.processes import Processes
 
 SEGMENTER_CONFIG = VolumeConfig(channels=(16, 32, 64), blocks=(1, 2, 2), unshuffle=2, planes=0, outputs=len(CLASSES))
 SEGMENTER_TRAINING = TrainingConfig(learning_rate=1e-3, warmup=100, decay_from=3000, checkpoint_every=250, optimiser="muon")
@@ -38,7 +39,7 @@ class SegmentationLoss:
         return self.heads.draw(generator)
 
     def __call__(self, network: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
-        """See `dynamicdps.diffusion.training.Objective`."""
+        """See `dynamicdps.training.loop.Objective`."""
         image, classes = batch
         logits: Tensor = network(image).float()
         # Sums by class, without an image of zeros and ones for each of them.
@@ -100,7 +101,7 @@ def train_segmenter(
         The model file.
 
     Raises:
-        InputError: a map cannot be read or has no brain; otherwise as `dynamicdps.diffusion.training.train`.
+        InputError: a map cannot be read or has no brain; otherwise as `dynamicdps.training.loop.train`.
     """
     files, held_out = split_held_out(label_files, validation_files)
     loss = SegmentationLoss(SyntheticHeads([LabelMap.from_file(f) for f in files], SHAPE))

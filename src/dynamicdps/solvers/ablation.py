@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from dynamicdps.data_term import DataTerm, data_step, join
-from dynamicdps.diffusion import Denoiser, Prior
+from dynamicdps.priors import Denoiser, Prior
 from dynamicdps.solvers.reconstruction import Progress, Reconstruction, check_positive
 from dynamicdps.solvers.registry import register
 

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from dynamicdps.conditional import InitialModel
 from dynamicdps.data_term import DataTerm
-from dynamicdps.diffusion import Denoiser
-from dynamicdps.diffusion.levels import cosine_levels
 from dynamicdps.errors import InputError
 from dynamicdps.operators import ScanOperator
+from dynamicdps.priors import Denoiser
+from dynamicdps.priors.levels import cosine_levels
 from dynamicdps.solvers.dps import DPSConfig, solve_dps
 from dynamicdps.solvers.dynamicdps import DynamicDPSConfig, initial_step, solve_dynamicdps
 from dynamicdps.solvers.start_level import CHUNK, PAPER_NORM, BankRule, StartLevelRule, fit_start_level

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from dynamicdps.data_term import DataTerm, join
-from dynamicdps.diffusion import Denoiser, Prior
+from dynamicdps.priors import Denoiser, Prior
 from dynamicdps.solvers.reconstruction import PlainConfig, Progress, Reconstruction
 from dynamicdps.solvers.registry import register
 

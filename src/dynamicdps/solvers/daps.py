@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dynamicdps.diffusion import descending_levels
 from dynamicdps.errors import InputError
 from dynamicdps.operators import Linearisation, LinearModel, Operator
 from dynamicdps.operators.inner_products import norm
 from dynamicdps.operators.parameters import per_image
+from dynamicdps.priors import descending_levels
 from dynamicdps.solvers.samplers import Run, Sample, SamplerConfig, Task, falling, sampler
 
 

@@ -19,10 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from dynamicdps.data_term import DataTerm, join
-from dynamicdps.diffusion import Denoiser, Prior, as_prior
-from dynamicdps.diffusion.sampling import image_generators
 from dynamicdps.errors import InputError
 from dynamicdps.operators.linear import LinearModel, SpectralModel
+from dynamicdps.priors import Denoiser, Prior, as_prior
+from dynamicdps.priors.sampling import image_generators
 from dynamicdps.solvers.reconstruction import Progress, Reconstruction
 from dynamicdps.solvers.registry import available, register
 

@@ -10,10 +10,10 @@ from torch import Tensor
 from dynamicdps.data_term import DataTerm, ErrorCorrelation, join, pooled_residual
 from dynamicdps.data_term.data_step import METHODS, DataStep, data_step
 from dynamicdps.data_term.line_search import LINE_SEARCHES, search
-from dynamicdps.diffusion import Denoiser, Prior, as_prior
 from dynamicdps.operators.inner_products import inner, norm, put, take
 from dynamicdps.operators.parameters import per_image
 from dynamicdps.operators.precision import wide_type
+from dynamicdps.priors import Denoiser, Prior, as_prior
 from dynamicdps.solvers.reconstruction import Progress, Reconstruction
 from dynamicdps.solvers.registry import register
 from dynamicdps.solvers.samplers import Run, SamplerConfig, run_samples

@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 
 from dynamicdps.data_term import DataTerm, Outcome
-from dynamicdps.diffusion import Denoiser, Prior
-from dynamicdps.diffusion.levels import cosine_levels
-from dynamicdps.diffusion.sampling import noise_like
 from dynamicdps.errors import InputError
 from dynamicdps.models import FOLDER
 from dynamicdps.operators.inner_products import inner
 from dynamicdps.operators.parameters import per_image
 from dynamicdps.operators.precision import wide_type
+from dynamicdps.priors import Denoiser, Prior
+from dynamicdps.priors.levels import cosine_levels
+from dynamicdps.priors.sampling import noise_like
 from dynamicdps.solvers.composite_loss import composite_loss
 from dynamicdps.solvers.dps import vp_factor
 from dynamicdps.solvers.reconstruction import Progress, Reconstruction

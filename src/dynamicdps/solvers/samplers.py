@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from dynamicdps.data_term import DataTerm, join
-from dynamicdps.diffusion import Denoiser, Prior, as_prior, descending_levels
-from dynamicdps.diffusion.levels import cosine_levels
-from dynamicdps.diffusion.sampling import image_generators, noise_like
 from dynamicdps.operators import LinearProblem
 from dynamicdps.operators.parameters import per_image
+from dynamicdps.priors import Denoiser, Prior, as_prior, descending_levels
+from dynamicdps.priors.levels import cosine_levels
+from dynamicdps.priors.sampling import image_generators, noise_like
 from dynamicdps.solvers.reconstruction import Progress, Reconstruction, TraceStep, check_positive
 from dynamicdps.solvers.registry import Solver, register
 

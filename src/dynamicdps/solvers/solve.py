@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dynamicdps.data_term import DataTerm, scan_term
-from dynamicdps.diffusion import Denoiser, Prior, as_prior
 from dynamicdps.errors import InputError
 from dynamicdps.operators import AffineResample, Operator, Scanner, ScanOperator
 from dynamicdps.operators.posed_voxels import posed
 from dynamicdps.operators.scan_operator import require_noise
+from dynamicdps.priors import Denoiser, Prior, as_prior
 from dynamicdps.solvers.batches import concatenate
 from dynamicdps.solvers.reconstruction import Progress, Reconstruction, with_warnings
 from dynamicdps.solvers.registry import find_solver

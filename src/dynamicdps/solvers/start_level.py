@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dynamicdps.data_term import excess_misfit
-from dynamicdps.diffusion import Prior
-from dynamicdps.diffusion.levels import N_STEPS, cosine_levels
 from dynamicdps.errors import InputError, reason_of
 from dynamicdps.json_file import read_json
 from dynamicdps.models import FOLDER
 from dynamicdps.operators.precision import on_cpu, wide
+from dynamicdps.priors import Prior
+from dynamicdps.priors.levels import N_STEPS, cosine_levels
 
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 # The paper's norms are over 256 x 256 pixels of range [0, 2]: what the root mean square of a residual in [0, 1] is multiplied by.

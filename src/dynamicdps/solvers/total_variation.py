@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dynamicdps.data_term import DataTerm, join
-from dynamicdps.diffusion import Denoiser, Prior
 from dynamicdps.operators import LinearModel
+from dynamicdps.priors import Denoiser, Prior
 from dynamicdps.solvers.reconstruction import Progress, Reconstruction, check_positive
 from dynamicdps.solvers.registry import register
 

@@ -7,8 +7,8 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from dynamicdps.conditional import CONDITIONAL_KINDS, load_conditional
-from dynamicdps.diffusion import read_model
 from dynamicdps.errors import InputError
+from dynamicdps.models.model_file import read_model
 from dynamicdps.operators import LowField, Operator, ScanOperator, to_image_grid
 from dynamicdps.operators.presets import choose_degradation
 

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dynamicdps.diffusion import Denoiser
 from dynamicdps.errors import InputError
 from dynamicdps.evaluation.benchmark.conditions import Condition
 from dynamicdps.evaluation.benchmark.cut import Subject, chosen_slices, middle_slices, subject_name
 from dynamicdps.evaluation.benchmark.rows import TRUTH, CellKey, Results
 from dynamicdps.evaluation.benchmark.scene import Cell, Scene, Truths
 from dynamicdps.operators import Operator
+from dynamicdps.priors import Denoiser
 from dynamicdps.solvers import make_config
 
 SLAB = 10

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dynamicdps.data_term import DataTerm
-from dynamicdps.diffusion import Denoiser
 from dynamicdps.evaluation.benchmark.conditions import Condition
 from dynamicdps.evaluation.benchmark.cut import Cut, Subject
 from dynamicdps.evaluation.benchmark.lesion_pass import LesionedCut, check_room, insert_lesions, lesion_rows
@@ -18,6 +17,7 @@ from dynamicdps.evaluation.benchmark.measures import fidelity_rows, hallucinatio
 from dynamicdps.evaluation.benchmark.rows import TRUTH, CellKey, Results
 from dynamicdps.evaluation.resolvability import Resolvability
 from dynamicdps.operators import to_image_grid
+from dynamicdps.priors import Denoiser
 from dynamicdps.solvers import Reconstruction, solve_tensors
 
 MEASUREMENT = "measurement"

@@ -6,8 +6,11 @@ import pytest
 import torch
 
 from dynamicdps.conditional import load_conditional
-from dynamicdps.diffusion import NetworkConfig, SliceUNet, load_prior, model_cache, model_file, read_model, write_model
-from dynamicdps.diffusion.model_cache import holding_models
+from dynamicdps.models import model_cache, model_file
+from dynamicdps.models.model_cache import holding_models
+from dynamicdps.models.model_file import read_model, write_model
+from dynamicdps.networks import NetworkConfig, SliceUNet
+from dynamicdps.priors import load_prior
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dynamicdps.diffusion.prior import AXES, MIN_SLICES
 from dynamicdps.errors import InputError
+from dynamicdps.priors.prior import AXES, MIN_SLICES
 from dynamicdps.volumes import IntensityScale, load
 from dynamicdps.volumes.contrast import CONTRASTS
 

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from dynamicdps.diffusion import NetworkConfig, NetworkDenoiser, SlicePrior, SliceUNet, descending_levels, sample_ancestral, sample_heun
-from dynamicdps.diffusion.prior_training import draw_samples
-from dynamicdps.diffusion.sampling import image_generators, noise_like
+from dynamicdps.networks import NetworkConfig, SliceUNet
+from dynamicdps.priors import NetworkDenoiser, SlicePrior, descending_levels, sample_ancestral, sample_heun
+from dynamicdps.priors.sampling import image_generators, noise_like
+from dynamicdps.training.prior_training import draw_samples
 
 MEAN, STD = 0.4, 0.2
 START, STOP = 5.0, 0.01

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dynamicdps.diffusion.levels import SIGMA_MAX, SIGMA_MIN
+from dynamicdps.priors.levels import SIGMA_MAX, SIGMA_MIN
 
 
 class Denoiser(Protocol):

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dynamicdps.diffusion.denoiser import Denoiser, denoising_error, network_time, scalings
-from dynamicdps.diffusion.neighbour_network import NeighbourUNet
+from dynamicdps.networks.neighbour_unet import NeighbourUNet
+from dynamicdps.priors.denoiser import Denoiser, denoising_error, network_time, scalings
 
 # Axes (slice, row, column) of data that lie as (z, y, x): superior and anterior upwards in every plane.
 AXES = {"axial": (0, 1, 2), "coronal": (1, 0, 2), "sagittal": (2, 0, 1)}

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dynamicdps.diffusion.network import NetworkConfig, pad_to_multiple
 from dynamicdps.errors import InputError
+from dynamicdps.networks.slice_unet import NetworkConfig, pad_to_multiple
 from dynamicdps.volumes.contrast import CONTRASTS
 
 MAX_SLICES = 33
@@ -104,6 +104,11 @@ class NeighbourUNet(nn.Module):
             num_class_embeds=len(config.contrasts),
             use_flash_attention=True,
         )
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "NeighbourUNet":
+        """The network of a size that a model card gives."""
+        return cls(NeighbourConfig.from_json(values))
 
     def forward(self, x: Tensor, time: Tensor, present: Tensor, contrast: Tensor) -> Tensor:
         """Map windows of slices to the slices in their middle.

@@ -85,6 +85,11 @@ class SliceUNet(nn.Module):
             use_flash_attention=True,
         )
 
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "SliceUNet":
+        """The network of a size that a model card gives."""
+        return cls(NetworkConfig.from_json(values))
+
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         """Map slices ``(batch, 1, height, width)`` and times ``(batch,)`` in [0, 1000] to slices of the same shape.
 

@@ -7,8 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dynamicdps.diffusion import Domain, NeighbourConfig, NeighbourPrior, NeighbourUNet, SlicePrior, as_prior, load_prior, write_model
-from dynamicdps.diffusion.prior import MIN_SLICES, window_slices
+from dynamicdps.models.model_file import write_model
+from dynamicdps.networks import NeighbourConfig, NeighbourUNet
+from dynamicdps.priors import Domain, NeighbourPrior, SlicePrior, as_prior, load_prior
+from dynamicdps.priors.prior import MIN_SLICES, window_slices
 from tests.properties import input_error
 
 MEAN, STD = 0.3, 0.25

@@ -5,9 +5,9 @@ import shutil
 from pathlib import Path
 
 from dynamicdps.atomic_file import atomic_write
-from dynamicdps.diffusion.model_file import ModelFile, check_size, file_hash, read_model
 from dynamicdps.errors import InputError
 from dynamicdps.json_file import write_json
+from dynamicdps.models.model_file import ModelFile, check_size, file_hash, read_model
 from dynamicdps.models.names import KINDS, bundled_folder, user_folder
 from dynamicdps.paths import check_exists
 

@@ -17,9 +17,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, distributed, nn
 
-from dynamicdps.diffusion import TrainingConfig
-from dynamicdps.diffusion.processes import VARIABLES, Processes, join
-from dynamicdps.diffusion.training import shares_of, train
+from dynamicdps.training import TrainingConfig
+from dynamicdps.training.loop import shares_of, train
+from dynamicdps.training.processes import VARIABLES, Processes, join
 from tests.properties import input_error
 
 ROOT = Path(__file__).parents[2]
@@ -166,10 +166,10 @@ ONE_BAD_PROCESS = """
 import os, sys
 from pathlib import Path
 from torch import nan, nn
-from dynamicdps.diffusion.processes import join
-from dynamicdps.diffusion.training import train
+from dynamicdps.training.processes import join
+from dynamicdps.training.loop import train
 from dynamicdps.errors import InputError
-from tests.diffusion.test_processes import Numbers, settings
+from tests.training.test_processes import Numbers, settings
 
 class Bad(Numbers):
     calls = 0

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from dynamicdps.diffusion import Patches
+from dynamicdps.training import Patches
 from dynamicdps.volumes import IntensityScale, Volume, load, to_slices
 from tests.properties import input_error
 

@@ -19,11 +19,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from dynamicdps.atomic_file import atomic_write
-from dynamicdps.diffusion.model_file import real_numbers
-from dynamicdps.diffusion.muon import Muon
-from dynamicdps.diffusion.processes import Processes
 from dynamicdps.errors import InputError, reason_of
 from dynamicdps.json_file import read_json, write_json
+from dynamicdps.models.model_file import real_numbers
+from dynamicdps.training.muon import Muon
+from dynamicdps.training.processes import Processes
 
 Batch = tuple[Tensor, ...]
 # What a resumed training may change: its planned end, and what its steps do not depend on.
@@ -70,7 +70,7 @@ class TrainingConfig:
         bfloat16: compute in bfloat16 autocast.
         batches: drawn for each step, whose loss is their mean.
         accumulate: parts of a process's share of a batch that pass the network one after another: the same step in less memory.
-        optimiser: ``"adamw"`` or ``"muon"``, see `dynamicdps.diffusion.muon`.
+        optimiser: ``"adamw"`` or ``"muon"``, see `dynamicdps.training.muon`.
 
     Raises:
         ValueError: the optimiser is unknown.

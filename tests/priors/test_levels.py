@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from dynamicdps.diffusion import cosine_levels, descending_levels, level_of_step
-from dynamicdps.diffusion.denoiser import network_time
-from dynamicdps.diffusion.levels import SIGMA_MAX, SIGMA_MIN
+from dynamicdps.priors import cosine_levels, descending_levels, level_of_step
+from dynamicdps.priors.denoiser import network_time
+from dynamicdps.priors.levels import SIGMA_MAX, SIGMA_MIN
 
 
 def alpha_bar(step: int, n_steps: int) -> float:

@@ -13,10 +13,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from dynamicdps.diffusion import NeighbourConfig, NeighbourUNet, TrainingConfig, TrainingState, load_prior, train_prior
-from dynamicdps.diffusion.prior_training import WindowScoreMatching
-from dynamicdps.diffusion.training import FREE_SETTINGS, train
-from dynamicdps.diffusion.windows import SliceWindows, TrainingVolume
+from dynamicdps.networks import NeighbourConfig, NeighbourUNet
+from dynamicdps.priors import load_prior
+from dynamicdps.training import TrainingConfig, TrainingState, train_prior
+from dynamicdps.training.loop import FREE_SETTINGS, train
+from dynamicdps.training.prior_training import WindowScoreMatching
+from dynamicdps.training.windows import SliceWindows, TrainingVolume
 from tests.conftest import make_phantom
 from tests.properties import input_error
 

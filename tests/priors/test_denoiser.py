@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dynamicdps.diffusion import NetworkConfig, NetworkDenoiser, SliceUNet
-from dynamicdps.diffusion.denoiser import denoising_error, network_time
+from dynamicdps.networks import NetworkConfig, SliceUNet
+from dynamicdps.priors import NetworkDenoiser
+from dynamicdps.priors.denoiser import denoising_error, network_time
 from tests.properties import assert_batch_independent
 
 MEAN, STD = 0.3, 0.25

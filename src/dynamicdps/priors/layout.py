@@ -6,7 +6,6 @@ told, and of what is large a normal distribution knows enough: mean and principa
 voxels. A draw of it, with noise, is where the network takes over.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,15 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dynamicdps.diffusion.model_file import ModelFile, read_model, write_model
-from dynamicdps.diffusion.sampling import noise_like
-from dynamicdps.diffusion.windows import TrainingVolume
 from dynamicdps.errors import InputError
+from dynamicdps.models.model_file import ModelFile, read_model, write_model
 from dynamicdps.models.names import known_models
+from dynamicdps.priors.sampling import noise_like
 
 # Edge of the cubes, in voxels, and how many components are kept.
 EDGE, COMPONENTS = 8, 40
-FEWEST_SCANS = 16
 # Where the network takes over: noise that hides what cubes of this size do not show.
 START = 0.8
 # Share of a stack at either end that single slices are not taken from.
@@ -86,27 +83,6 @@ def _margins(want: int, have: int) -> tuple[int, int]:
     """Voxels to add, or take away where negative, before and after, so that the middle stays."""
     before = (want - have) // 2
     return before, want - have - before
-
-
-def fit_layout(volumes: Sequence[TrainingVolume], suffix: str = "T1w") -> Layout | None:
-    """The layout of scans that show the same part of the head, each and its mirror image; `None` where they are too few.
-
-    Args:
-        volumes: skull-stripped, slices from below upwards; those of the most frequent shape of one contrast count.
-        suffix: contrast, as a BIDS suffix.
-    """
-    counted = Counter(v.data.shape for v in volumes if v.contrast == suffix and min(v.data.shape) >= EDGE)
-    shape, count = counted.most_common(1)[0] if counted else ((0, 0, 0), 0)
-    if count < FEWEST_SCANS:
-        return None
-    alike = [v for v in volumes if v.contrast == suffix and v.data.shape == shape]
-    images = torch.stack([F.avg_pool3d(torch.from_numpy(v.data).float()[None] * v.scale, EDGE)[0] for v in alike])
-    images = torch.cat([images, images.flip(-1)])
-    mean = images.mean(0)
-    _, values, directions = torch.linalg.svd((images - mean).flatten(1), full_matrices=False)
-    kept = min(COMPONENTS, count, len(directions))
-    components = (values / len(images) ** 0.5)[:kept, None] * directions[:kept]
-    return Layout(mean, components.view(kept, *mean.shape), EDGE, suffix)
 
 
 def load_layout(name: str | Path) -> Layout:

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from dynamicdps.diffusion import draw_samples, fit_layout, layout_beside, load_layout, load_prior
-from dynamicdps.diffusion.layout import EDGE, FEWEST_SCANS, Layout
-from dynamicdps.diffusion.model_file import write_model
-from dynamicdps.diffusion.sampling import image_generators
-from dynamicdps.diffusion.windows import TrainingVolume
+from dynamicdps.models.model_file import write_model
+from dynamicdps.priors import draw_samples, layout_beside, load_layout, load_prior
+from dynamicdps.priors.layout import EDGE, Layout
+from dynamicdps.priors.sampling import image_generators
+from dynamicdps.training import fit_layout
+from dynamicdps.training.layout_fit import FEWEST_SCANS
+from dynamicdps.training.windows import TrainingVolume
 from tests.properties import input_error
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from dynamicdps.diffusion.muon import Muon, orthogonal
+from dynamicdps.training.muon import Muon, orthogonal
 
 
 @pytest.mark.parametrize("shape", [(3, 8, 8), (2, 6, 20), (2, 20, 6)])

@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import nn
 
-from dynamicdps.diffusion import NetworkConfig, NetworkDenoiser, SlicePrior, SliceUNet, load_prior, read_model, write_model
-from dynamicdps.diffusion.model_file import file_hash
+from dynamicdps.models.model_file import file_hash, read_model, write_model
 from dynamicdps.models.names import bundled
+from dynamicdps.networks import NetworkConfig, SliceUNet
+from dynamicdps.priors import NetworkDenoiser, SlicePrior, load_prior
 from tests.cli.tiny import write_tiny
 from tests.properties import input_error
 
@@ -54,7 +55,7 @@ def test_a_network_of_a_file_is_made_of_its_weights_alone(model: Path) -> None:
     """No random number is drawn, and nothing stays without memory."""
     before = torch.get_rng_state()
     read = read_model(model, "prior")
-    found = read.network()
+    found = read.build(SliceUNet.from_json)
     assert torch.equal(before, torch.get_rng_state())
     assert not any(value.is_meta for value in (*found.parameters(), *found.buffers()))
     for name, value in found.state_dict().items():
@@ -196,7 +197,7 @@ def test_interrupted_writing_leaves_the_old_model(model: Path, tiny_network: Net
     def break_off(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("dynamicdps.diffusion.model_file.file_hash", break_off)
+    monkeypatch.setattr("dynamicdps.models.model_file.file_hash", break_off)
     with pytest.raises(KeyboardInterrupt):
         write_model(model, {"weight": torch.zeros(3)}, card_of(tiny_network))
     assert {p.name: p.read_bytes() for p in model.parent.iterdir() if not p.name.startswith(".partial-")} == before

@@ -8,17 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dynamicdps.diffusion.denoiser import network_time, scalings
-from dynamicdps.diffusion.layout import START, Layout, fit_layout
-from dynamicdps.diffusion.levels import descending_levels
-from dynamicdps.diffusion.model_file import read_model, write_model
-from dynamicdps.diffusion.neighbour_network import NeighbourConfig, NeighbourUNet
-from dynamicdps.diffusion.patches import split_held_out
-from dynamicdps.diffusion.prior import Domain, NeighbourPrior, Prior
-from dynamicdps.diffusion.processes import Processes
-from dynamicdps.diffusion.sampling import image_generators, noise_like, sample_ancestral, sample_heun
-from dynamicdps.diffusion.training import TrainingConfig, TrainingState, train, training_card
-from dynamicdps.diffusion.windows import SliceWindows, TrainingVolume, WindowDraw
+from dynamicdps.models.model_file import read_model, write_model
+from dynamicdps.networks.neighbour_unet import NeighbourConfig, NeighbourUNet
+from dynamicdps.priors.denoiser import network_time, scalings
+from dynamicdps.priors.prior import Domain, NeighbourPrior, Prior
+from dynamicdps.priors.samples import draw_samples
+from dynamicdps.training.layout_fit import fit_layout
+from dynamicdps.training.loop import TrainingConfig, TrainingState, train, training_card
+from dynamicdps.training.patches import split_held_out
+from dynamicdps.training.processes import Processes
+from dynamicdps.training.windows import SliceWindows, TrainingVolume, WindowDraw
 from dynamicdps.volumes import IntensityScale, load
 
 # Karras et al. train on data in [-1, 1] with log-normal levels; ours live in [0, 1], so the mean falls by log 2.
@@ -30,7 +29,6 @@ CORRELATION_LEVELS = (0.06, 0.12, 0.2)
 CORRELATED_SLICES = 7
 # Slices of a validation scan that are denoised, from its middle.
 VALIDATION_SLICES = 16
-SHEET_START = 10.0
 # Largest window, height and width, and windows of a batch.
 WINDOW, WINDOWS = (176, 144), 8
 
@@ -61,7 +59,7 @@ class WindowScoreMatching:
         return *drawn, log_sigma.exp(), torch.randint(2**62, (len(drawn.stack),), generator=generator)
 
     def __call__(self, network: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
-        """See `dynamicdps.diffusion.training.Objective`."""
+        """See `dynamicdps.training.loop.Objective`."""
         *parts, sigma, seeds = batch
         drawn = WindowDraw(*parts)
         with torch.no_grad(), torch.autocast(sigma.device.type, enabled=False):
@@ -133,54 +131,6 @@ def error_correlation(prior: Prior, volumes: Sequence[Tensor], levels: Sequence[
     return [sum(p) / len(p) for p in products if p]
 
 
-def draw_samples(
-    prior: Prior,
-    count: int,
-    height: int,
-    width: int,
-    *,
-    depth: int = 1,
-    steps: int = 24,
-    seed: int = 0,
-    ancestral: bool = False,
-    layout: Layout | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> Tensor:
-    """Unconditional samples ``(count, 1, depth, height, width)``.
-
-    Args:
-        prior: to draw from.
-        count: how many.
-        height: voxels back to front.
-        width: voxels left to right.
-        depth: neighbouring slices of each.
-        steps: noise levels.
-        seed: of all randomness; a sample does not depend on how many are drawn after it.
-        ancestral: ancestral sampling instead of the second-order solver.
-        layout: what the samples start from; without it noise alone.
-        progress: called with images done and planned.
-
-    Raises:
-        InputError: the layout has fewer slices than `depth`.
-    """
-    highest = SHEET_START if layout is None else START
-    generators = image_generators(torch.Generator().manual_seed(seed), count)
-    images = []
-    at_once = max(1, 8 // depth)
-    with torch.no_grad():
-        for start in range(0, count, at_once):
-            chunk = generators[start : start + at_once]
-            blank = torch.full((len(chunk), 1, depth, height, width), prior.data_mean)
-            smooth = blank if layout is None else layout.draw(chunk, (depth, height, width))
-            x = smooth + highest * noise_like(smooth, chunk)
-            levels = descending_levels(torch.full((len(chunk),), highest), steps, 0.005, rho=7.0)
-            sampler = sample_ancestral if ancestral else sample_heun
-            images.append(sampler(prior, x.to(prior.device), levels.to(prior.device), generators=chunk).cpu())
-            if progress is not None:
-                progress(start + len(chunk), count)
-    return torch.cat(images)
-
-
 def train_prior(
     train_files: Sequence[str | Path],
     out: Path,
@@ -202,7 +152,7 @@ def train_prior(
 
     Args:
         train_files: scans to learn from.
-        out: folder of the training; see `dynamicdps.diffusion.training.train`.
+        out: folder of the training; see `dynamicdps.training.loop.train`.
         validation_files: scans of other subjects, for the denoising error at each noise level; without them the last tenth of
             `train_files` (at least one) is held out.
         network_config: size of the network.

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from dynamicdps.diffusion.neighbour_network import CONTRASTS
-from dynamicdps.diffusion.windows import SliceWindows, TrainingVolume, WindowDraw
+from dynamicdps.networks.neighbour_unet import CONTRASTS
+from dynamicdps.training.windows import SliceWindows, TrainingVolume, WindowDraw
 from tests.conftest import make_phantom
 from tests.properties import input_error
 
