@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from dynamicdps.networks.neighbour_unet import CONTRASTS
-from dynamicdps.training.windows import SliceWindows, TrainingVolume, WindowDraw
+from dynamicdps.training.windows import SliceWindows, TrainingVolume, WindowDraw, even_slices
 from tests.conftest import make_phantom
 from tests.properties import input_error
 
@@ -117,3 +117,28 @@ def test_scans_without_a_slice_are_refused() -> None:
     empty[5, :3, :3] = 200
     with input_error("no scan holds a usable slice"):
         SliceWindows([TrainingVolume(empty, 0.005)], 3)
+
+
+def test_slices_that_were_scaled_one_by_one_are_even_again() -> None:
+    truth = make_phantom((48, 40, 24)).data.transpose(2, 1, 0).astype(np.float32)
+    factors = np.exp(np.random.default_rng(1).normal(0, 0.1, len(truth))).astype(np.float32)
+    even = even_slices(truth * factors[:, None, None])
+    tissue = truth > 0.5 * truth.max()
+    left = np.array([np.log(np.median(e[m] / t[m])) for e, t, m in zip(even, truth, tissue, strict=True) if m.any()])
+    before = np.log(factors[tissue.any((1, 2))])
+    # Their jumps are gone; the slow course of the factors, which might be shading, is left.
+    assert np.abs(np.diff(left)).max() < 0.25 * np.abs(np.diff(before)).max()
+
+
+def test_a_smooth_course_of_brightness_stays_and_an_even_scan_is_kept() -> None:
+    truth = np.full((40, 20, 20), 100.0, np.float32)
+    np.testing.assert_allclose(even_slices(truth), truth, rtol=1e-6)
+    course = np.exp(0.2 * np.cos(np.linspace(0, np.pi, 40))).astype(np.float32)
+    assert np.abs(np.log(even_slices(truth * course[:, None, None])[8:-8, 0, 0] / (100 * course[8:-8]))).max() < 0.02
+
+
+def test_slices_without_enough_in_common_are_left_as_they_are() -> None:
+    apart = np.zeros((6, 30, 30), np.float32)
+    apart[::2, :10], apart[1::2, 20:] = 80.0, 160.0
+    np.testing.assert_array_equal(even_slices(apart), apart)
+    assert not even_slices(np.zeros((4, 8, 8), np.float32)).any()

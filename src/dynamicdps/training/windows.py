@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from scipy import ndimage
 from torch import Tensor
 
 from dynamicdps.errors import InputError
@@ -36,6 +38,11 @@ UNTOLD, RECOLOURED = 0.10, 0.5
 KNOTS = 6
 # Share of windows of other contrasts than T1w, where there are both.
 OTHERS = 0.12
+
+# Voxels that tell how bright a slice is beside its neighbour: above this share of the brightest, and at least so many.
+SEEN, SHARED_VOXELS = 0.25, 50
+# Brightness may change over so many slices (standard deviation); what is shorter is a jump.
+COURSE_SLICES = 6.0
 
 
 class WindowDraw(NamedTuple):
@@ -103,6 +110,31 @@ class TrainingVolume:
         data = load(path).data.transpose(2, 1, 0)
         whole = bool(np.all(data == np.rint(data))) and data.min() >= 0 and data.max() <= 255
         return cls.from_array(data.astype(np.uint8) if whole else data, contrast)
+
+    def evened(self) -> "TrainingVolume":
+        """The scan without jumps of brightness between slices, see `even_slices`."""
+        return TrainingVolume.from_array(even_slices(self.data), self.contrast)
+
+
+def even_slices(data: NDArray[np.generic]) -> NDArray[np.float32]:
+    """A scan without the jumps of brightness between its slices, ``(z, y, x)``; what changes over many slices stays.
+
+    Collections that were saved as pictures have slices that were scaled one by one. Of two neighbours the median ratio of the voxels that
+    both show well is 1 in tissue; what these ratios add up to, less its smooth course, is taken off each slice.
+
+    Args:
+        data: intensities of at least 0, background 0.
+    """
+    values = np.asarray(data, dtype=np.float32)
+    seen = values > SEEN * np.percentile(values[values > 0], 99) if values.any() else values > 0
+    steps = [0.0]
+    for low, high in pairwise(range(len(values))):
+        both = seen[low] & seen[high]
+        steps.append(float(np.median(np.log(values[high][both] / values[low][both]))) if both.sum() >= SHARED_VOXELS else 0.0)
+    course = np.cumsum(steps)
+    jumps = course - ndimage.gaussian_filter1d(course, COURSE_SLICES, mode="nearest")
+    factors: NDArray[np.float32] = np.exp(-jumps).astype(np.float32)
+    return values * factors[:, None, None]
 
 
 class SliceWindows:
