@@ -24,9 +24,9 @@ def own_affine(degrees: float, shift: float = 0.3, voxel: float = 1.0) -> np.nda
     return place @ turn @ centre
 
 
-def lying(operator: Operator, affine: np.ndarray) -> tuple[Operator, LinearOperator]:
+def lying(operator: Operator, affine: np.ndarray, motion: np.ndarray | None = None) -> tuple[Operator, LinearOperator]:
     """The operator for an image of 1 mm, and its linear part."""
-    found = posed(operator, OWN, affine, np.eye(4))
+    found = posed(operator, OWN, affine, np.eye(4), motion)
     assert found is not None
     assert found.linear is not None
     return found, found.linear
@@ -53,10 +53,32 @@ def test_they_measure_what_a_resampled_image_would_show(across: int, degrees: fl
     assert near.grid(Grid(IMAGE, np.eye(4))).shape == operator.grid(Grid(OWN, np.eye(4))).shape
 
 
-@pytest.mark.parametrize("across", [0, 2])
-def test_the_adjoint_is_the_transpose(across: int) -> None:
+def slices_moved(operator: Operator, across: int) -> np.ndarray:
+    """A movement of each slice, ``(slices, 4, 4)``."""
+    count = operator.grid(Grid(OWN, np.eye(4))).shape[across]
+    motion = np.tile(np.eye(4), (count, 1, 1))
+    motion[:, :3, :3] = Rotation.from_rotvec(np.random.default_rng(0).normal(0, 2, (count, 3)), degrees=True).as_matrix()
+    motion[:, :3, 3] = np.random.default_rng(1).normal(0, 1, (count, 3))
+    return motion
+
+
+@pytest.mark.parametrize("across", [0, 1, 2])
+def test_each_slice_is_measured_where_it_lies(across: int) -> None:
+    """A slice shows what the whole scan would show there if all of it had moved so."""
     operator: Operator = SCANNER if across == 2 else SwapSliceAxis(SCANNER, across)
-    _, linear = lying(operator, own_affine(5.0))
+    motion, x = slices_moved(operator, across), smooth_images()
+    moved, _ = lying(operator, own_affine(3.0), motion)
+    found = moved(x)
+    for number, own in enumerate(motion):
+        alone, _ = lying(operator, own @ own_affine(3.0))
+        torch.testing.assert_close(found.select(-1 - across, number), alone(x).select(-1 - across, number), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("moves", [False, True])
+@pytest.mark.parametrize("across", [0, 2])
+def test_the_adjoint_is_the_transpose(across: int, moves: bool) -> None:
+    operator: Operator = SCANNER if across == 2 else SwapSliceAxis(SCANNER, across)
+    _, linear = lying(operator, own_affine(5.0), slices_moved(operator, across) if moves else None)
     x = torch.randn(2, 1, *IMAGE[::-1], dtype=torch.float64)
     y = linear(x)
     w = torch.randn_like(y)

@@ -45,3 +45,13 @@ def scan_from(head: Volume, across: int, place: np.ndarray, scale: float = 1.0, 
     data = data + NOISE * np.random.default_rng(seed).standard_normal(data.shape) * (data > 0.05)
     affine = operator.grid(Grid(head.shape, head.affine)).affine
     return Volume((scale * data).astype(np.float32), affine)
+
+
+def scan_in_motion(head: Volume, across: int, places: list[np.ndarray], scale: float = 1.0, seed: int = 0) -> Volume:
+    """A scan whose interleaved packets of slices were each taken from a place of their own."""
+    scans = [scan_from(head, across, place, scale, seed) for place in places]
+    data = scans[0].data.copy()
+    slices = np.moveaxis(data, across, 0)
+    for number, scan in enumerate(scans):
+        slices[number :: len(scans)] = np.moveaxis(scan.data, across, 0)[number :: len(scans)]
+    return scans[0].with_data(data)

@@ -43,6 +43,8 @@ class PosedVoxels(LinearOperator):
         measured: grid of the scan ``(x, y, z)``.
         slice_axis: measured axis across the slices.
         pixel: edge of the scan's own image voxels in image voxels, in the plane and across it: the scanner's lengths count them.
+        motion: ``(slices, 4, 4)``, where each slice lies beyond its place by `matrix`, image voxel indices to image voxel indices; `None`
+            where the head kept still.
     """
 
     scanner: LowField
@@ -50,6 +52,7 @@ class PosedVoxels(LinearOperator):
     measured: tuple[int, int, int]
     slice_axis: int
     pixel: tuple[float, float]
+    motion: NDArray[np.float64] | None = None
 
     @property
     def parts(self) -> Sequence[Operator]:
@@ -97,8 +100,21 @@ class PosedVoxels(LinearOperator):
         """The voxels' centres in the image; kept, because every step of a solver asks for them."""
         key = (*shape[2:], like.dtype, like.device)
         if key not in self._known:
-            self._known[key] = self._resample.interpolation(shape, like)
+            self._known[key] = (
+                self._resample.interpolation(shape, like) if self.motion is None else self._moved_points(self.motion, shape, like)
+            )
         return self._known[key]
+
+    def _moved_points(self, motion: NDArray[np.float64], shape: Sequence[int], like: Tensor) -> LinearInterpolation:
+        """The voxels' centres where each slice has a place of its own."""
+        index = np.moveaxis(np.indices(self.measured), 0, -1)
+        matrices = motion @ self.matrix
+        # One matrix a slice, its axis kept so that it goes along the voxels' other axes.
+        matrices = matrices.reshape(*(-1 if axis == self.slice_axis else 1 for axis in range(3)), 4, 4)
+        position = (matrices[..., :3, :3] @ index[..., None])[..., 0] + matrices[..., :3, 3]
+        # Positions and what is measured go by z, y, x.
+        ordered = np.ascontiguousarray(position.transpose(2, 1, 0, 3).reshape(1, -1, 3)[..., ::-1])
+        return LinearInterpolation.at(torch.from_numpy(ordered).to(like), tuple(shape[2:]))
 
     def data_spectrum(self, shape: Sequence[int], like: Tensor, mixing: Tensor | None = None) -> DataSpectrum | None:
         """That of the scan on its own image grid, which a pose hardly changes."""
@@ -133,7 +149,13 @@ class PosedVoxels(LinearOperator):
         return found
 
 
-def posed(operator: Operator, own_shape: Size, own_affine: NDArray[np.float64], image_affine: NDArray[np.float64]) -> Operator | None:
+def posed(
+    operator: Operator,
+    own_shape: Size,
+    own_affine: NDArray[np.float64],
+    image_affine: NDArray[np.float64],
+    motion: NDArray[np.float64] | None = None,
+) -> Operator | None:
     """An operator of a scan's own image grid as one of another image grid; `None` where `PosedVoxels` does not describe it.
 
     Args:
@@ -141,12 +163,13 @@ def posed(operator: Operator, own_shape: Size, own_affine: NDArray[np.float64], 
         own_shape: image grid that it is made for.
         own_affine: its place in mm.
         image_affine: that of the image.
+        motion: ``(slices, 4, 4)``, movement in mm of each measured slice from the place that `own_affine` gives it.
     """
     if isinstance(operator, Composition):
         *outer, innermost = operator.operators
         if not all(part.is_linear and part.linear.is_pointwise for part in outer if part.linear is not None):
             return None
-        moved = posed(innermost, own_shape, own_affine, image_affine)
+        moved = posed(innermost, own_shape, own_affine, image_affine, motion)
         return None if moved is None else Composition((*outer, moved))
     inner, across = (operator.inner, operator.axis) if isinstance(operator, SwapSliceAxis) else (operator, 2)
     if not isinstance(inner, LowField) or isinstance(inner.blur, Tensor):
@@ -156,9 +179,11 @@ def posed(operator: Operator, own_shape: Size, own_affine: NDArray[np.float64], 
     cosines = np.abs(to_image[:3, :3] / columns)
     if len(set(cosines.argmax(0).tolist())) < 3 or np.rad2deg(np.arccos(np.clip(cosines.max(0), 0, 1))).max() > MOST_DEGREES:
         return None
-    if np.allclose(to_image, np.rint(to_image), atol=1e-3):
+    if motion is None and np.allclose(to_image, np.rint(to_image), atol=1e-3):
         return None  # The scan's own voxels are the image's: nothing has to be read between them.
     measured = operator.grid(Grid(own_shape, np.eye(4)))
     in_plane = [columns[a] for a in range(3) if a != across]
-    linear = PosedVoxels(inner, to_image @ measured.affine, measured.shape, across, (float(np.mean(in_plane)), float(columns[across])))
+    pixel = float(np.mean(in_plane)), float(columns[across])
+    in_voxels = None if motion is None else np.linalg.inv(image_affine) @ motion @ image_affine
+    linear = PosedVoxels(inner, to_image @ measured.affine, measured.shape, across, pixel, in_voxels)
     return Scanner(linear, operator.contrast)

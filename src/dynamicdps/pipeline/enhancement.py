@@ -34,6 +34,7 @@ from dynamicdps.pipeline.progress import Progress, Stages
 from dynamicdps.pipeline.scan_contrast import KNOWN, ScanContrast, find_contrast
 from dynamicdps.pipeline.scans_of_head import OneScan, ScansOfHead, align, alike_contrasts, in_order, without_repeats
 from dynamicdps.pipeline.segmentation import says_sides
+from dynamicdps.pipeline.slice_motion import find_slice_motion
 from dynamicdps.priors import Prior, known_contrasts, load_prior
 from dynamicdps.report.run_folder import HIGH_MISFIT, misfit_warnings
 from dynamicdps.solvers import DynamicDPSConfig, Result, start_rule_of
@@ -91,6 +92,8 @@ def enhance(
     options = replace(options, to=check_to(options.to))
     if options.to is not None and (len(given) > 1 or (isinstance(given[0], Path) and is_kspace(given[0]))):
         raise InputError("--to is given for several scans or raw k-space; expected one image; enhance it alone, or leave --to out")
+    if options.slice_motion and len(given) == 1:
+        raise InputError("--slice-motion is given for one scan; expected several scans of one head, which tell of each other; leave it out")
     asked = _Asked(options, config, models, device, stages, announce)
     case = _one_scan(given[0], scanners[0], start, asked) if len(given) == 1 else _several_scans(given, scanners, start, asked)
     measurement, scanner, prior, contrast, steps = case.measurement, case.scanner, case.prior, case.contrast, case.steps
@@ -308,6 +311,9 @@ def _several_scans(given: Sequence[Path | Volume], scanners: Sequence[ScanOperat
         order = in_order(kept)
         stages.tell("initial", len(opened), len(opened) + 1)
         placed, doubts = align(alike_contrasts([kept[k] for k in order]), keep_all=options.keep_all)
+        if options.slice_motion:
+            placed, unmoved = find_slice_motion(placed)
+            doubts += unmoved
         joint = ScansOfHead(placed, [order.index(k) for k in range(len(kept))], start, shading=options.shading != "off")
         found, unlike = joint.initial()
     by_given = [placed[k] for k in joint.given]

@@ -99,6 +99,8 @@ class EnhanceOptions(StudyOptions, ReadOptions):
     """Start level as a step number of the paper's 1000-step process."""
     keep_all: bool = False
     """Use all scans, also one that does not show what the others show."""
+    slice_motion: bool = False
+    """Several scans: find where the head was at each slice, and not at each scan alone; for heads that moved while they were scanned."""
     memory: float | None = None
     """Most memory of the whole process in GB, which says how many slices pass the network at once; without it 8."""
 

@@ -62,6 +62,37 @@ class ScanToAlign:
 
 
 @dataclass(frozen=True)
+class SlicePoses:
+    """Where the slices of a scan lie beyond the scan's own pose, in the image's space.
+
+    Attributes:
+        axis: of the scan's voxels, across the slices.
+        middles: ``(slices, 3)``, point in mm of each slice that its shift belongs to, at the scan's pose.
+        parameters: ``(slices, 6)``, shift (mm) after a rotation (radians) about the middle.
+        errors: ``(6,)``, standard deviation that is left of these, median over the slices.
+    """
+
+    axis: int
+    middles: NDArray[np.float64]
+    parameters: NDArray[np.float64]
+    errors: NDArray[np.float64]
+
+    @property
+    def movements(self) -> NDArray[np.float64]:
+        """``(slices, 4, 4)``, a point in mm of each slice at the scan's pose to its own place."""
+        return np.stack([rigid(own, middle) for own, middle in zip(self.parameters, self.middles, strict=True)])
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "axis": self.axis,
+            "shift_mm": np.round(self.parameters[:, :3], 2).tolist(),
+            "rotation_degrees": np.round(np.rad2deg(self.parameters[:, 3:]), 2).tolist(),
+            "error_mm": np.round(self.errors[:3], 2).tolist(),
+            "error_degrees": np.round(np.rad2deg(self.errors[3:]), 2).tolist(),
+        }
+
+
+@dataclass(frozen=True)
 class Pose:
     """A scan's place in the space of the image.
 
@@ -71,6 +102,7 @@ class Pose:
         error_mm: of the shift along x, y, z: half of what the scan's even and odd slices, each alone, differ by; NaN of too few voxels.
         error_degrees: of the rotation about them, likewise.
         correlation: of the scan with what the other scans foretell of it; 0 where they share too little.
+        slices: where its slices lie beyond that; `None` where it was not looked for.
     """
 
     movement: Matrix
@@ -78,6 +110,7 @@ class Pose:
     error_mm: tuple[float, float, float]
     error_degrees: tuple[float, float, float]
     correlation: float
+    slices: SlicePoses | None = None
 
     @property
     def shift_mm(self) -> NDArray[np.float64]:
@@ -97,6 +130,7 @@ class Pose:
             "error_mm": [round(e, 3) if np.isfinite(e) else None for e in self.error_mm],
             "error_degrees": [round(e, 3) if np.isfinite(e) else None for e in self.error_degrees],
             "correlation": round(self.correlation, 4),
+            **({} if self.slices is None else {"slices": self.slices.to_json()}),
         }
 
 
@@ -139,7 +173,7 @@ def find_poses(scans: Sequence[ScanToAlign]) -> list[Pose]:
             known = others.with_data(((count > 0) & (not alone or others.data > LIT)).astype(np.float32))
             wanted, errors[k], correlations[k] = _refined(each, movements[k], others, known, centre, shaded=alone)
             # The others come as far towards this scan: two that went the whole way would change places.
-            found[k] = _rigid((len(scans) - 1) / len(scans) * wanted, centre) @ movements[k]
+            found[k] = rigid((len(scans) - 1) / len(scans) * wanted, centre) @ movements[k]
         before, movements = movements, _about_the_mean(found, centre, leading)
         if max(_farthest(a, b, centre) for a, b in zip(before, movements, strict=True)) < STILL_MM:
             break
@@ -194,10 +228,7 @@ def _refined(
     What counts is where something is expected (`known` is 1) of the whole of a voxel: a slab says nothing of the rest of the head. A scan
     that is the only one of its contrast may have a shading of its own, which is found with the pose.
     """
-    shown = _as_measured(scan, movement, expected)
-    index = np.argwhere(scan.inside)
-    whole_voxel = _values(_as_measured(scan, movement, known), apply_affine(movement @ scan.measurement.affine, index))
-    index = index[whole_voxel > WHOLE * max(whole_voxel.max(), 0.5)]
+    shown, index = comparable(scan, movement, expected, known)
     if len(index) < FEWEST_POINTS:
         return np.zeros(6), np.full(6, np.nan), 0.0
     index = index[:: max(1, len(index) // MOST_POINTS)]
@@ -205,11 +236,11 @@ def _refined(
     places = apply_affine(scan.measurement.affine, index)
     whole = np.zeros(6)
     for _ in range(ITERATIONS):
-        step, _ = _step(shown, y, places, _rigid(whole, centre) @ movement, centre, shaded)
+        step, _ = _step(shown, y, places, rigid(whole, centre) @ movement, centre, shaded)
         whole = whole + step
         if np.abs(step[:3]).max() < 0.01 and np.abs(step[3:]).max() < 1e-4:
             break
-    final = _rigid(whole, centre) @ movement
+    final = rigid(whole, centre) @ movement
     across = int(np.argmax(scan.measurement.spacing))
     odd = index[:, across] % 2 > 0
     halves = [
@@ -217,6 +248,17 @@ def _refined(
     ]
     values = _step(shown, y, places, final, centre, True)[1] if shaded else _values(shown, apply_affine(final, places))
     return whole, np.abs(halves[0] - halves[1]) / 2, float(np.corrcoef(values, y)[0, 1])
+
+
+def comparable(scan: ScanToAlign, movement: Matrix, expected: Volume, known: Volume) -> tuple[Volume, NDArray[np.int_]]:
+    """What is expected as the scan would show it, on the image's grid, and which of the scan's voxels lie wholly where `known` is 1.
+
+    The voxels are indices ``(points, 3)``.
+    """
+    shown = _as_measured(scan, movement, expected)
+    index = np.argwhere(scan.inside)
+    whole_voxel = _values(_as_measured(scan, movement, known), apply_affine(movement @ scan.measurement.affine, index))
+    return shown, index[whole_voxel > WHOLE * max(whole_voxel.max(initial=0), 0.5)]
 
 
 def _as_measured(scan: ScanToAlign, movement: Matrix, expected: Volume) -> Volume:
@@ -237,15 +279,13 @@ def _step(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """A Gauss-Newton step of shift (mm) and rotation (radians) about the centre, and what is expected there with gain and shading."""
     at = apply_affine(movement, places)
-    f = _values(shown, at)
-    slopes = np.stack([_values(shown, at + d) - _values(shown, at - d) for d in np.eye(3) / 2], axis=1)
     arms = at - centre
-    # A rotation w moves a point by w x arm; its share of the change is slope . (w x arm) = w . (arm x slope).
+    f, changes = with_changes(shown, at, arms)
     own = [f[:, None], np.ones((len(f), 1))]
     if shaded:
         u = arms / HEAD_MM
         own += [f[:, None] * u, f[:, None] * u**2, f[:, None] * u[:, [0, 0, 1]] * u[:, [1, 2, 2]]]
-    columns = np.column_stack([slopes, np.cross(arms, slopes), *own])
+    columns = np.column_stack([changes, *own])
     size = columns.shape[1]
     gain = float((f * y).sum() / max(float((f * f).sum()), 1e-12))
     rest = y / max(gain, 1e-12) - f
@@ -260,12 +300,19 @@ def _step(
     return np.asarray(solution[:6]), np.asarray(f + columns[:, 6:] @ solution[6:])
 
 
+def with_changes(shown: Volume, at: NDArray[np.float64], arms: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Values at points ``(points, 3)`` in mm, and what they change by with shift (mm) and rotation (radians), ``(points, 6)``."""
+    slopes = np.stack([_values(shown, at + d) - _values(shown, at - d) for d in np.eye(3) / 2], axis=1)
+    # A rotation w moves a point by w x arm; its share of the change is slope . (w x arm) = w . (arm x slope).
+    return _values(shown, at), np.column_stack([slopes, np.cross(arms, slopes)])
+
+
 def _values(volume: Volume, places: NDArray[np.float64]) -> NDArray[np.float64]:
     index = apply_affine(np.linalg.inv(volume.affine), places)
     return np.asarray(ndimage.map_coordinates(volume.data, index.T, order=1, mode="constant"), dtype=np.float64)
 
 
-def _rigid(parameters: NDArray[np.float64], centre: NDArray[np.float64]) -> Matrix:
+def rigid(parameters: NDArray[np.float64], centre: NDArray[np.float64]) -> Matrix:
     """Shift (mm) after a rotation (radians) about a point."""
     out = np.eye(4)
     out[:3, :3] = Rotation.from_rotvec(parameters[3:]).as_matrix()

@@ -82,6 +82,12 @@ class OneScan:
             without_shading(self.head.brain, whole), self.counted, bare, image.with_data(image.data / self.scale), self.contrast
         )
 
+    def operator_on(self, grid: Grid) -> ScanOperator:
+        """Its forward model of images on a grid, with the places of its slices and the weights of its voxels."""
+        motion = None if self.pose is None or self.pose.slices is None else self.pose.slices.movements
+        own = self.operator if self.head.measured is None else self.operator.weighted(self.head.measured)
+        return on_grid(self.head.brain, own, grid.shape, grid.affine, motion)
+
     def placed(self, pose: Pose) -> "OneScan":
         """The scan at its pose: its affines change, no voxel does."""
         head = replace(self.head, whole=moved(self.head.whole, pose.movement), brain=moved(self.head.brain, pose.movement))
@@ -197,7 +203,7 @@ class ScansOfHead:
     def __post_init__(self) -> None:
         self.head = _together(self._leading)
         grid = native_grid(self.head.brain)
-        self._pairs = [(each.head.brain, _weighted(each, grid)) for each in self.scans]
+        self._pairs = [(each.head.brain, each.operator_on(grid)) for each in self.scans]
         self._pairs = self._of_one_scale(grid)
         self._explained: dict[int, OtherContrast] = {}
 
@@ -223,7 +229,7 @@ class ScansOfHead:
         grid = native_grid(self.head.brain)
         scale = float(self._pairs[0][1].intensity_scale or 1.0)
         images = [replace(each.initial.volume, data=each.initial.volume.data * np.float32(scale / each.scale)) for each in self._leading]
-        mean = _mean(images, grid, order=3)
+        mean = mean_of(images, grid, order=3)
         if self.start is None:
             source = self.scans[0].initial.source
             return Initial(mean, f"mean of {len(images)} images, each by {source}" if len(images) > 1 else source), []
@@ -290,7 +296,7 @@ class ScansOfHead:
 
     def _explain(self, k: int, image: Volume) -> None:
         """Find how an image, in the units of `scans[0]`, explains a scan of another contrast."""
-        brain, own = self.scans[k].head.brain, _weighted(self.scans[k], native_grid(self.head.brain))
+        brain, own = self.scans[k].head.brain, self.scans[k].operator_on(native_grid(self.head.brain))
         term = scan_term(brain, own, self.scans[k].scale, whole=True)
         x = to_batch(image.data / float(self._pairs[0][1].intensity_scale or 1.0))
         found = explain(term, x, brain.spacing, shading=self.shading)
@@ -357,7 +363,7 @@ class ScansOfHead:
         """The pairs with intensity scales that agree about the mean image; their geometric mean stays."""
         scales = [float(own.intensity_scale or 1.0) for _, own in self._pairs]
         images = [replace(s.initial.volume, data=s.initial.volume.data / np.float32(s.scale)) for s in self._leading]
-        mean = _mean(images, grid)
+        mean = mean_of(images, grid)
         gains = []
         for scan, (brain, own), scale in zip(self.scans, self._pairs, scales, strict=True):
             if not self._leads(scan):
@@ -399,13 +405,7 @@ def _power_along(operator: ScanOperator, shape: tuple[int, int, int]) -> list[fl
     return powers
 
 
-def _weighted(scan: OneScan, grid: Grid) -> ScanOperator:
-    measured = scan.head.measured
-    own = scan.operator if measured is None else scan.operator.weighted(measured)
-    return on_grid(scan.head.brain, own, grid.shape, grid.affine)
-
-
-def _mean(images: Sequence[Volume], grid: Grid, order: int = 1) -> Volume:
+def mean_of(images: Sequence[Volume], grid: Grid, order: int = 1) -> Volume:
     """The mean on a grid of those images that cover each voxel."""
     total, count = np.zeros(grid.shape, np.float32), np.zeros(grid.shape, np.float32)
     for image in images:
@@ -418,7 +418,7 @@ def _together(scans: Sequence[OneScan]) -> BrainScan:
     """The scans as one: their mean on voxels of 1 mm over all of them, with the brain that most of them hold."""
     wholes = [replace(s.head.whole, data=s.head.whole.data * np.float32(scans[0].scale / s.scale)) for s in scans]
     grid = _union(wholes)
-    whole = _mean(wholes, grid)
+    whole = mean_of(wholes, grid)
     masks = [Volume(s.head.mask.inside.astype(np.float32), s.head.whole.affine) for s in scans]
     # Masks are read where one of them may be true only.
     around = image_grid([(m, m.data > 0) for m in masks], MARGIN_MM)
@@ -426,7 +426,7 @@ def _together(scans: Sequence[OneScan]) -> BrainScan:
     low, high = np.maximum(corner, 0), np.minimum(corner + np.array(around.shape), np.array(grid.shape))
     part = (slice(low[0], high[0]), slice(low[1], high[1]), slice(low[2], high[2]))
     inside = np.zeros(grid.shape, bool)
-    inside[part] = _mean(masks, native_grid(crop(whole, part))).data > 0.5
+    inside[part] = mean_of(masks, native_grid(crop(whole, part))).data > 0.5
     if not inside.any():
         raise InputError("the brains of the scans do not overlap; expected scans of one head in one space; check their affines")
     box = bounding_box(inside, MARGIN_MM)

@@ -1,5 +1,6 @@
 """What was done, from run.json: steps in plain words, and tables of parameters with their units, models and versions."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
@@ -148,11 +149,25 @@ def _scan_rows(scan: Mapping[str, Any]) -> list[tuple[str, str]]:
             ("correlation", "correlation with what the other scans foretell"),
         ):
             rows.append((label, text_of(pose.get(name))))
+        rows += _slice_rows(pose.get("slices"))
     if "unexplained_share" in scan:
         rows.append(("share of the brain that no curve explains", text_of(scan["unexplained_share"])))
     rows.append(("share of the information", text_of(scan.get("share_of_information"))))
     if scan.get("share_along_axes"):
         rows.append(("share of what is known of details of 2 mm along right, front, up", text_of(scan["share_along_axes"])))
+    return rows
+
+
+def _slice_rows(slices: Any) -> list[tuple[str, str]]:
+    """How far a head moved between the slices of a scan."""
+    if not isinstance(slices, Mapping):
+        return []
+    rows = []
+    for name, label in (("shift_mm", "slices moved by, mm"), ("rotation_degrees", "slices turned by, degrees")):
+        lengths = [math.hypot(*each) for each in slices.get(name) or []]
+        if lengths:
+            typical = math.sqrt(sum(length**2 for length in lengths) / len(lengths))
+            rows.append((label, f"{typical:.2f} root mean square, {max(lengths):.2f} at most"))
     return rows
 
 

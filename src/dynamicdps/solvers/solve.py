@@ -13,7 +13,7 @@ from torch import Tensor
 from dynamicdps.data_term import DataTerm, scan_term
 from dynamicdps.errors import InputError
 from dynamicdps.operators import AffineResample, Operator, Scanner, ScanOperator
-from dynamicdps.operators.posed_voxels import posed
+from dynamicdps.operators.posed_voxels import MOST_DEGREES, posed
 from dynamicdps.operators.scan_operator import require_noise
 from dynamicdps.priors import Denoiser, Prior, as_prior
 from dynamicdps.solvers.batches import concatenate
@@ -173,17 +173,38 @@ def _pairs(scan: Volume | Sequence[tuple[Volume, ScanOperator]], operator: ScanO
     return list(scan)
 
 
-def on_grid(scan: Volume, operator: ScanOperator, shape: tuple[int, int, int], affine: NDArray[np.float64]) -> ScanOperator:
+def on_grid(
+    scan: Volume,
+    operator: ScanOperator,
+    shape: tuple[int, int, int],
+    affine: NDArray[np.float64],
+    motion: NDArray[np.float64] | None = None,
+) -> ScanOperator:
     """The operator of a scan for images on another grid than its own: it looks at them on its own grid, wherever that lies.
 
     The contrast acts on intensities as they are, before they are interpolated.
+
+    Args:
+        scan: on its own grid.
+        operator: on the image grid that the scan covers.
+        shape: of the images.
+        affine: their place in mm.
+        motion: ``(slices, 4, 4)``, movement in mm of each of the scan's slices.
+
+    Raises:
+        InputError: the operator is not linear behind a contrast, or its slices cannot have places of their own.
     """
     own_shape, own_affine = operator.grid_for(scan)
-    if own_shape == shape and np.allclose(own_affine, affine, atol=1e-4):
+    if motion is None and own_shape == shape and np.allclose(own_affine, affine, atol=1e-4):
         return operator
-    near = posed(operator.operator, own_shape, own_affine, affine)
+    near = posed(operator.operator, own_shape, own_affine, affine, motion)
     if near is not None:
         return replace(operator, operator=near, image_shape=shape, image_affine=affine)
+    if motion is not None:
+        raise InputError(
+            f"the slices of {operator.operator} cannot have places of their own; expected thick slices, turned by {MOST_DEGREES:g} degrees "
+            "at most; leave --slice-motion out"
+        )
     linear = operator.operator.linear
     if linear is None:
         raise InputError(f"{operator.operator} is not linear behind a contrast; expected it to be for a second scan; leave this scan out")
