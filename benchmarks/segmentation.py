@@ -31,7 +31,7 @@ from dynamicdps.errors import InputError
 from dynamicdps.evaluation.tissue_intervals import prediction_intervals
 from dynamicdps.json_file import read_json, write_json
 from dynamicdps.pipeline.segmentation import COVERAGE, halves_of, noise_of, open_network
-from dynamicdps.segmentation import BrainNetwork, refine_chances, repeated_volumes
+from dynamicdps.segmentation import BrainNetwork, refine_chances, repeated_volumes, without_thick_slices
 from dynamicdps.segmentation.classes import BRAIN, CLASSES, TISSUES, class_of, structures
 from dynamicdps.segmentation.synthetic_heads import COMMON, TISSUE_OF_CLASS
 from dynamicdps.volumes import Volume, deepbet, load, native_grid, sample
@@ -95,13 +95,16 @@ def of_map(path: Path, network: BrainNetwork, seed: int, repeats: int) -> list[d
         grid = native_grid(truth)
         coarse = network.chances(scan)
         plane = halves_of(coarse)
-        chances = refine_chances(coarse, scan)
+        finer = without_thick_slices(scan, coarse)
+        chances = refine_chances(coarse, finer)
         brains = [each.brain_on(grid) for each in (coarse, chances)]
         alone, found = (
             to_class[each.labels_on(grid, brain, plane).astype(int)] for each, brain in zip((coarse, chances), brains, strict=True)
         )
         volumes = {s.name: float(slices.sum()) for s, slices in chances.volumes(None).items()}
-        again = repeated_volumes(network, scan, None, count=repeats, noise_std=noise_of(scan)[0], seed=seed) if repeats else []
+        again = (
+            repeated_volumes(network, scan, finer, coarse, None, count=repeats, noise_std=noise_of(scan)[0], seed=seed) if repeats else []
+        )
         ends = prediction_intervals([{s.name: v for s, v in each.items()} for each in again], COVERAGE, 0.0, volumes)
         head = {"map": path.name, "image": name, "contrast": contrast}
         overlaps = {key: dice(brain, np.isin(classes, BRAIN)) for key, brain in zip(("network", "dice"), brains, strict=True)}

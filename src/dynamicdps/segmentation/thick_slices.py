@@ -11,15 +11,15 @@ from dynamicdps.volumes.grids import sample
 from dynamicdps.volumes.morphology import depth
 
 SHARPENING_MODEL = "unet-scanners"
-# Edge of a voxel from which slices are thick.
+# Slices are thick beyond this, unless voxels are as large along every axis: the network sees all of these.
 THICK_MM = 2.0
 # How far around the brain the model sees the scan, where its image ends, and over which width both fade.
 SEEN_MM, MADE_MM, FADING_MM = 4.0, 0.0, 2.0
 
 
 def has_thick_slices(volume: Volume) -> bool:
-    """Whether any edge of a scan's voxels is longer than 2 mm."""
-    return max(volume.spacing) > THICK_MM and SHARPENING_MODEL in known_models(("volume-unet",))
+    """Whether some edges of a scan's voxels are longer than 2 mm and others are shorter, and there is a model for such scans."""
+    return min(volume.spacing) < THICK_MM < max(volume.spacing) and SHARPENING_MODEL in known_models(("volume-unet",))
 
 
 def without_thick_slices(volume: Volume, chances: ClassChances) -> Volume:
