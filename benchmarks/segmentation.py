@@ -5,8 +5,10 @@
 
 MAP is a label map of a whole head at about 1 mm with FreeSurfer's numbers that the network was not trained on: T1w-, T2w- and FLAIR-like
 images of random intensities are made of it at its own resolution and at 1.6 x 1.6 x 5 mm, and the labels that are found are compared
-with it on its own grid. SCAN is a scan of a head without labels: where deepbet is installed and the scan covers a head, both brain masks
-are compared.
+with it on its own grid. Its brain mask is the brain's classes with sulci closed and holes filled, as masks of a brain have them
+(row `brain mask`); the same mask against the classes alone, whose sulci are open, stands beside it (`brain mask, open sulci`), and so do
+the brain's classes as they are labelled (`brain tissue`). SCAN is a scan of a head without labels: where deepbet is installed and the scan
+covers a head, both brain masks are compared.
 
 With --card the mean Dice of each class and tissue is written into a model card of these weights, as `structure_dice`, by which
 `segment` and `enhance` say how reliable a structure is.
@@ -31,13 +33,14 @@ from dynamicdps.errors import InputError
 from dynamicdps.evaluation.tissue_intervals import prediction_intervals
 from dynamicdps.json_file import read_json, write_json
 from dynamicdps.pipeline.segmentation import COVERAGE, halves_of, noise_of, open_network
-from dynamicdps.segmentation import BrainNetwork, refine_chances, repeated_volumes
+from dynamicdps.segmentation import BrainNetwork, refine_chances, repeated_volumes, without_thick_slices
+from dynamicdps.segmentation.class_chances import CLOSING_MM
 from dynamicdps.segmentation.classes import BRAIN, CLASSES, TISSUES, class_of, structures
 from dynamicdps.segmentation.synthetic_heads import COMMON, TISSUE_OF_CLASS
 from dynamicdps.volumes import Volume, deepbet, load, native_grid, sample
 from dynamicdps.volumes.brain_extraction import covers_head
 from dynamicdps.volumes.grids import Grid
-from dynamicdps.volumes.morphology import Mask, depth
+from dynamicdps.volumes.morphology import Mask, close, depth
 
 Array = NDArray[np.float32]
 THICK = (1.6, 1.6, 5.0)
@@ -95,17 +98,27 @@ def of_map(path: Path, network: BrainNetwork, seed: int, repeats: int) -> list[d
         grid = native_grid(truth)
         coarse = network.chances(scan)
         plane = halves_of(coarse)
-        chances = refine_chances(coarse, scan)
+        finer = without_thick_slices(scan, coarse)
+        chances = refine_chances(coarse, finer)
         brains = [each.brain_on(grid) for each in (coarse, chances)]
         alone, found = (
             to_class[each.labels_on(grid, brain, plane).astype(int)] for each, brain in zip((coarse, chances), brains, strict=True)
         )
         volumes = {s.name: float(slices.sum()) for s, slices in chances.volumes(None).items()}
-        again = repeated_volumes(network, scan, None, count=repeats, noise_std=noise_of(scan)[0], seed=seed) if repeats else []
+        again = (
+            repeated_volumes(network, scan, finer, coarse, None, count=repeats, noise_std=noise_of(scan)[0], seed=seed) if repeats else []
+        )
         ends = prediction_intervals([{s.name: v for s, v in each.items()} for each in again], COVERAGE, 0.0, volumes)
         head = {"map": path.name, "image": name, "contrast": contrast}
-        overlaps = {key: dice(brain, np.isin(classes, BRAIN)) for key, brain in zip(("network", "dice"), brains, strict=True)}
-        rows.append(head | {"class": "brain"} | overlaps)
+        tissue = np.isin(classes, BRAIN)
+        mask = ndimage.binary_fill_holes(close(tissue, CLOSING_MM, truth.spacing))
+        labelled = [np.isin(each, BRAIN) for each in (alone, found)]
+        for label, masks, there in (
+            ("brain mask", brains, mask),
+            ("brain mask, open sulci", brains, tissue),
+            ("brain tissue", labelled, tissue),
+        ):
+            rows.append(head | {"class": label} | {key: dice(each, there) for key, each in zip(("network", "dice"), masks, strict=True)})
         # Only where any of them has something: most of a head is nothing.
         somewhere = (classes > 0) | (alone > 0) | (found > 0)
         before, after, real = (each[somewhere] for each in (alone, found, classes))
@@ -140,7 +153,7 @@ def into_card(card: Path, rows: list[dict[str, Any]]) -> None:
     """Write mean Dice coefficients by the longest edge of a voxel into a model card, and how many maps they are of."""
     found: dict[str, dict[str, float]] = {}
     for image, edge in (("1 mm", "1"), ("1.6 x 1.6 x 5 mm", "5")):
-        for label in dict.fromkeys(row["class"] for row in rows if row["class"] != "brain"):
+        for label in (*CLASSES[1:], *TISSUES):
             values = [row["dice"] for row in rows if (row["class"], row["image"]) == (label, image) and np.isfinite(row["dice"])]
             found.setdefault(edge, {})[label] = round(float(np.mean(values)), 3)
     write_json(card, read_json(card) | {"structure_dice": found, "structure_dice_maps": len({row["map"] for row in rows})})
@@ -216,7 +229,7 @@ def main() -> None:
             rows += of_map(path, network, number * given.heads_per_map + head, given.repeats)
         print(
             path.name,
-            *(f"{row['image']}: {row['dice']:.3f}" for row in rows if (row["map"], row["class"]) == (path.name, "brain")),
+            *(f"{row['image']}: {row['dice']:.3f}" for row in rows if (row["map"], row["class"]) == (path.name, "brain mask")),
             flush=True,
         )
         write(given.out / "classes.csv", rows)

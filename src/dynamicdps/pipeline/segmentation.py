@@ -20,7 +20,17 @@ from dynamicdps.pipeline.options import SegmentOptions, checked_values, values_o
 from dynamicdps.pipeline.progress import Progress, Stages
 from dynamicdps.pipeline.segmented import Segmented
 from dynamicdps.pipeline.structure_volumes import StructureVolume, structure_volumes
-from dynamicdps.segmentation import BRAIN_MODEL, BrainNetwork, ClassChances, Midplane, load_brain_network, refine_chances, repeated_volumes
+from dynamicdps.segmentation import (
+    BRAIN_MODEL,
+    SHARPENING_MODEL,
+    BrainNetwork,
+    ClassChances,
+    Midplane,
+    load_brain_network,
+    refine_chances,
+    repeated_volumes,
+    without_thick_slices,
+)
 from dynamicdps.segmentation.head_check import check_brain, check_scan
 from dynamicdps.segmentation.reliability import LEAST_DICE, structure_dice
 from dynamicdps.volumes import Volume, extract_brain, native_grid, read_scan, to_batch
@@ -77,7 +87,8 @@ def segment(scan: Any, options: SegmentOptions | None = None, *, progress: Progr
                 # Whoever gives a mask says that there is a brain.
                 warnings.append(str(error))
         plane = halves_of(chances)
-        chances = refine_chances(chances, volume)
+        image = without_thick_slices(volume, chances)
+        coarse, chances = chances, refine_chances(chances, image)
         inside = chances.brain_on(native_grid(volume)) if brain is None else brain.data > 0.5
         slab = is_cut_off(inside)
         warnings += size_warnings(volume, inside, slab)
@@ -91,6 +102,8 @@ def segment(scan: Any, options: SegmentOptions | None = None, *, progress: Progr
     again = repeated_volumes(
         network,
         volume,
+        image,
+        coarse,
         plane,
         count=options.repeats,
         noise_std=noise_std,
@@ -112,7 +125,8 @@ def segment(scan: Any, options: SegmentOptions | None = None, *, progress: Progr
         slab=slab,
         warnings=tuple(warnings),
         facts={
-            "models": {"segmenter": str(card["sha256"])},
+            "models": {"segmenter": str(card["sha256"])}
+            | ({} if image is volume else {"conditional": str(read_model(SHARPENING_MODEL, "volume-unet").card["sha256"])}),
             "brain": {"method": options.mask, "millilitres": round(millilitres(inside, volume), 1)},
             "midplane": None
             if plane is None

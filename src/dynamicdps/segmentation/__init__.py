@@ -6,10 +6,12 @@ from dynamicdps.segmentation.intensity_mixture import FinerChances, refine_chanc
 from dynamicdps.segmentation.midplane import Midplane, fit_midplane
 from dynamicdps.segmentation.repeats import repeated_volumes
 from dynamicdps.segmentation.synthetic_heads import LabelMap, SyntheticHeads
+from dynamicdps.segmentation.thick_slices import SHARPENING_MODEL, without_thick_slices
 from dynamicdps.segmentation.training import train_segmenter
 
 __all__ = [
     "BRAIN_MODEL",
+    "SHARPENING_MODEL",
     "BrainNetwork",
     "ClassChances",
     "FinerChances",
@@ -23,4 +25,5 @@ __all__ = [
     "refine_chances",
     "repeated_volumes",
     "train_segmenter",
+    "without_thick_slices",
 ]

@@ -78,7 +78,7 @@ class IntensityMixture:
         return cls(mean, variance, weight)
 
 
-def refine_chances(chances: ClassChances, volume: Volume) -> ClassChances:
+def refine_chances(chances: ClassChances, volume: Volume, grid: Grid | None = None) -> ClassChances:
     """Chances on voxels of about 1 mm along the axes of the scan, the posterior of a mixture of Gaussians.
 
     The scan's scale of intensities and smooth shading do not matter. Where the chances do not count, all is of class 0. A scan whose voxels
@@ -87,8 +87,9 @@ def refine_chances(chances: ClassChances, volume: Volume) -> ClassChances:
     Args:
         chances: of the network on the volume.
         volume: the scan.
+        grid: of other voxels that are to stand for these, such as every second one; volumes need no more.
     """
-    finer = FinerChances.fitted(chances, volume)
+    finer = FinerChances.fitted(chances, volume, grid)
     return chances if finer is None else finer.of(volume)
 
 
@@ -115,12 +116,13 @@ class FinerChances:
     top: float
 
     @classmethod
-    def fitted(cls, chances: ClassChances, volume: Volume) -> "FinerChances | None":
-        """By expectation maximisation; `None` for a scan that has nothing to add, see `refine_chances`."""
+    def fitted(cls, chances: ClassChances, volume: Volume, grid: Grid | None = None) -> "FinerChances | None":
+        """By expectation maximisation; arguments as of `refine_chances`, and `None` for a scan that has nothing to add, see there."""
         support = chances.support
-        if not support.any() or min(volume.spacing) > 0.95 * float(_edges(chances.affine).min()):
+        if not support.any() or (grid is None and not is_finer(volume, chances)):
             return None
-        grid = _fine_grid(volume, chances.affine, support)
+        every = EVERY if grid is None else 1
+        grid = grid or fine_grid(volume, chances)
         near = sample(Volume(support.astype(np.float32), chances.affine), grid, order=0).data > 0.5
         index = np.argwhere(near & covered(volume, grid))
         data = _intensities(volume, grid, index)
@@ -128,7 +130,7 @@ class FinerChances:
         if top <= 0:
             return None
         log_prior = _log_prior(chances.at(apply_affine(grid.affine, index)))
-        chosen = (index % EVERY == 0).all(1)
+        chosen = (index % every == 0).all(1)
         shading = _Shading(grid, index[chosen])
         mixture = _fit(log_prior[:, chosen], data[chosen] / top, shading)
         return cls(grid, near, index, log_prior, mixture, shading.at(index), top)
@@ -212,15 +214,20 @@ def _log_prior(chances: Tensor) -> Tensor:
     return (tempered + FLOOR * tempered.mean(1, keepdim=True) + 1e-12).log().log_softmax(0)
 
 
-def _fine_grid(volume: Volume, affine: NDArray[np.float64], support: NDArray[np.bool_]) -> Grid:
-    """Voxels of about 1 mm along the scan's axes: its own where they are so, and only where `support` may be."""
-    own = np.array(volume.spacing)
+def is_finer(volume: Volume, chances: ClassChances) -> bool:
+    """Whether a scan's voxels are smaller than those of the chances along any axis."""
+    return min(volume.spacing) <= 0.95 * float(_edges(chances.affine).min())
+
+
+def fine_grid(volume: Volume, chances: ClassChances) -> Grid:
+    """Voxels of about 1 mm along the scan's axes: its own where they are so, and only where the chances count, which must be somewhere."""
+    own, support = np.array(volume.spacing), chances.support
     edges = np.where((own >= KEPT_MM[0]) & (own <= KEPT_MM[1]), own, FINE_MM)
     reached = [np.flatnonzero(support.any(axes))[[0, -1]] + (-1, 1) for axes in ((1, 2), (0, 2), (0, 1))]
     corners = np.stack(np.meshgrid(*reached, indexing="ij"), -1).reshape(-1, 3)
     scale = own / edges
     # From the scan's indices to those of finer voxels whose first face is the scan's.
-    places = (apply_affine(np.linalg.inv(volume.affine) @ affine, corners) + 0.5) * scale - 0.5
+    places = (apply_affine(np.linalg.inv(volume.affine) @ chances.affine, corners) + 0.5) * scale - 0.5
     last = np.ceil(np.array(volume.shape) * scale - 1e-3) - 1
     low, high = np.clip(np.floor(places.min(0)), 0, last), np.clip(np.ceil(places.max(0)), 0, last)
     x, y, z = (high - low + 1).astype(int).tolist()

@@ -5,10 +5,12 @@ from collections.abc import Callable
 import numpy as np
 
 from dynamicdps.segmentation.brain_network import WORKING_MM, BrainNetwork, View
+from dynamicdps.segmentation.class_chances import ClassChances
 from dynamicdps.segmentation.classes import Structure
-from dynamicdps.segmentation.intensity_mixture import refine_chances
+from dynamicdps.segmentation.intensity_mixture import EVERY, fine_grid, is_finer, refine_chances
 from dynamicdps.segmentation.midplane import Midplane
 from dynamicdps.volumes import Volume
+from dynamicdps.volumes.grids import Grid, sample
 
 # Most of the logarithm of the exponent of the intensities.
 BENDING = 0.2
@@ -17,6 +19,8 @@ BENDING = 0.2
 def repeated_volumes(
     network: BrainNetwork,
     volume: Volume,
+    image: Volume,
+    chances: ClassChances,
     plane: Midplane | None,
     *,
     count: int,
@@ -29,10 +33,14 @@ def repeated_volumes(
 
     Each draw adds noise as strong as the scan's own, shifts the network's voxels by up to half of their edge along each axis, bends the
     scale of intensities by an exponent of ``exp(-0.2)`` to ``exp(0.2)``, and looks at the head or, every second time, at its mirror image.
+    Finer chances are found on every second voxel along each axis, which tells volumes as well. The image on which they are found is not
+    made anew from thick slices: the noise is interpolated onto it, which is more than the model that made it would let through.
 
     Args:
         network: what finds the structures.
         volume: the scan.
+        image: the scan as `without_thick_slices` makes it.
+        chances: of the network on the scan.
         plane: between left and right; `None` where sides are not told apart.
         count: of draws.
         noise_std: standard deviation of the noise that is added, units of the scan.
@@ -41,13 +49,24 @@ def repeated_volumes(
         progress: is told how many are done.
     """
     rng = np.random.default_rng(seed)
+    grid, finer = None, volume
+    if is_finer(image, chances):
+        fine = fine_grid(image, chances)
+        x, y, z = (-(-n // EVERY) for n in fine.shape)
+        grid = Grid((x, y, z), fine.affine @ np.diag([EVERY, EVERY, EVERY, 1.0]))
+        finer = sample(image, grid)
     found = []
     for k in range(count):
-        x, y, z = (float(v) for v in rng.uniform(-0.5, 0.5, 3) * WORKING_MM)
-        view = View(bool(k % 2), (x, y, z), float(np.exp(rng.uniform(-BENDING, BENDING))))
-        noisy = volume.with_data(np.abs(volume.data + noise_std * rng.standard_normal(volume.shape, dtype=np.float32)))
-        chances = network.chances(noisy, (view,))
-        volumes = refine_chances(chances if brain is None else chances.within(brain), noisy).volumes(plane)
+        right, front, up = (float(v) for v in rng.uniform(-0.5, 0.5, 3) * WORKING_MM)
+        view = View(bool(k % 2), (right, front, up), float(np.exp(rng.uniform(-BENDING, BENDING))))
+        noise = volume.with_data(noise_std * rng.standard_normal(volume.shape, dtype=np.float32))
+        noisy = volume.with_data(np.abs(volume.data + noise.data))
+        drawn = network.chances(noisy, (view,))
+        if brain is not None:
+            drawn = drawn.within(brain)
+        if grid is not None:
+            drawn = refine_chances(drawn, finer.with_data(np.abs(finer.data + sample(noise, grid).data)), grid)
+        volumes = drawn.volumes(plane)
         found.append({structure: float(slices.sum()) for structure, slices in volumes.items()})
         progress(k + 1, count)
     return found
