@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from dynamicdps.errors import InputError
     from dynamicdps.models import demo_scan
     from dynamicdps.operators import LowField, Noise, ScanOperator, preset, read_operator, simulate
-    from dynamicdps.pipeline import Enhanced, EnhanceOptions, Segmented, SegmentOptions, enhance, segment
+    from dynamicdps.pipeline import Audit, AuditOptions, Enhanced, EnhanceOptions, Segmented, SegmentOptions, audit, enhance, segment
     from dynamicdps.priors import load_prior
     from dynamicdps.solvers import DynamicDPSConfig, solve
     from dynamicdps.solvers.initial import initial_from_model, initial_from_volume
@@ -24,6 +24,9 @@ _HOMES = {
     "enhance": "pipeline",
     "Enhanced": "pipeline",
     "EnhanceOptions": "pipeline",
+    "audit": "pipeline",
+    "Audit": "pipeline",
+    "AuditOptions": "pipeline",
     "segment": "pipeline",
     "Segmented": "pipeline",
     "SegmentOptions": "pipeline",
@@ -49,6 +52,8 @@ _HOMES = {
 }
 
 __all__ = [
+    "Audit",
+    "AuditOptions",
     "DataTerm",
     "DynamicDPSConfig",
     "EnhanceOptions",
@@ -60,6 +65,7 @@ __all__ = [
     "SegmentOptions",
     "Segmented",
     "Volume",
+    "audit",
     "demo_scan",
     "enhance",
     "fit_operator",

@@ -13,6 +13,7 @@ SEGMENTATION, SEGMENTATION_TABLE = "dseg.nii.gz", "dseg.tsv"
 STRUCTURE_VOLUMES, STRUCTURES = "volumes.tsv", "structures.tsv"
 OPERATOR, START_RULE = "operator.json", "start-level.json"
 TRACE, STARTS = "trace.csv", "starts.csv"
+CORRECTION, CONTRADICTIONS = "correction.nii.gz", "contradictions.tsv"
 METRICS, RUN, REPORT = "metrics.json", "run.json", "report.html"
 
 # What the second scan and further ones of a head have too.
@@ -37,19 +38,23 @@ RESULTS = (
 # What segment writes.
 SEGMENTED = (RUN, BRAIN_MASK, SEGMENTATION, SEGMENTATION_TABLE, STRUCTURE_VOLUMES)
 
+# What audit writes; `OPERATOR` only where the operator is fitted.
+AUDITED = (RUN, METRICS, REPORT, CONTRADICTIONS, INITIAL, MEASUREMENT, RESIDUAL, HALLUCINATION, CORRECTION)
 
-def folder_beside(scan: Path, to: str | None = None) -> Path:
+
+def folder_beside(scan: Path, to: str | None = None, *, ending: str = "enhanced") -> Path:
     """Folder for the results of a scan where none is named: ``scan_enhanced`` beside ``scan.nii.gz`` or beside the folder ``scan``.
 
     Args:
         scan: file or folder.
         to: contrast that an image is synthesised in: the folder is then ``scan_to-T1w_enhanced``.
+        ending: what was done.
     """
     # A path such as ``.`` has no name of its own.
     place = scan.resolve() if scan.name in ("", "..") else scan
     stem = place.name if isdir(place) else place.name.removesuffix(".gz").rpartition(".")[0]
     synthesised = f"_to-{to[:1].upper()}{to[1:]}" if to else ""
-    return place.parent / f"{stem or place.name}{synthesised}_enhanced"
+    return place.parent / f"{stem or place.name}{synthesised}_{ending}"
 
 
 def synthesised(made: str, contrast: str) -> dict[str, str]:

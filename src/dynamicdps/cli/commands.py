@@ -8,7 +8,7 @@ import tyro
 from tyro.conf import Positional, UseAppendAction, arg
 
 from dynamicdps.output_names import folder_beside
-from dynamicdps.pipeline.options import EnhanceOptions, FitOptions, ReadOptions, SegmentOptions, StudyOptions
+from dynamicdps.pipeline.options import AuditOptions, EnhanceOptions, FitOptions, ReadOptions, SegmentOptions, StudyOptions
 
 Scans = Annotated[Positional[tuple[Path, ...]], arg(metavar="SCAN...")]
 # Any number of values, after the option together or each after an option of its own.
@@ -84,6 +84,27 @@ class Segment(SegmentOptions, _AnyScanToFolder):
 
     dicom: Path | None = None
     """Of a folder of DICOM files: also write the structures there, as a DICOM segmentation of the same patient and study."""
+
+
+@dataclass(frozen=True)
+class _ImageToAudit:
+    image: Annotated[Positional[Path], arg(metavar="IMAGE")]
+    """The image to audit, of any tool: an image file in the scan's space, with voxels of any size."""
+    scan: Path
+    """The scan that it was made from: an image file or a folder of DICOM files; with or without the skull."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audit(AuditOptions, _ImageToAudit):
+    """Compare any tool's image with the scan that it was made from: what the scan contradicts, and what it cannot show."""
+
+    out: Path | None = None
+    """Folder for the results; without it a folder beside the image, such as image_audit for image.nii.gz."""
+
+    @property
+    def folder(self) -> Path:
+        """Where the results go."""
+        return self.out or folder_beside(self.image, ending="audit")
 
 
 @dataclass
@@ -563,6 +584,7 @@ Command = (
     Annotated[Demo, tyro.conf.subcommand("demo")]
     | Annotated[Enhance, tyro.conf.subcommand("enhance")]
     | Annotated[Segment, tyro.conf.subcommand("segment")]
+    | Annotated[Audit, tyro.conf.subcommand("audit")]
     | Annotated[Simulate, tyro.conf.subcommand("simulate")]
     | Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Sample, tyro.conf.subcommand("sample")]

@@ -15,7 +15,9 @@ from dynamicdps.paths import check_exists
 from dynamicdps.pipeline.named_inputs import is_file, named_inputs
 
 # Options that name images or folders of them.
-IMAGES = ("scan", "scans", "reconstruction", "truth", "initial", "measurement", "validation")
+IMAGES = ("scan", "scans", "image", "reconstruction", "truth", "initial", "measurement", "validation")
+# Commands that choose a folder where none is named, and fit an operator where none is given.
+FITTING = commands.Enhance | commands.Audit
 MAX_SEED = 2**63 - 1
 
 
@@ -55,13 +57,13 @@ def _check_there(command: Any) -> None:
 
 def written(command: Any) -> tuple[Path, Sequence[str]]:
     """The folder that a command writes into, and the names of what it writes or deletes there; no names where it reads no files."""
-    entry, out = TABLE[type(command)], command.folder if isinstance(command, commands.Enhance) else getattr(command, "out", None)
+    entry, out = TABLE[type(command)], command.folder if isinstance(command, FITTING) else getattr(command, "out", None)
     if out is None:
         return Path(), ()
     if entry.to_file:
         stem = out.name.removesuffix(".gz").rpartition(".")[0] or out.name
         return out.parent, (out.name, *(name.format(stem=stem) for name in entry.to_file))
-    fitted = isinstance(command, commands.Enhance) and command.operator == "fit"
+    fitted = isinstance(command, FITTING) and command.operator == "fit"
     return out, (*entry.writes, OPERATOR) if fitted else entry.writes
 
 
@@ -75,7 +77,7 @@ def _inputs(command: Any) -> Iterator[tuple[str, Path]]:
         yield given, path
         stem = path.name.removesuffix(".gz").rpartition(".")[0]
         beside = [".json"] if name == "scan" or path.suffix == ".safetensors" else []
-        if isinstance(command, commands.Enhance) and name == "scan" and command.operator is None:
+        if isinstance(command, FITTING) and name == "scan" and command.operator is None:
             beside.append(".operator.json")
         for ending in beside:
             other = path.with_name(stem + ending)

@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import Any
 
 from dynamicdps.cli import commands
-from dynamicdps.output_names import METRICS, RESULTS, RUN, SEGMENTED
+from dynamicdps.output_names import AUDITED, METRICS, RESULTS, RUN, SEGMENTED
 
 _TRAINING = (RUN, "training.json", "checkpoint.safetensors", "log.csv")
 _STUDY = (
@@ -38,6 +38,7 @@ TABLE: dict[type[Any], Entry] = {
     commands.Demo: Entry("demo", "run_demo.run"),
     commands.Enhance: Entry("enhance", "run_enhance.run", RESULTS),
     commands.Segment: Entry("segment", "run_segment.run", SEGMENTED),
+    commands.Audit: Entry("audit", "run_audit.run", AUDITED),
     commands.Simulate: Entry("simulate", "run_simulate.run", to_file=("{stem}.operator.json", "{stem}.run.json")),
     commands.TrainPrior: Entry("train prior", "run_train.run_prior", (*_TRAINING, "prior.safetensors", "prior.json", "samples.png")),
     commands.TrainUNet: Entry("train unet", "run_train.run_unet", (*_TRAINING, "unet.safetensors", "unet.json")),

@@ -11,6 +11,7 @@ from rich.table import Table
 from dynamicdps.calibration.fit import OperatorFit
 from dynamicdps.evaluation import StageMetrics
 from dynamicdps.evaluation.benchmark.tables import cost
+from dynamicdps.evaluation.contradictions import Contradiction
 from dynamicdps.pipeline.structure_volumes import StructureVolume
 
 UNITS = {"gamma": "", "blur": "image voxels", "slice_thickness": "mm", "noise_std": "of the intensity range"}
@@ -98,6 +99,17 @@ def structures_table(measured: Sequence[StructureVolume]) -> Table:
         sure = f"{each.confidence:.2f}" if math.isfinite(each.confidence) else "-"
         known = "-" if math.isnan(each.dice) else f"{each.dice:.2f}" if each.reliable else f"{each.dice:.2f}, draft"
         table.add_row(each.structure.name, each.structure.side, f"{each.mm3 / 1000:.2f}", interval, sure, known)
+    return table
+
+
+def contradictions_table(regions: Sequence[Contradiction]) -> Table:
+    """The regions of an image that its scan contradicts, as the command line shows them."""
+    table = Table("image", "scan is")
+    for name in ("right, front, up in mm", "mm3", "scan - image", "std"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for each in regions:
+        place = ", ".join(f"{value:.0f}" for value in each.place_mm)
+        table.add_row(each.image, each.scan_is, place, f"{each.mm3:.0f}", f"{each.difference:+.3g}", f"{each.z:.1f}")
     return table
 
 

@@ -1,6 +1,6 @@
 """Which assumption of the forward model fails, where an image does not explain a measurement."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -17,6 +17,9 @@ SHADING_ORDER = 2
 # Least share of what noise leaves open that a pattern must explain to be named; fewest voxels of a scan and of a slice that say anything.
 NAMED = 0.25
 FEWEST, FEWEST_OF_SLICE = 100, 20
+# Robust standard deviations beyond which a residual does not say more about a pattern.
+EXTREME = 3.0
+MAD_OF_NORMAL = 0.6744897501960817
 # What follows each pattern, and what may be done.
 MEANINGS = {
     "contrast": "It follows the intensity alone, so the contrast curve is wrong: have it fitted (--operator fit), or say which contrast "
@@ -78,6 +81,40 @@ def misfit_causes(residual: Volume, predicted: Array, axis: int = 2) -> list[Mis
     return sorted((MisfitCause(name, min(max(share, 0.0), 1.0)) for name, share in shares.items()), key=lambda cause: -cause.share)
 
 
+def without_causes(residual: Volume, predicted: Array, axis: int = 2) -> Array:
+    """What the patterns of `misfit_causes` together do not explain of a residual: what is left where the forward model is right.
+
+    They are fitted by least squares to the residual without its extremes, which a structure that is missing leaves and no pattern explains.
+
+    Args:
+        residual: as for `misfit_causes`.
+        predicted: likewise.
+        axis: across the slices.
+
+    Returns:
+        The rest, ``(x, y, z)``; 0 where a voxel does not count. Where too few count, the residual itself.
+    """
+    r = np.nan_to_num(residual.data.astype(np.float64))
+    counted = r != 0
+    if np.count_nonzero(counted) < FEWEST:
+        return r
+    p = np.where(np.isfinite(predicted), predicted, 0.0)
+    values = r[counted]
+    middle = float(np.median(values))
+    reach = EXTREME * max(1.0, float(np.median(np.abs(values - middle))) / MAD_OF_NORMAL)
+    rest, trimmed = r.copy(), np.zeros_like(r)
+    trimmed[counted] = np.clip(values, middle - reach, middle + reach)
+    blur = [_second_difference(p, a, counted) for a in range(3)]
+    whole = _fitted(np.column_stack([_curve(p[counted]), _smooth(counted) * p[counted][:, None], *blur]), trimmed[counted])
+    rest[counted] -= whole
+    trimmed[counted] -= whole
+    shifts = _shifts(p, counted, axis)
+    for here, inside in _slices(counted, axis):
+        moved = _fitted(np.column_stack([s[here][inside] for s in shifts]), trimmed[here][inside])
+        rest[here][inside] -= moved
+    return rest
+
+
 def cause_sentence(causes: Sequence[MisfitCause]) -> str:
     """What the largest cause is and what may be done; where none explains enough, that it is none of them."""
     if causes and causes[0].share >= NAMED:
@@ -133,22 +170,32 @@ def _second_difference(p: Array, axis: int, counted: NDArray[np.bool_]) -> Array
 
 def _explained_by_slice(p: Array, r: Array, counted: NDArray[np.bool_], axis: int) -> float:
     """Energy that shifts within the plane explain, each slice with its own, less what one shift of all slices does."""
-    in_plane = [a for a in range(3) if a != axis]
+    shifts = _shifts(p, counted, axis)
+    common = _explained(np.column_stack([s[counted] for s in shifts]), r[counted])
+    each = 0.0
+    for here, inside in _slices(counted, axis):
+        each += _explained(np.column_stack([s[here][inside] for s in shifts]), r[here][inside])
+    return each - common
+
+
+def _shifts(p: Array, counted: NDArray[np.bool_], axis: int) -> list[Array]:
+    """What shifts along the two axes of the plane change, on the scanner's grid."""
     shifts = []
-    for a in in_plane:
+    for a in (a for a in range(3) if a != axis):
         found = np.zeros_like(p)
         if p.shape[a] > 2:
             inner, before, after = (_part(a, s) for s in (slice(1, -1), slice(None, -2), slice(2, None)))
             found[inner] = np.where(counted[before] & counted[after], (p[after] - p[before]) / 2, 0)
         shifts.append(found)
-    common = _explained(np.column_stack([s[counted] for s in shifts]), r[counted])
-    each = 0.0
-    for k in range(p.shape[axis]):
+    return shifts
+
+
+def _slices(counted: NDArray[np.bool_], axis: int) -> Iterator[tuple[tuple[slice | int, ...], NDArray[np.bool_]]]:
+    """The slices of which enough counts, with where it does."""
+    for k in range(counted.shape[axis]):
         here = _part(axis, k)
-        inside = counted[here]
-        if np.count_nonzero(inside) >= FEWEST_OF_SLICE:
-            each += _explained(np.column_stack([s[here][inside] for s in shifts]), r[here][inside])
-    return each - common
+        if np.count_nonzero(counted[here]) >= FEWEST_OF_SLICE:
+            yield here, counted[here]
 
 
 def _part(axis: int, chosen: slice | int) -> tuple[slice | int, ...]:
@@ -157,11 +204,21 @@ def _part(axis: int, chosen: slice | int) -> tuple[slice | int, ...]:
 
 def _explained(pattern: Array, r: Array) -> float:
     """Energy of a residual that a linear combination of columns explains, less what it explains of noise."""
+    basis, along = _along(pattern, r)
+    return float(np.square(along).sum() - basis.shape[1])
+
+
+def _fitted(pattern: Array, r: Array) -> Array:
+    """The linear combination of columns that is nearest to a residual."""
+    basis, along = _along(pattern, r)
+    return np.asarray(basis @ along)
+
+
+def _along(pattern: Array, r: Array) -> tuple[Array, Array]:
+    """Orthonormal columns of the same span, and the residual's parts along them."""
     scale = np.linalg.norm(pattern, axis=0)
     pattern = pattern[:, scale > 0] / scale[scale > 0]
-    if not pattern.shape[1]:
-        return 0.0
     values, vectors = np.linalg.eigh(pattern.T @ pattern)
-    good = values > 1e-8 * values[-1]
+    good = values > 1e-8 * values.max(initial=0)
     along = (vectors[:, good].T @ (pattern.T @ r)) / np.sqrt(values[good])
-    return float(np.square(along).sum() - np.count_nonzero(good))
+    return pattern @ (vectors[:, good] / np.sqrt(values[good])), along

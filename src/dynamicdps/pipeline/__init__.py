@@ -1,11 +1,13 @@
-"""The product: a scan in, an enhanced scan with its maps, numbers and page out, or its brain and structures."""
+"""The product: a scan in, an enhanced scan with its maps, numbers and page out, or its brain and structures; the audit of an image."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from dynamicdps.pipeline.options import EnhanceOptions, SegmentOptions, StudyOptions
+from dynamicdps.pipeline.options import AuditOptions, EnhanceOptions, SegmentOptions, StudyOptions
 
 if TYPE_CHECKING:
+    from dynamicdps.pipeline.audited import Audit
+    from dynamicdps.pipeline.auditing import audit
     from dynamicdps.pipeline.demonstration import demo
     from dynamicdps.pipeline.enhanced import Enhanced
     from dynamicdps.pipeline.enhancement import enhance
@@ -15,15 +17,30 @@ if TYPE_CHECKING:
 
 # Imported on first use: the command line's help, which shows the options, must not wait for torch.
 _HOMES = {
+    "Audit": "audited",
     "Enhanced": "enhanced",
     "Progress": "progress",
     "Segmented": "segmented",
+    "audit": "auditing",
     "demo": "demonstration",
     "enhance": "enhancement",
     "segment": "segmentation",
 }
 
-__all__ = ["EnhanceOptions", "Enhanced", "Progress", "SegmentOptions", "Segmented", "StudyOptions", "demo", "enhance", "segment"]
+__all__ = [
+    "Audit",
+    "AuditOptions",
+    "EnhanceOptions",
+    "Enhanced",
+    "Progress",
+    "SegmentOptions",
+    "Segmented",
+    "StudyOptions",
+    "audit",
+    "demo",
+    "enhance",
+    "segment",
+]
 
 
 def __getattr__(name: str) -> Any:

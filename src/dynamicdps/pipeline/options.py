@@ -15,13 +15,19 @@ WORDS = {int: "a whole number", float: "a number", str: "a word", Path: "a path"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReadOptions:
-    """What a scan's own files do not say."""
+class ChoiceOptions:
+    """Which of several images a scan is."""
 
     series: int | None = None
     """Number of the series, where a DICOM folder holds several."""
     volume: int | None = None
     """Number of the volume, from 1, where an image file has several (4-D)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadOptions(ChoiceOptions):
+    """What a scan's own files do not say."""
+
     voxel_size: str | None = None
     """Voxel size of raw k-space that does not say it: field of view / matrix in mm along x and y, and the distance of slices, as 2,2,5."""
     orientation: str | None = None
@@ -32,27 +38,48 @@ class ReadOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitOptions:
-    """How the brain is found, and the forward model of the scanner."""
+class HeadOptions:
+    """What is known of a head and of the scanner before its forward model is fitted."""
 
     contrast: Literal["auto", "T1w", "T2w", "FLAIR", "unknown"] = "auto"
     """Contrast of the scan: auto takes its BIDS suffix, else its sequence, else what its intensities say; unknown is for all others, such
     as proton density or STIR."""
     mask: str = "auto"
     """Where the brain is: auto, network, deepbet, classical, none (skull-stripped) or a mask file."""
-    conditional: str = "unet-scanners"
-    """Bundled conditional model or a .safetensors file; it makes the initial image."""
     shading: Literal["auto", "off", "on"] = "auto"
     """Whether a fitted forward model has coil shading: where the scan shows more than anatomy may (auto), never, or always."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudyOptions(FitOptions):
-    """How every scan of a study is enhanced."""
+class FitOptions(HeadOptions):
+    """How the brain is found, and the forward model of the scanner."""
+
+    conditional: str = "unet-scanners"
+    """Bundled conditional model or a .safetensors file; it makes the initial image."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScannerOptions(HeadOptions):
+    """Which forward model a scan has, and where it is computed."""
 
     operator: str | None = None
     """The scanner: a degradation's name, a JSON file, or fit, which finds it from the scan. Without it the scan's own .operator.json,
     else fit."""
+    extension: Path | None = None
+    """Python file of your own solvers or operators: docs/architecture.md."""
+    device: str = "cpu"
+    """cpu, cuda or mps."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditOptions(ScannerOptions, ChoiceOptions):
+    """How an image is compared with a scan."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyOptions(FitOptions, ScannerOptions):
+    """How every scan of a study is enhanced."""
+
     to: str | None = None
     """T1w makes the T1w-like image that explains a T2w scan."""
     grid: str = "prior"
@@ -77,14 +104,10 @@ class StudyOptions(FitOptions):
     """File that `calibrate start` wrote; without it the bundled calibration."""
     settings: tuple[str, ...] = ()
     """More settings of the solver, as NAME=VALUE: see docs/solvers.md."""
-    extension: Path | None = None
-    """Python file of your own solvers or operators: docs/architecture.md."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Type in which the prior computes; bfloat16 is about twice as fast on CPUs made for it."""
     seed: int = 0
     """Seed of all randomness."""
-    device: str = "cpu"
-    """cpu, cuda or mps."""
 
 
 @dataclass(frozen=True, kw_only=True)

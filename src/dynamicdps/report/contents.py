@@ -51,6 +51,8 @@ class Report:
         residual: ``(y - A(x)) / noise_std``, scanner's grid.
         uncertainty: standard deviation over samples, scanner units.
         hallucination: what the measurement could not have shown (null space), scanner units.
+        correction: what a data step adds to the last stage to explain the measurement, scanner units, its grid.
+        contradictions: rows of contradictions.tsv; `None` where nobody looked for them.
         labels: number of the structure of each voxel of the last stage, 0 where there is none.
         label_names: name and colour, as ``#rrggbb``, by number.
         brain_mask: share of each voxel of the scan that is brain, scan's grid.
@@ -74,6 +76,8 @@ class Report:
     residual: Volume | None = None
     uncertainty: Volume | None = None
     hallucination: Volume | None = None
+    correction: Volume | None = None
+    contradictions: Sequence[Mapping[str, str]] | None = None
     labels: Volume | None = None
     label_names: Mapping[int, tuple[str, str]] = field(default_factory=dict)
     brain_mask: Volume | None = None

@@ -58,13 +58,17 @@ def start_rows(result: Result, pairs: Sequence[tuple[Volume, ScanOperator]]) -> 
     return [{"image": float(index)} | dict(zip(columns, row, strict=True)) for index, row in enumerate(values)]
 
 
-def write_rows(path: Path, rows: Sequence[Mapping[str, float | str]]) -> None:
-    """Write rows of the same keys, numbers or words, as a CSV file, or with tabs where its name ends in .tsv; without rows remove it."""
-    if not rows:
+def write_rows(path: Path, rows: Sequence[Mapping[str, float | str]], columns: Sequence[str] = ()) -> None:
+    """Write rows of the same keys, numbers or words, as a CSV file, or with tabs where its name ends in .tsv.
+
+    Without rows the file has the columns alone, and where none are named it is removed.
+    """
+    columns = columns or list(rows[0] if rows else ())
+    if not columns:
         path.unlink(missing_ok=True)
         return
     with atomic_write(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]), delimiter="\t" if path.suffix == ".tsv" else ",", lineterminator="\n")
+        writer = csv.DictWriter(file, fieldnames=columns, delimiter="\t" if path.suffix == ".tsv" else ",", lineterminator="\n")
         writer.writeheader()
         writer.writerows({name: value if isinstance(value, str) else f"{value:.6g}" for name, value in row.items()} for row in rows)
 

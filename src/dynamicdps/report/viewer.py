@@ -136,6 +136,11 @@ def _maps(report: Report, scale: float) -> Iterator[Shown]:
     if report.hallucination is not None:
         caption = "What the measurement could not have shown (null space of the scanner's forward model): it comes from the models alone."
         yield _scaled_map("hallucination", report.hallucination, caption, scale)
+    if report.correction is not None:
+        caption = (
+            "What one data step adds to the image so that it explains the measurement, as far as the scanner resolves it: red is brighter."
+        )
+        yield _scaled_map("correction", report.correction, caption, scale)
     last = _last(report)
     if report.truth is not None and same_grid(last, report.truth):
         error = last.with_data(last.data - report.truth.data)
