@@ -17,8 +17,10 @@ COLUMN = 31
 GROUPS: dict[Any, dict[str, tuple[str, ...]]] = {
     commands.Enhance: {
         "most used": ("out", "quality", "operator", "mask", "initial", "precision", "device"),
-        "scans that do not say everything": ("contrast", "series", "volume", "voxel_size", "orientation", "array"),
-        "several scans": ("keep_all", "slice_motion"),
+        "scans that do not say everything": (
+            *("contrast", "series", "volume", "voxel_size", "orientation", "array"),
+            *("keep_all", "slice_motion"),
+        ),
         "result": ("to", "samples", "grid", "seed", "memory", "dicom", "dicom_stamp"),
         "models and scanner": ("conditional", "prior", "shading"),
         "solver": (

@@ -108,6 +108,11 @@ class Curve(ABC):
         """Whether the curve is steeper at its dark end than on average, boolean, broadcastable to images."""
 
     @property
+    def may_be_flat(self) -> bool:
+        """Whether it may rise and fall, and be flat between."""
+        return False
+
+    @property
     @abstractmethod
     def is_straight_along_search(self) -> bool:
         """Whether a step in image intensities is taken only where the curve is straight."""
@@ -203,10 +208,10 @@ class HermiteCurve(Curve):
             raise InputError(f"the curve's values are {self.values.detach().tolist()}; expected finite numbers; change them")
 
     def __call__(self, x: Tensor) -> Tensor:
-        return self._pieces(x, _interval(x, self.positions))[0]
+        return self._piece(x, _interval(x, self.positions)).value(x)
 
     def tangent(self, x: Tensor) -> Tensor:
-        return self._pieces(x, _interval(x, self.positions))[1]
+        return self._piece(x, _interval(x, self.positions)).slope(x)
 
     def inverse(self, y: Tensor) -> Tensor:
         del y
@@ -214,6 +219,10 @@ class HermiteCurve(Curve):
             "the contrast is a curve that falls somewhere and cannot be undone on a measurement; expected one that increases for this "
             "solver; choose dynamicdps, dps or red-diff"
         )
+
+    @property
+    def may_be_flat(self) -> bool:
+        return True
 
     def select(self, index: Tensor) -> Self:
         return self if self.values.ndim == 1 else replace(self, values=self.values[index.to(self.values.device)])
@@ -248,20 +257,38 @@ class HermiteCurve(Curve):
         inner = 3 * (left + right) / ((2 * right + left) / before + (right + 2 * left) / after)
         return values, torch.cat([secant[..., :1], torch.where(alike, inner, 0.0), secant[..., -1:]], -1)
 
-    def _pieces(self, x: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Value and slope at `x` with the pieces of the given index."""
+    def _piece(self, x: Tensor, index: Tensor) -> "_Piece":
+        """The pieces of the given index."""
         values, slopes = self._knots(x)
         positions = self.positions.to(x)
-        start, end = positions[index], positions[index + 1]
-        v0, v1, s0, s1 = (_at(knots, i) for knots in (values, slopes) for i in (index, index + 1))
+        return _Piece(*(_at(knots, i) for knots in (positions, values, slopes) for i in (index, index + 1)))
+
+
+@dataclass(frozen=True, eq=False)
+class _Piece:
+    """A cubic between two knots, for each voxel its own, and the lines beyond them."""
+
+    start: Tensor
+    end: Tensor
+    v0: Tensor
+    v1: Tensor
+    s0: Tensor
+    s1: Tensor
+
+    # Outside, the polynomial of the nearest end is not looked at; `where`, not `clamp`: at a knot a clamp's gradient is ambiguous.
+    def value(self, x: Tensor) -> Tensor:
+        start, end, v0, v1, s0, s1 = self.start, self.end, self.v0, self.v1, self.s0, self.s1
         width, rise = end - start, v1 - v0
-        # Outside, the polynomial of the nearest end is not looked at; `where`, not `clamp`: at a knot a clamp's gradient is ambiguous.
         t = (x - start) / width
-        value = v0 + t * (width * s0 + t * (3 * rise - width * (2 * s0 + s1) + t * (width * (s0 + s1) - 2 * rise)))
-        slope = s0 + t * (6 * rise / width - 4 * s0 - 2 * s1 + t * (3 * (s0 + s1) - 6 * rise / width))
-        below, above = x < start, x > end
-        value = torch.where(below, v0 + (x - start) * s0, torch.where(above, v1 + (x - end) * s1, value))
-        return value, torch.where(below, s0, torch.where(above, s1, slope))
+        inside = v0 + t * (width * s0 + t * (3 * rise - width * (2 * s0 + s1) + t * (width * (s0 + s1) - 2 * rise)))
+        return torch.where(x < start, v0 + (x - start) * s0, torch.where(x > end, v1 + (x - end) * s1, inside))
+
+    def slope(self, x: Tensor) -> Tensor:
+        start, end, s0, s1 = self.start, self.end, self.s0, self.s1
+        width, rise = end - start, self.v1 - self.v0
+        t = (x - start) / width
+        inside = s0 + t * (6 * rise / width - 4 * s0 - 2 * s1 + t * (3 * (s0 + s1) - 6 * rise / width))
+        return torch.where(x < start, s0, torch.where(x > end, s1, inside))
 
 
 @dataclass(frozen=True, eq=False)
@@ -276,6 +303,10 @@ class MonotoneCurve(HermiteCurve):
         super().__post_init__()
         _check_increasing("values", self.values)
 
+    @property
+    def may_be_flat(self) -> bool:
+        return False
+
     def inverse(self, y: Tensor) -> Tensor:
         """Solve ``curve(x) = y`` for `x`, to the precision of `y`; differentiable.
 
@@ -285,8 +316,8 @@ class MonotoneCurve(HermiteCurve):
         with torch.no_grad():
             x = self._solve(y.detach(), index)
         # One more step that gradients flow through: of the implicit function, whatever the path to it was.
-        value, slope = self._pieces(x, index)
-        return x + (y - value) / slope
+        piece = self._piece(x, index)
+        return x + (y - piece.value(x)) / piece.slope(x)
 
     def steep_when_dark(self, like: Tensor) -> Tensor:
         values, slopes = self._knots(like)
@@ -295,17 +326,15 @@ class MonotoneCurve(HermiteCurve):
 
     def _solve(self, y: Tensor, index: Tensor, iterations: int = 30) -> Tensor:
         """`inverse` inside known pieces."""
-        positions = self.positions.to(y)
-        low, high = positions[index], positions[index + 1]
-        v0, s0 = (_at(knots, index) for knots in self._knots(y))
-        v1, s1 = (_at(knots, index + 1) for knots in self._knots(y))
+        piece = self._piece(y, index)
+        low, high, v0, v1 = piece.start, piece.end, piece.v0, piece.v1
         x = low + (high - low) * (y - v0) / (v1 - v0)
-        outside = torch.where(y < v0, low + (y - v0) / s0, high + (y - v1) / s1)
+        outside = torch.where(y < v0, low + (y - v0) / piece.s0, high + (y - v1) / piece.s1)
         x = x.clamp(low, high)
         for _ in range(iterations):
-            value, slope = self._pieces(x, index)
+            value = piece.value(x)
             low, high = torch.where(value < y, x, low), torch.where(value < y, high, x)
-            step = x + (y - value) / slope
+            step = x + (y - value) / piece.slope(x)
             x = torch.where((step > low) & (step < high), step, (low + high) / 2)
         return torch.where((y < v0) | (y > v1), outside, x)
 
@@ -354,6 +383,8 @@ def tissue_curve(positions: Sequence[float], values: Sequence[float] | Tensor) -
 def _interval(x: Tensor, knots: Tensor) -> Tensor:
     """Index of the piece between knots ``(knots,)`` or ``(batch, knots)`` that each `x` lies in; the outer ones go on for ever."""
     knots = knots.to(x)
+    if knots.ndim == 1:
+        return torch.bucketize(x.detach(), knots[1:-1].detach(), right=True)
     index = torch.zeros(x.shape, dtype=torch.long, device=x.device)
     for i in range(1, knots.shape[-1] - 1):
         index = index + (x >= _wide(knots[..., i], x)).long()
@@ -363,7 +394,7 @@ def _interval(x: Tensor, knots: Tensor) -> Tensor:
 def _at(knots: Tensor, index: Tensor) -> Tensor:
     """Entries of ``(knots,)`` or ``(batch, knots)`` at an index of image shape."""
     if knots.ndim == 1:
-        return knots[index]
+        return knots.index_select(0, index.flatten()).view(index.shape)
     return knots.expand(index.shape[0], -1).gather(1, index.flatten(1)).view(index.shape)
 
 

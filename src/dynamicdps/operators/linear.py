@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import torch
@@ -106,18 +106,21 @@ class DataSpectrum:
         from_basis: ``U c``.
         values: eigenvalues, broadcastable to measurements.
         row_sums: ``A A^T 1``, broadcastable to measurements, greater than 0.
+        may_be_flat: whether what comes before A may have no slope at some voxels of the measurement.
     """
 
     to_basis: Callable[[Tensor], Tensor]
     from_basis: Callable[[Tensor], Tensor]
     values: Tensor
     row_sums: Tensor
+    may_be_flat: bool = field(default=False, kw_only=True)
 
     def preconditioner(self, row_sums: Tensor, r: Tensor, noise: float) -> Callable[[Tensor], Tensor]:
         """Nearly the inverse of ``r^2 J J^T + noise^2``, where J is A after a contrast or before a weight.
 
         A slope that changes slowly acts like its value at the measured voxel: with it as a diagonal D, ``J J^T`` is about
-        ``D A A^T D``, and ``D (r^2 A A^T + n^2) D`` has a known inverse.
+        ``D A A^T D``, and ``D (r^2 A A^T + n^2) D`` has a known inverse. Where D may be 0 the noise alone is left of a voxel, which that
+        would take for nearly nothing: there D is at least what makes the typical eigenvalue of ``r^2 D A A^T D`` the noise's variance.
 
         Args:
             row_sums: ``J J^T 1``, measurement shape.
@@ -128,6 +131,8 @@ class DataSpectrum:
         axes = tuple(range(1, slope.ndim))
         # What a weight of 0 leaves out has the noise alone, and nothing to do with the rest.
         counts = slope > 1e-3 * slope.amax(axes, keepdim=True)
+        if self.may_be_flat:
+            slope = (slope.square() + noise**2 / (r.square() * self.values.mean(axes, keepdim=True))).sqrt()
         slope = torch.where(counts, slope, torch.ones_like(slope))
         # The noise's share in the typical voxel that counts, by the geometric mean.
         share = counts.to(slope).mean(axes, keepdim=True).clamp_min(1e-9)

@@ -408,6 +408,11 @@ class Scanner(Operator):
 
         return at
 
+    def data_spectrum(self, shape: Sequence[int], like: Tensor, mixing: Tensor | None = None) -> DataSpectrum | None:
+        found = super().data_spectrum(shape, like, mixing)
+        flat = self.contrast is not None and self.contrast.may_be_flat
+        return replace(found, may_be_flat=True) if found is not None and flat else found
+
     @property
     def is_straight_along_search(self) -> bool:
         return self.linear is not None and (self.contrast is None or self.contrast.is_straight_along_search)

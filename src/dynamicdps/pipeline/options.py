@@ -101,7 +101,7 @@ class StudyOptions(FitOptions, ScannerOptions):
     """0 to 1: a higher value replaces more of the initial image (safer), a lower one keeps more; without it the level of lowest
     mean error."""
     start_calibration: Path | None = None
-    """File that `calibrate start` wrote; without it the bundled calibration."""
+    """File that `calibrate start` wrote; without it the bundled one."""
     settings: tuple[str, ...] = ()
     """More settings of the solver, as NAME=VALUE: see docs/solvers.md."""
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -123,7 +123,7 @@ class EnhanceOptions(StudyOptions, ReadOptions):
     keep_all: bool = False
     """Use all scans, also one that does not show what the others show."""
     slice_motion: bool = False
-    """Several scans: find where the head was at each slice, and not at each scan alone; for heads that moved while they were scanned."""
+    """Find where the head was at each slice, where several scans are given."""
     memory: float | None = None
     """Most memory of the whole process in GB, which says how many slices pass the network at once; without it 8."""
 
