@@ -22,6 +22,8 @@ from dynamicdps.volumes.grids import Grid, covered, sample
 FINE_MM, KEPT_MM = 1.0, (0.85, 1.25)
 # Exponent of the network's chances, which know of these intensities already, and the share of its mean that each class has everywhere.
 TEMPER, FLOOR = 0.7, 1e-3
+# Least chance of what is none of the classes, and of all that is one of them. Its intensities are any: only the network knows its place.
+LEAST_OUTSIDE = 1e-4
 # Gaussians of what is none of the classes: air, bone, fat.
 OTHERS = 3
 # Least standard deviation, as a share of the brightest percent.
@@ -210,8 +212,11 @@ def _by_gaussian(of_class: Tensor) -> Tensor:
 
 
 def _log_prior(chances: Tensor) -> Tensor:
-    tempered = chances.clamp_min(0) ** TEMPER
-    return (tempered + FLOOR * tempered.mean(1, keepdim=True) + 1e-12).log().log_softmax(0)
+    """Of the classes, tempered among each other; of what is none of them the network's chance stays."""
+    tempered = chances[1:].clamp_min(0) ** TEMPER
+    tempered = tempered + FLOOR * tempered.mean(1, keepdim=True) + 1e-12
+    outside = chances[:1].clamp(LEAST_OUTSIDE, 1 - LEAST_OUTSIDE)
+    return torch.cat([outside, (1 - outside) * tempered / tempered.sum(0)]).log()
 
 
 def is_finer(volume: Volume, chances: ClassChances) -> bool:
