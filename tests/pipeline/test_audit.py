@@ -12,6 +12,7 @@ from dynamicdps.operators import LowField, Noise, ScanOperator, simulate
 from dynamicdps.output_names import AUDITED
 from dynamicdps.volumes import Volume
 from tests.pipeline.head_scans import one_head
+from tests.properties import input_error
 
 SCANNER = ScanOperator(LowField(in_plane_factor=1.5, slice_thickness=4.0, gamma=0.7), Noise(0.03))
 # In white matter and at its border, in voxels of the phantom; diameters in mm.
@@ -102,3 +103,32 @@ def test_it_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(OSError, match="full"):
         other.write(tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_without_an_operator_it_is_fitted_to_the_pair() -> None:
+    """A lesion is found all the same, in an image of another contrast and other units."""
+    head, centre = one_head(), LESIONS[0][0]
+    measurement = scan_of(with_ball(head, *LESIONS[0], -0.4))[0]
+    found = dd.audit(head.with_data(700 * head.data**1.2), measurement, mask="none", contrast="T1w")
+    assert found.fit is not None
+    assert found.fit.scan_operator is found.operator
+    assert any(np.linalg.norm(np.array(each.place_mm) - place_of(head, centre)) < 3 and each.scan_is == "darker" for each in found.regions)
+
+
+def test_what_is_no_image_of_the_scan_is_refused() -> None:
+    head = one_head()
+    measurement, operator = scan_of(head)
+    given = {"operator": operator, "mask": "none"}
+    moved = head.affine.copy()
+    moved[:2, 3] += 14
+    with input_error("does not show what array shows"):
+        dd.audit(Volume(head.data, moved), measurement, **given)
+    moved[:3, 3] += 300
+    with input_error("shows 0% of the brain of the scan"):
+        dd.audit(Volume(head.data, moved), measurement, **given)
+    with pytest.raises(TypeError, match="the image is of type ndarray"):
+        dd.audit(head.data, measurement, **given)
+    with pytest.raises(TypeError, match="there is no option 'solver'"):
+        dd.audit(head, measurement, solver="dps")
+    with input_error("comes without its noise"):
+        dd.audit(head, measurement, operator=operator.operator)  # type: ignore[arg-type]

@@ -18,8 +18,10 @@ FAMILY_WISE = 0.05
 WIDTHS_MM = (4.0, 8.0)
 # Classes of edge strength whose spread is measured apart, and the fewest voxels of one.
 CLASSES, FEWEST = 8, 200
-# Around a region, in mm, where its surroundings are read.
-RING_MM = 5.0
+# What a wrong forward model leaves has heavier tails than noise: it counts as if it were so many times as strong.
+DISTRUST = 2.0
+# Around a region, in mm, where its surroundings are read; and the share of a difference from which on scan or image alone has it.
+RING_MM, CLEAR = 5.0, 0.6
 # A filter ends at this many standard deviations.
 REACH = 3.0
 FWHM = 2.354820045
@@ -34,8 +36,8 @@ class Contradiction:
         place_mm: its centre, RAS.
         mm3: volume where the filtered residual is at least half of its peak; what is smaller than the scan's voxels looks as large as they.
         scan_is: ``"brighter"`` or ``"darker"`` than the image foretells.
-        image: ``"lost"`` where the image has less contrast to its surroundings there than the scan, ``"invented"`` where it has more,
-            ``"changed"`` where both have some.
+        image: ``"lost"`` where the scan stands out from its surroundings there and the image does not, ``"invented"`` where the image
+            does and the scan does not, ``"changed"`` where it is not clear which.
         difference: mean of ``y - A(x)`` over the region, in the units of `find_contradictions`' measurement.
         z: peak of the filtered residual, in standard deviations of what is left elsewhere.
     """
@@ -123,11 +125,11 @@ def find_contradictions(residual: Volume, predicted: Array, measured: Array, axi
 
 
 def _kind(measured: Array, predicted: Array, inside: NDArray[np.bool_], ring: NDArray[np.bool_]) -> str:
-    """Which of scan and image has more contrast to the surroundings."""
-    shown, foretold = (abs(float(image[inside].mean() - image[ring].mean())) for image in (measured, predicted))
-    if abs(shown - foretold) < 0.5 * max(shown, foretold):
-        return "changed"
-    return "lost" if shown > foretold else "invented"
+    """Which of scan and image stands out from its surroundings."""
+    shown, foretold = (float(image[inside].mean() - np.median(image[ring])) for image in (measured, predicted))
+    # Of their difference, what the scan shows; the image's part is one less.
+    share = shown / (shown - foretold) if shown != foretold else 0.5
+    return "lost" if share > CLEAR else "invented" if share < 1 - CLEAR else "changed"
 
 
 def _standardised(
@@ -142,7 +144,8 @@ def _standardised(
     spread = np.ones(len(values))
     for each in np.unique(classes):
         own = classes == each
-        spread[own] = max(1.0, float(np.median(np.abs(values[own]))) / MAD_OF_NORMAL)
+        excess = max(0.0, (float(np.median(np.abs(values[own]))) / MAD_OF_NORMAL) ** 2 - 1)
+        spread[own] = np.sqrt(1 + DISTRUST**2 * excess)
     filtered[counted] = values / spread
     return filtered, spread
 
