@@ -43,7 +43,7 @@ from dynamicdps.volumes.scan import Scan
 
 Image = NDArray[np.float64]
 # The poor scan, the good one and the conditional model.
-SCANS = {"T1w": ("0.055T_GRE", "3T_T1w", "unet-range"), "T2w": ("0.055T_FSE", "3T_T2w", "unet-scanners")}
+SCANS = {"T1w": ("0.055T_GRE", "3T_T1w", "unet-scanners"), "T2w": ("0.055T_FSE", "3T_T2w", "unet-scanners")}
 
 
 def registered(moving: Image, static: Image) -> Image:
