@@ -8,7 +8,7 @@ import pytest
 from dynamicdps.models import demo_scan
 from dynamicdps.operators import PRESETS, simulate
 from dynamicdps.volumes import Volume, crop, deepbet, extract_brain, load
-from dynamicdps.volumes.brain_extraction import covers_head, is_skull_stripped
+from dynamicdps.volumes.brain_extraction import BrainMask, covers_head, is_skull_stripped
 from dynamicdps.volumes.head import random_walk
 from dynamicdps.volumes.morphology import block_mean, depth, soft_edge
 from tests.conftest import make_phantom
@@ -167,3 +167,14 @@ def test_a_scan_too_small_for_a_surface_counts_as_stripped() -> None:
     """It fills its field of view: nothing of it lies near an outline."""
     data = make_phantom((12, 14, 12)).data
     assert is_skull_stripped(Volume(data, np.eye(4)))
+
+
+def test_the_rim_is_two_voxels_deep_across_thick_slices_and_as_wide_as_asked_along_fine_ones() -> None:
+    inside = np.zeros((30, 30, 12), bool)
+    inside[5:25, 5:25, 2:10] = True
+    mask = BrainMask(inside, "none")
+    rim = mask.rim(Volume(inside.astype(np.float32), np.diag([1.0, 1.0, 5.0, 1.0])), 2.5).data
+    np.testing.assert_allclose(rim[15, 15, 1:6], [0, 0.5, 1, 1, 1], atol=1e-6)
+    np.testing.assert_allclose(rim[4:10, 15, 6], [0, 0.4, 0.8, 1, 1, 1], atol=1e-6)
+    fine = mask.rim(Volume(inside.astype(np.float32), np.eye(4)), 2.5).data
+    np.testing.assert_allclose(fine[15, 15, 1:6], [0, 0.4, 0.8, 1, 1], atol=1e-6)

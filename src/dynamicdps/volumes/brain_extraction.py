@@ -24,6 +24,8 @@ WHOLE_HEAD_MM = 120.0
 # Thinner slabs show the network too little: of 4 slices of 5 mm it finds a half of the brain, intensity and shape 97 % (Dice, two heads).
 NETWORK_MM = 80.0
 BRAIN_ML = (600.0, 2200.0)
+# Voxels that the rim of an enhanced brain is deep, at least.
+RIM_VOXELS = 2.0
 LOOK = (
     "the mask was found by intensity and shape alone; look at it, and give one of your own where it is wrong, or --mask none if the scan "
     "has no skull"
@@ -49,8 +51,12 @@ class BrainMask:
         return Volume(soft_edge(self.inside, edge_mm, volume.spacing), volume.affine, volume.native)
 
     def rim(self, volume: Volume, edge_mm: float) -> Volume:
-        """0 outside, rising to 1 over `edge_mm` inside: what is blended with it uses an image of the brain only where it holds brain."""
-        return Volume(inner_edge(self.inside, edge_mm, volume.spacing), volume.affine, volume.native)
+        """0 outside, rising to 1 over `edge_mm` inside: what is blended with it uses an image of the brain only where it holds brain.
+
+        Across thick slices it rises over two of them: an image of the outermost one was made of a measurement that is half outside.
+        """
+        x, y, z = (min(edge, edge_mm / RIM_VOXELS) for edge in volume.spacing)
+        return Volume(inner_edge(self.inside, edge_mm, (x, y, z)), volume.affine, volume.native)
 
     def millilitres(self, volume: Volume) -> float:
         return float(self.inside.sum() * np.prod(volume.spacing) / 1000)
