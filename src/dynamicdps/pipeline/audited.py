@@ -119,7 +119,7 @@ class Audit:
                 raise InputError(f"{given} was read and would be written over; expected results in another place; choose another folder")
         folder.mkdir(parents=True, exist_ok=True)
         run = self._record(folder) if record is None else record
-        with TemporaryDirectory(prefix=".partial-", dir=folder) as place:
+        with TemporaryDirectory(prefix=".audit-", dir=folder) as place:
             partial = Path(place)
             self._write_files(partial, run)
             for name in written:
