@@ -23,7 +23,6 @@ from dynamicdps.conditional.scanner_draws import (
 )
 from dynamicdps.conditional.volume_network import VolumeUNet, channels_to_cubes, cubes_to_channels, grow
 from dynamicdps.conditional.volume_training import BATCH, PATCH, BrainPatches, ScannedPatches
-from dynamicdps.models.model_file import read_model
 from dynamicdps.operators import LowField, ScanOperator, simulate
 from dynamicdps.solvers.initial import initial_from_model
 from dynamicdps.training import TrainingConfig
@@ -246,9 +245,7 @@ def test_resumed_training_is_the_uninterrupted_one(scans: list[Path], tmp_path: 
     train(scans, tmp_path / "once", 2)
     train(scans, tmp_path / "twice", 1)
     train(scans, tmp_path / "twice", 2, resume=True)
-    once, twice = (read_model(tmp_path / name / "unet.safetensors", "volume-unet").weights for name in ("once", "twice"))
-    # Threads of the backward pass may add in another order, which moves a rounded weight by its last bit; another step moves it by more.
-    torch.testing.assert_close(once, twice, rtol=0, atol=5e-5)
+    assert (tmp_path / "once" / "unet.safetensors").read_bytes() == (tmp_path / "twice" / "unet.safetensors").read_bytes()
     model = load_conditional(tmp_path / "once" / "unet.safetensors")
     assert isinstance(model, ConditionalVolumeUNet)
 

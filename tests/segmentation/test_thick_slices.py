@@ -2,9 +2,13 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
-from dynamicdps.segmentation import without_thick_slices
-from dynamicdps.volumes.grids import native_grid, sample
+from dynamicdps.models import demo_scan
+from dynamicdps.segmentation import ClassChances, without_thick_slices
+from dynamicdps.segmentation.classes import BRAIN, CLASSES
+from dynamicdps.volumes import Volume, load
+from dynamicdps.volumes.grids import native_grid, prior_grid, sample
 from dynamicdps.volumes.morphology import depth
 from tests.segmentation.folded_brain import network_says, scan_of
 
@@ -17,20 +21,40 @@ def test_a_scan_without_thick_slices_comes_back(edges: tuple[float, float, float
     assert without_thick_slices(scan, network_says()) is scan
 
 
-def test_the_brain_is_nearer_to_a_finer_scan_than_by_interpolation() -> None:
-    chances, scan = network_says(), scan_of(THICK)
+def test_a_brain_is_nearer_to_its_finer_scan_than_by_interpolation() -> None:
+    """A real scan, which no model has seen, measured with slices of 5 mm; on shapes that are no anatomy a model of brains gains less."""
+    good = load(demo_scan())
+    good = good.with_data(good.data / np.percentile(good.data[good.data > 0], 99))
+    count = good.shape[2] // 5
+    slices = ndimage.gaussian_filter(good.data, (0.5, 0.5, 0))[..., : 5 * count].reshape(*good.shape[:2], count, 5).mean(3)
+    affine = good.affine @ np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 5, 2], [0, 0, 0, 1.0]])
+    noise = np.random.default_rng(0).standard_normal(slices.shape, dtype=np.float32)
+    scan = Volume(np.abs(slices + 0.05 * noise), affine)
+    brain = ndimage.binary_fill_holes(good.data > 0.02).astype(np.float32)
+    coarse = sample(good.with_data(ndimage.gaussian_filter(brain, 1)), prior_grid(good, 2.0))
+    values = np.zeros((len(CLASSES), *coarse.shape), np.float32)
+    values[0], values[BRAIN[0]] = 1 - coarse.data, coarse.data
+    chances = ClassChances(values, coarse.affine)
     image = without_thick_slices(scan, chances)
     np.testing.assert_allclose(image.spacing, 1.0)
     grid = native_grid(image)
-    inside = chances.brain_on(grid)
-    ideal, interpolated = sample(scan_of((1.0, 1.0, 1.0), noise=0.0), grid).data, sample(scan, grid).data
+    ideal, interpolated = sample(good, grid).data, sample(scan, grid).data
+    inside = chances.brain_on(grid) & (ideal > 0.02)
 
     def error(data: np.ndarray) -> float:
         return float(np.sqrt(np.mean((data - ideal)[inside] ** 2)))
 
-    assert error(image.data) < 0.98 * error(interpolated)
-    around = depth(~inside, image.spacing) > 2.5
-    np.testing.assert_array_equal(image.data[around], interpolated[around])
+    assert error(image.data) < 0.9 * error(interpolated)
+
+
+def test_around_the_brain_lies_the_interpolated_scan() -> None:
+    chances, scan = network_says(), scan_of(THICK)
+    image = without_thick_slices(scan, chances)
+    grid = native_grid(image)
+    around = depth(~chances.brain_on(grid), image.spacing) > 2.5
+    assert around.any()
+    np.testing.assert_array_equal(image.data[around], sample(scan, grid).data[around])
+    assert not np.array_equal(image.data, sample(scan, grid).data)
 
 
 def test_the_scale_of_a_scan_is_kept() -> None:

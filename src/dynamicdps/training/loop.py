@@ -354,7 +354,8 @@ def _shares_of_steps(
     objective: Objective, config: TrainingConfig, processes: Processes, step: int
 ) -> Generator[list[tuple[Batch, float]], None, None]:
     """What this process computes in each step from `step` on; the next step's is drawn while this one's is computed."""
-    with ThreadPoolExecutor(1) as pool:
+    # Its first draw would else have another number of threads than the later ones, and a resumed training add in another order.
+    with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(torch.get_num_threads(),)) as pool:
         ahead = pool.submit(shares_of, objective, config, processes, step)
         while True:
             shares = ahead.result()
