@@ -8,13 +8,12 @@ from typing import Any
 
 from dynamicdps import output_names as names
 from dynamicdps.calibration.fit import OperatorFit
-from dynamicdps.errors import InputError
 from dynamicdps.evaluation import StageMetrics
 from dynamicdps.evaluation.contradictions import Contradiction, Contradictions
 from dynamicdps.evaluation.misfit_causes import MisfitCause
 from dynamicdps.json_file import write_json
 from dynamicdps.operators import ScanOperator
-from dynamicdps.pipeline.named_inputs import is_file, named_inputs
+from dynamicdps.pipeline.named_inputs import refuse_overwriting
 from dynamicdps.pipeline.provenance import input_hashes, run_record
 from dynamicdps.report import Report, Stage, write_report
 from dynamicdps.report.facts import facts_of, steps_of
@@ -113,10 +112,7 @@ class Audit:
         """
         folder = Path(folder)
         written = (*names.AUDITED, *((names.OPERATOR,) if self.fit else ()))
-        replaced = {(folder / name).resolve() for name in written}
-        for _, given in named_inputs(self.arguments):
-            if is_file(Path(given)) and Path(given).resolve() in replaced:
-                raise InputError(f"{given} was read and would be written over; expected results in another place; choose another folder")
+        refuse_overwriting(self.arguments, (folder / name for name in written))
         folder.mkdir(parents=True, exist_ok=True)
         run = self._record(folder) if record is None else record
         with TemporaryDirectory(prefix=".audit-", dir=folder) as place:

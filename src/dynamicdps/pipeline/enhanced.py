@@ -12,12 +12,11 @@ import numpy as np
 from dynamicdps import __version__
 from dynamicdps import output_names as names
 from dynamicdps.calibration.fit import OperatorFit
-from dynamicdps.errors import InputError
 from dynamicdps.evaluation import StageMetrics
 from dynamicdps.json_file import read_json, write_json
 from dynamicdps.operators import ScanOperator
 from dynamicdps.pipeline.image_structures import ImageStructures
-from dynamicdps.pipeline.named_inputs import is_file, named_inputs
+from dynamicdps.pipeline.named_inputs import refuse_overwriting
 from dynamicdps.pipeline.provenance import input_hashes, run_record
 from dynamicdps.pipeline.ranges import Ranges
 from dynamicdps.report import read_report, write_report
@@ -140,10 +139,9 @@ class Enhanced:
             OSError: the folder cannot be written.
         """
         folder = Path(folder)
-        replaced = {path.resolve() for name in (*names.RESULTS, *((names.OPERATOR,) if self.fit else ())) for path in folder.glob(name)}
-        for _, given in named_inputs(self.arguments):
-            if is_file(Path(given)) and Path(given).resolve() in replaced:
-                raise InputError(f"{given} was read and would be written over; expected results in another place; choose another folder")
+        refuse_overwriting(
+            self.arguments, (path for name in (*names.RESULTS, *((names.OPERATOR,) if self.fit else ())) for path in folder.glob(name))
+        )
         self.write_results(folder)
         write_json(folder / names.RUN, self._record(folder) if record is None else record)
         return write_page(folder)[0]

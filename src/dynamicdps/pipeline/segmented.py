@@ -9,9 +9,8 @@ import numpy as np
 
 from dynamicdps import __version__
 from dynamicdps import output_names as names
-from dynamicdps.errors import InputError
 from dynamicdps.json_file import write_json
-from dynamicdps.pipeline.named_inputs import is_file, named_inputs
+from dynamicdps.pipeline.named_inputs import refuse_overwriting
 from dynamicdps.pipeline.provenance import input_hashes, run_record
 from dynamicdps.pipeline.structure_volumes import StructureVolume, write_labels, write_volumes
 from dynamicdps.segmentation.classes import structures
@@ -66,10 +65,7 @@ class Segmented:
             OSError: the folder cannot be written.
         """
         folder = Path(folder)
-        written = {(folder / name).resolve() for name in names.SEGMENTED}
-        for _, given in named_inputs(self.arguments):
-            if is_file(Path(given)) and Path(given).resolve() in written:
-                raise InputError(f"{given} was read and would be written over; expected results in another place; choose another folder")
+        refuse_overwriting(self.arguments, (folder / name for name in names.SEGMENTED))
         self.write_results(folder)
         arguments = {**self.arguments, "out": folder}
         record = run_record("segment", arguments, [], self.facts, self.durations, inputs=input_hashes(self.arguments))
