@@ -65,7 +65,7 @@ def test_labels_are_the_regions_in_their_order() -> None:
     other = ((X - 5) * 1.5) ** 2 + (Y * 1.5) ** 2 + ((Z + 2.5) * 4) ** 2 < 3**2
     result = found(HEAD + 0.5 * BALL - 0.3 * other + noise(2))
     assert [region.scan_is for region in result.regions] == ["brighter", "darker"]
-    assert result.regions[0].z > result.regions[1].z > result.threshold
+    assert result.regions[0].strength > result.regions[1].strength > result.threshold
     for number, region in enumerate(result.regions, 1):
         assert (result.labels == number).sum() * np.prod(SPACING) == pytest.approx(region.mm3)
     assert BALL[result.labels == 1].any()

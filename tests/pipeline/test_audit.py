@@ -81,7 +81,7 @@ def test_what_is_finer_than_the_scan_is_not_contradicted_but_shown(tmp_path: Pat
     written = striped.write(tmp_path / "out")
     assert {path.name for path in written.parent.iterdir()} == set(AUDITED)
     assert (tmp_path / "out" / "contradictions.tsv").read_text().splitlines() == [
-        "region\timage\tscan_is\tx_mm\ty_mm\tz_mm\tmm3\tdifference\tz"
+        "region\timage\tscan_is\tx_mm\ty_mm\tz_mm\tmm3\tdifference\tstrength"
     ]
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["data_misfit"] == pytest.approx(striped.data_misfit)
 

@@ -109,7 +109,7 @@ def contradictions_table(regions: Sequence[Contradiction]) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     for each in regions:
         place = ", ".join(f"{value:.0f}" for value in each.place_mm)
-        table.add_row(each.image, each.scan_is, place, f"{each.mm3:.0f}", f"{each.difference:+.3g}", f"{each.z:.1f}")
+        table.add_row(each.image, each.scan_is, place, f"{each.mm3:.0f}", f"{each.difference:+.3g}", f"{each.strength:.1f}")
     return table
 
 

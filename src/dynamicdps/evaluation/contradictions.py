@@ -39,7 +39,7 @@ class Contradiction:
         image: ``"lost"`` where the scan stands out from its surroundings there and the image does not, ``"invented"`` where the image
             does and the scan does not, ``"changed"`` where it is not clear which.
         difference: mean of ``y - A(x)`` over the region, in the units of `find_contradictions`' measurement.
-        z: peak of the filtered residual, in standard deviations of what is left elsewhere.
+        strength: peak of the filtered residual, in standard deviations of what is left elsewhere.
     """
 
     place_mm: tuple[float, float, float]
@@ -47,7 +47,7 @@ class Contradiction:
     scan_is: str
     image: str
     difference: float
-    z: float
+    strength: float
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Contradictions:
     Attributes:
         regions: the strongest first.
         labels: number of the region of each voxel, from 1 on in their order; 0 elsewhere.
-        threshold: of `Contradiction.z`; an image that is right reaches it with a chance of 5 %.
+        threshold: of `Contradiction.strength`; an image that is right reaches it with a chance of 5 %.
         spread: root mean square over voxels of what the filtered residual is divided by: 1 for noise alone, more where the forward model
             does not fit, and so how much larger a contradiction must be to be told from that.
     """

@@ -172,7 +172,7 @@ class Audit:
         )
 
 
-COLUMNS = ("region", "image", "scan_is", "x_mm", "y_mm", "z_mm", "mm3", "difference", "z")
+COLUMNS = ("region", "image", "scan_is", "x_mm", "y_mm", "z_mm", "mm3", "difference", "strength")
 
 
 def table_rows(regions: Sequence[Contradiction]) -> list[dict[str, str]]:
@@ -185,7 +185,7 @@ def table_rows(regions: Sequence[Contradiction]) -> list[dict[str, str]]:
             **{f"{axis}_mm": f"{value:.1f}" for axis, value in zip("xyz", each.place_mm, strict=True)},
             "mm3": f"{each.mm3:.0f}",
             "difference": f"{each.difference:.4g}",
-            "z": f"{each.z:.1f}",
+            "strength": f"{each.strength:.1f}",
         }
         for number, each in enumerate(regions, 1)
     ]
