@@ -12,10 +12,12 @@ from torch import Tensor, nn
 
 from dynamicdps.conditional import ConditionalVolumeUNet, VolumeConfig, load_conditional, train_volume_unet
 from dynamicdps.conditional.scanner_draws import (
+    LESION_CONTRAST,
     MARGIN,
     ScannerRange,
     draw_axes,
     draw_contrast,
+    draw_lesions,
     draw_scan,
     encoded_axis,
     sliced_axis,
@@ -186,6 +188,20 @@ def test_usual_scanners_lie_within_their_limits() -> None:
     assert limits.mask_error == ScannerRange().mask_error
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_lesions_are_spots_of_the_brain(seed: int) -> None:
+    image = np.full((40, 40, 40), 0.7, np.float32)
+    distance = np.where(np.arange(40) < 30, 0, 5).astype(np.float32) * np.ones_like(image)
+    changed = draw_lesions(image, distance, np.random.default_rng(seed))
+    ratio = changed / image
+    assert np.array_equal(changed[..., 30:], image[..., 30:])
+    assert np.exp(LESION_CONTRAST[0]) - 1e-5 < ratio.min() <= ratio.max() < np.exp(LESION_CONTRAST[1]) + 1e-5
+    spots = np.abs(ratio - 1) > 0.02
+    assert 0 < spots.mean() < 0.3
+    nowhere = draw_lesions(image, distance + 1, np.random.default_rng(seed))
+    assert np.array_equal(nowhere, image)
+
+
 def test_a_perfect_scanner_leaves_a_brain_nearly_as_it_is() -> None:
     limits = ScannerRange(
         thickness=(1.0, 1.0),
@@ -194,6 +210,7 @@ def test_a_perfect_scanner_leaves_a_brain_nearly_as_it_is() -> None:
         shading=0,
         gain=0,
         outside=0,
+        lesions=0,
         volumetric=0,
         mask_error=(3, 3),
         usual=0,

@@ -22,6 +22,9 @@ MARGIN = 12
 USUAL: dict[str, Any] = {"thickness": (4.0, 6.0), "in_plane": (1.2, 2.2), "volumetric": 0.0, "signal_to_noise": (9.0, 40.0)}
 # Where the brightest tissue lies, see `IntensityScale.robust`.
 WHITE = 0.95
+# Most lesions of a patch, their radii in mm (the logarithm is uniform), by how much of it their outline wavers, how long their edge is, and
+# the logarithms of their brightness over what was there: hyperintensities of T2w and FLAIR are brighter by 0.3 to 1, those of T1w darker.
+MOST_LESIONS, RADII, WAVERING, EDGE, LESION_CONTRAST = 6, (1.5, 8.0), 0.25, (0.4, 1.2), (-0.6, 0.8)
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class ScannerRange:
         other_contrasts: share of scans whose intensities fall where those of the image rise.
         usual: share of scans as scanners of low field make them: one slice direction, `USUAL` in place of the limits above.
         outside: share of scans that show what lies around the brain.
+        lesions: share of brains with spots that no anatomy tells of, brighter or darker than what is around them.
         mask_error: by how much a brain mask is too wide.
     """
 
@@ -52,6 +56,7 @@ class ScannerRange:
     other_contrasts: float = 0.1
     usual: float = 0.5
     outside: float = 0.8
+    lesions: float = 0.4
     mask_error: tuple[float, float] = (0.0, 4.0)
 
     def draw(self, rng: np.random.Generator) -> "ScannerRange":
@@ -193,6 +198,42 @@ def draw_surroundings(image: Array, distance: Array, rng: np.random.Generator) -
     return np.where(distance > 0, around, image).astype(np.float32)
 
 
+def draw_lesions(image: Array, distance: Array, rng: np.random.Generator) -> Array:
+    """The image with spots of random place, size, outline and brightness in its brain: a network that has seen them does not take what it
+    has not seen in healthy brains for noise.
+
+    Args:
+        image: any contrast, ``(z, y, x)``.
+        distance: from the brain in voxels, 0 inside; without any brain the image stays.
+        rng: source of all randomness.
+    """
+    inside = np.flatnonzero(distance.ravel() == 0)
+    if len(inside) == 0:
+        return image
+    logarithm = np.zeros(image.shape, np.float32)
+    low, high = np.log(RADII)
+    for _ in range(rng.integers(1, MOST_LESIONS + 1)):
+        centre = np.unravel_index(rng.choice(inside), image.shape)
+        axes = math.exp(rng.uniform(low, high)) * np.exp(rng.normal(0, 0.25, 3))
+        box = tuple(
+            slice(max(0, c - reach), min(n, c + reach + 1))
+            for c, reach, n in zip(centre, np.ceil(1.5 * axes).astype(int) + 2, image.shape, strict=True)
+        )
+        away = np.sqrt(
+            sum(
+                ((np.arange(b.start, b.stop) - c) / a).reshape([-1 if i == axis else 1 for i in range(3)]) ** 2
+                for axis, (b, c, a) in enumerate(zip(box, centre, axes, strict=True))
+            )
+        )
+        outline = 1 + WAVERING * smooth_field(away.shape, rng, 4)
+        # How deep inside the outline, in voxels.
+        deep = (outline - away) * axes.min()
+        share = np.clip(deep / rng.uniform(*EDGE) + 0.5, 0, 1)
+        logarithm[box] += rng.uniform(*LESION_CONTRAST) * share
+    changed = image * np.exp(logarithm.clip(*LESION_CONTRAST))
+    return np.where(distance == 0, changed, image).astype(np.float32)
+
+
 def along(volume: Array, matrices: list[Array | None]) -> Array:
     """The volume with one matrix applied along each of its axes; `None` leaves an axis."""
     tensor = torch.from_numpy(np.ascontiguousarray(volume))
@@ -222,6 +263,8 @@ def draw_scan(image: Array, distance: Array, rng: np.random.Generator, limits: S
     seen = draw_surroundings(image, distance, rng) if rng.random() < limits.outside else image
     curve = draw_contrast(rng, limits.other_contrasts)
     seen = np.interp(seen, *curve).astype(np.float32)
+    if rng.random() < limits.lesions:
+        seen = draw_lesions(seen, distance, rng)
     shade = sum(
         rng.normal(0, limits.shading)
         * np.cos(rng.uniform(0.2, 0.7) * np.linspace(-1, 1, n) + rng.uniform(-2, 2)).reshape([-1 if i == a else 1 for i in range(3)])
