@@ -309,6 +309,15 @@ def test_few_slices_and_single_ones_have_an_image() -> None:
     assert model.enhance(y[:, :, None], operator, (3, 1, 1, 24, 20)).shape == (3, 1, 1, 24, 20)
 
 
+def test_a_mirrored_scan_has_the_mirrored_image() -> None:
+    torch.manual_seed(0)
+    model = ConditionalVolumeUNet(VolumeUNet(SMALL)).eval()
+    operator = LowField(in_plane_factor=2.0)
+    y = torch.rand(2, 1, 6, 12, 9)
+    found = model.enhance(y, operator, (2, 1, 6, 24, 18))
+    torch.testing.assert_close(model.enhance(y.flip(-1), operator, (2, 1, 6, 24, 18)), found.flip(-1), rtol=1e-5, atol=1e-5)
+
+
 def test_the_mask_is_applied_on_the_image_grid() -> None:
     truth = Volume(ball((40, 40, 40)).astype(np.float32), AFFINE)
     measured, operator = simulate(truth, ScanOperator(LowField(slice_thickness=5.0), 0.001), seed=0)

@@ -106,12 +106,16 @@ class ConditionalVolumeUNet(nn.Module):
         return scale * self._continued(torch.from_numpy(volume)[None, None] / scale, _edges_along(scan, grid)[None])
 
     def _continued(self, x: Tensor, voxel: Tensor) -> Tensor:
-        """The network's image of a volume, not below 0; one of few slices is continued at both ends."""
+        """The network's image of a volume, not below 0; one of few slices is continued at both ends.
+
+        It is the mean of the images of the volume and of its mirror image, left for right: heads are as likely either way, and the mean of
+        two answers errs less.
+        """
         before = max(0, FEWEST - x.shape[2]) // 2
         after = max(0, FEWEST - x.shape[2]) - before
         if before + after:
             x = torch.cat([x[:, :, :1].expand(-1, -1, before, -1, -1), x, x[:, :, -1:].expand(-1, -1, after, -1, -1)], dim=2)
-        found: Tensor = self(x, voxel)
+        found = (self(x, voxel) + self(x.flip(-1), voxel).flip(-1)) / 2
         return found[:, :, before : found.shape[2] - after].clamp_min(0)
 
 

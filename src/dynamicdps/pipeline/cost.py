@@ -26,7 +26,7 @@ TIMED_EDGE = 96
 # Smoothings of the image that take as long as a stage, measured on a whole head (112 x 136 x 40 voxels of 1.6 x 1.6 x 5 mm): the
 # conditional model of volumes, the fit of the scanner with its shading, tissues of one image, the structures of a whole head, and maps and
 # files at the end.
-CONDITIONAL, FIT, TISSUES, STRUCTURES, FILES = 130.0, 10.0, 27.0, 150.0, 154.0
+CONDITIONAL, FIT, TISSUES, STRUCTURES, FILES = 260.0, 10.0, 27.0, 150.0, 154.0
 # Images of fewer voxels of 1 mm along an axis have no structures.
 WHOLE = 80
 # The same for a data step, in steps of the bare scanner that is timed: a scan's own has weights, shading and errors of neighbours.
