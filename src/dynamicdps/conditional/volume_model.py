@@ -115,7 +115,7 @@ class ConditionalVolumeUNet(nn.Module):
         after = max(0, FEWEST - x.shape[2]) - before
         if before + after:
             x = torch.cat([x[:, :, :1].expand(-1, -1, before, -1, -1), x, x[:, :, -1:].expand(-1, -1, after, -1, -1)], dim=2)
-        found = (self(x, voxel) + self(x.flip(-1), voxel).flip(-1)) / 2
+        found: Tensor = (self(x, voxel) + self(x.flip(-1), voxel).flip(-1)) / 2
         return found[:, :, before : found.shape[2] - after].clamp_min(0)
 
 
