@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from scipy import ndimage
+from scipy import ndimage, signal
 
 from dynamicdps.volumes import Volume
-from dynamicdps.volumes.acquired_matrix import acquired_matrix
+from dynamicdps.volumes.acquired_matrix import acquired_matrix, on_acquired_matrix
 from tests.volumes.zero_filled import measured, zero_filled
 
 
@@ -48,3 +48,16 @@ def test_what_has_no_thick_slices_or_no_head_keeps_its_matrix() -> None:
 def test_noise_alone_keeps_its_matrix() -> None:
     noise = np.random.default_rng(0).rayleigh(size=(64, 64, 4)).astype(np.float32)
     assert acquired_matrix(Volume(noise, np.diag([2.0, 2.0, 6.0, 1.0]))) == (64, 64, 4)
+
+
+@pytest.mark.parametrize("matrix", [(31, 45, 3), (40, 45, 3), (40, 64, 3)])
+def test_what_zero_filling_added_is_taken_off_again(matrix: tuple[int, int, int]) -> None:
+    values = np.random.default_rng(2).normal(size=matrix)
+    # The frequency at the end of an even axis has no partner: a real image on a larger matrix has half of it on either side.
+    waves = np.fft.fft2(values, axes=(0, 1))
+    for axis in (0, 1):
+        if matrix[axis] % 2 == 0:
+            np.moveaxis(waves, axis, 0)[matrix[axis] // 2] = 0
+    band_limited = np.fft.ifft2(waves, axes=(0, 1)).real
+    filled = signal.resample(signal.resample(band_limited, 64, axis=0), 64, axis=1)
+    assert on_acquired_matrix(filled, matrix) == pytest.approx(band_limited, abs=1e-9)

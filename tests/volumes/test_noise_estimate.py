@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 from torch import Tensor
 
 from dynamicdps.operators import LowField, add_noise
@@ -237,6 +238,26 @@ def test_a_ghost_in_the_air_is_not_taken_for_noise_that_voxels_share(tmp_path: P
     by_air = float(background_noise(to_batch(scan.data)).std[0]) * independent_share(to_batch(scan.data)[0]) ** -0.5
     assert float(estimate.std[0]) == pytest.approx(expected, rel=0.25)
     assert by_air > 1.1 * float(estimate.std[0])
+
+
+@pytest.mark.parametrize("matrix", [(90, 90), (64, 98)])
+@pytest.mark.parametrize("unsteady", [0.0, 0.03, 0.05])
+def test_noise_that_lies_on_the_brain_alone_counts(tmp_path: Path, unsteady: float, matrix: tuple[int, int]) -> None:
+    waves, _ = measured(matrix, noise=0.03, grain=0.0, unsteady=unsteady)
+    scan = zero_filled_head(waves, (128, 128))
+    mask = scan.with_data((ndimage.gaussian_filter(scan.data, (1, 1, 0)) > 0.5).astype(np.float32)).save(tmp_path / "mask.nii.gz")
+    estimate = scan_noise(open_brain(scan.save(tmp_path / "scan.nii.gz"), mask=str(mask)))
+    expected = np.hypot(0.03, unsteady) * 128 / np.sqrt(np.prod(matrix))
+    assert float(estimate.std[0]) == pytest.approx(expected, rel=0.12)
+    assert any("times that of the air" in text for text in estimate.warnings) == (unsteady > 0)
+
+
+def test_anatomy_on_the_acquired_matrix_is_not_taken_for_noise(tmp_path: Path) -> None:
+    waves, _ = measured((90, 90), noise=0.01)
+    scan = zero_filled_head(waves, (128, 128))
+    mask = scan.with_data((scan.data > 0.3).astype(np.float32)).save(tmp_path / "mask.nii.gz")
+    estimate = scan_noise(open_brain(scan.save(tmp_path / "scan.nii.gz"), mask=str(mask)))
+    assert float(estimate.std[0]) == pytest.approx(0.01 * 128 / 90, rel=0.1)
 
 
 @pytest.mark.parametrize("lag", [1, 2, 5, 8])

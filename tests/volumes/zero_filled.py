@@ -9,16 +9,29 @@ from dynamicdps.volumes import Volume
 FIELD_MM = 200.0
 
 
-def measured(matrix: tuple[int, int], taper: float = 0.0, noise: float = 0.03, ghost: float = 0.0) -> tuple[NDArray[np.complex128], Volume]:
-    """K-space of a head of 4 slices of 5 mm in a square field of view, and the magnitude image on the matrix that was acquired."""
+def measured(
+    matrix: tuple[int, int], taper: float = 0.0, noise: float = 0.03, ghost: float = 0.0, grain: float = 0.5, unsteady: float = 0.0
+) -> tuple[NDArray[np.complex128], Volume]:
+    """K-space of a head of 4 slices of 5 mm in a square field of view, and the magnitude image on the matrix that was acquired.
+
+    Args:
+        matrix: that was acquired.
+        taper: share of k-space over which it falls to 0.
+        noise: standard deviation in each channel, everywhere.
+        ghost: of the whole field of view.
+        grain: of the tissue.
+        unsteady: noise beside the other, inside the head alone.
+    """
     random = np.random.default_rng(1)
     places = [np.linspace(-1, 1, n, endpoint=False) for n in matrix]
     radius = np.hypot(places[0][:, None] / 0.75, places[1][None] / 0.9)[..., None]
-    grain = ndimage.gaussian_filter(random.normal(size=(*matrix, 4)), (1.0, 1.0, 0))
-    image: NDArray[np.complex128] = np.where(radius < 1, 0.7 + 0.5 * grain, 0.0).astype(complex)
+    texture = ndimage.gaussian_filter(random.normal(size=(*matrix, 4)), (1.0, 1.0, 0))
+    image: NDArray[np.complex128] = np.where(radius < 1, 0.7 + grain * texture, 0.0).astype(complex)
     # Faint, smooth and everywhere, as of a tissue boundary that rings.
     image = image + ghost * np.cos(50 * places[0])[:, None, None]
     image = image + noise * (random.normal(size=image.shape) + 1j * random.normal(size=image.shape))
+    if unsteady:
+        image = image + unsteady * (radius < 1) * (random.normal(size=image.shape) + 1j * random.normal(size=image.shape))
     waves: NDArray[np.complex128] = np.fft.fft2(image, axes=(0, 1))
     for axis, n in enumerate(matrix):
         edge = np.clip((1 - np.abs(np.fft.fftfreq(n)) * 2) / max(taper, 1e-9), 0, 1)

@@ -36,6 +36,28 @@ def acquired_matrix(scan: Volume) -> tuple[int, int, int]:
     return x, y, z
 
 
+def on_acquired_matrix(data: NDArray[np.floating], matrix: tuple[int, int, int]) -> NDArray[np.float64]:
+    """What a zero-filled scan shows at the voxels that were acquired: its frequencies inside the acquired matrix, alone.
+
+    White noise of k-space is white there again, with the standard deviation that it has in the zero-filled scan.
+
+    Args:
+        data: ``(x, y, z)``, any units.
+        matrix: of `acquired_matrix`; at most the shape of `data` along each axis.
+
+    Returns:
+        Values on the matrix, voxel 0 at the place of the scan's voxel 0.
+    """
+    found = np.asarray(data, dtype=np.float64)
+    for axis, count in enumerate(matrix):
+        size = data.shape[axis]
+        if count < size:
+            waves = np.fft.fftshift(np.fft.fft(found, axis=axis), axes=axis)
+            middle = np.take(waves, np.arange(count) + size // 2 - count // 2, axis)
+            found = np.fft.ifft(np.fft.ifftshift(middle, axes=axis), axis=axis).real * (count / size)
+    return found
+
+
 def _inside_head(scan: Volume, slice_axis: int) -> NDArray[np.float64] | None:
     """1 well inside the head, falling smoothly to 0 at its rim slice by slice; `None` where there is too little of it."""
     from scipy import ndimage

@@ -4,13 +4,15 @@ import functools
 import math
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from scipy import special
 from torch import Tensor
 from torch.nn import functional
 
 from dynamicdps.errors import InputError
-from dynamicdps.volumes.acquired_matrix import acquired_matrix
+from dynamicdps.volumes.acquired_matrix import acquired_matrix, on_acquired_matrix
+from dynamicdps.volumes.acquisition import across_slices
 from dynamicdps.volumes.brain_scan import BrainScan
 from dynamicdps.volumes.slices import to_batch
 
@@ -35,6 +37,7 @@ _WHITE = 0.9  # share of independent voxels above which noise is taken as white
 # Image: diagonal details are measured where the image is quiet.
 _QUIET_SHARE = 0.25
 _FEWEST_DETAILS = 500
+_STRONGER = 1.1  # noise of the brain over that of the air from which on the brain's counts: the finest details err by a tenth
 _TISSUE = 0.3  # share of the image's 99th percentile above which a place without a mask is tissue
 _COARSE_TO_FINE = 1.5  # ratio of coarse to fine diagonal details beyond which they are not white noise
 
@@ -108,6 +111,9 @@ def scan_noise(scan: BrainScan) -> NoiseEstimate:
     neighbouring voxels then share their noise, and n of them know less than n voxels. If a share s is independent, noise that is
     stronger by ``1 / sqrt(s)`` weighs what was measured rightly; noise alone then has a data misfit of the root of s. The share is that of
     the acquired matrix where the spectrum shows one, because faint ghosts of the head in the air are alike in neighbouring voxels too.
+
+    Air may have less noise than the brain: what goes with the signal (an unsteady field, interference that is taken off badly) lies on the
+    head. On the acquired matrix noise is white and the brain's finest details are read as well; the stronger of the two counts.
     """
     y = to_batch(scan.whole.data)
     if scan.weights is None:
@@ -119,6 +125,8 @@ def scan_noise(scan: BrainScan) -> NoiseEstimate:
         return image_noise(y, to_batch(scan.mask.inside) > 0)
     matrix = acquired_matrix(scan.whole)
     filled = matrix != scan.whole.shape
+    if filled:
+        found = _at_least_the_brains(found, scan, matrix)
     share = max(math.prod(matrix) / scan.whole.data.size if filled else independent_share(y[0]), _LEAST_SHARE)
     if share > _WHITE:
         return found
@@ -127,6 +135,24 @@ def scan_noise(scan: BrainScan) -> NoiseEstimate:
         f"independent, and the noise as {share**-0.5:.2f} times as strong"
     )
     return replace(found, std=found.std * share**-0.5, warnings=(*found.warnings, remark))
+
+
+def _at_least_the_brains(air: NoiseEstimate, scan: BrainScan, matrix: tuple[int, int, int]) -> NoiseEstimate:
+    """The noise of a zero-filled scan's air, or that of its brain where it is stronger and as white as noise."""
+    places = np.ix_(*(np.arange(count) * size // count for count, size in zip(matrix, scan.whole.shape, strict=True)))
+    acquired = on_acquired_matrix(scan.whole.data, matrix)
+    # Details are those of the slices, whichever axis these lie along.
+    across = across_slices(scan.whole.spacing)
+    slices, inside = (to_batch(np.moveaxis(v, 2 if across is None else across, 2)) for v in (acquired, scan.mask.inside[places]))
+    try:
+        brain = image_noise(slices, inside)
+    except InputError:
+        return air
+    ratio = float(brain.std / air.std)
+    if brain.warnings or ratio < _STRONGER:
+        return air
+    remark = f"the noise in the brain is {ratio:.2f} times that of the air around the head, and counts"
+    return replace(brain, warnings=(*air.warnings, remark))
 
 
 def independent_share(image: Tensor) -> float:
