@@ -41,6 +41,8 @@ from dynamicdps.volumes.noise_estimate import estimate_noise
 COVERAGE = 0.95
 # Agreement of a brain with its mirror image below which only a part of a half is there.
 HALVES = 0.4
+# Slices from which noise is estimated, at least where there are so many.
+NOISE_SLICES = 48
 
 
 def segment(scan: Any, options: SegmentOptions | None = None, *, progress: Progress | None = None, **values: Any) -> Segmented:
@@ -107,7 +109,6 @@ def segment(scan: Any, options: SegmentOptions | None = None, *, progress: Progr
         plane,
         count=options.repeats,
         noise_std=noise_std,
-        brain=brain,
         seed=options.seed,
         progress=lambda done, planned: stages.tell("solve", done, planned),
     )
@@ -182,9 +183,12 @@ def says_sides(scan: Any) -> bool:
 
 
 def noise_of(volume: Volume) -> tuple[float, list[str]]:
-    """Standard deviation of a scan's noise in its units, with what limits it; 0 where nothing tells it."""
+    """Standard deviation of a scan's noise in its units, with what limits it; 0 where nothing tells it.
+
+    Slices are looked at one by one, and some of very many tell it as well as all.
+    """
     try:
-        found = estimate_noise(to_batch(volume.data))
+        found = estimate_noise(to_batch(volume.data[..., :: max(1, volume.shape[2] // NOISE_SLICES)]))
     except InputError as error:
         return 0.0, [f"no noise was added for the intervals: {error}"]
     return float(found.std[0]), []
