@@ -123,6 +123,19 @@ def test_intervals_come_from_draws_of_the_scan() -> None:
     assert found.volumes == other.volumes
 
 
+def test_intervals_hold_the_errors_that_the_card_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    head = coded_head()
+    draws = dd.segment(head, repeats=2)
+    card = {"sha256": "of a test", "volume_error": {"1": {"thalamus": 0.3}, "5": {"thalamus": 0.0}}, "volume_error_maps": 12}
+    monkeypatch.setattr("dynamicdps.pipeline.segmentation.open_network", lambda name, device: (coded_network(), card))
+    found = dd.segment(head, repeats=2)
+    assert interval(found, "brain stem") == interval(draws, "brain stem")
+    mm3 = found.volumes["left thalamus"]
+    reach, of_draws = (interval(each, "left thalamus")[1] - mm3 for each in (found, draws))
+    # Student's t of twelve degrees is 2.179.
+    assert reach == pytest.approx(np.hypot(of_draws, 2.179 * 0.3 * mm3), rel=1e-3)
+
+
 def test_a_mask_of_ones_own_bounds_the_brain(tmp_path: Path) -> None:
     head = coded_head()
     x = np.arange(head.shape[0])[:, None, None]

@@ -119,7 +119,7 @@ def pair_intervals(
         least: what no volume is below.
         around: volumes that the intervals are to be of; by default the means of the samples.
     """
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
     found: dict[Name, tuple[float, float]] = {}
     for tissue, volumes in slices.items():
@@ -133,7 +133,7 @@ def pair_intervals(
         rest = float(totals.var(ddof=1)) * (1 + 1 / count) if count > 1 else 0.0
         centre = float(totals.mean()) if around is None else around[tissue]
         degrees = max(1.0, count * depth / (LAGS + 1))
-        reach = float(t.ppf((1 + coverage) / 2, degrees)) * math.sqrt(linear + rest + (float(totals.mean()) - centre) ** 2)
+        reach = float(stdtrit(degrees, (1 + coverage) / 2)) * math.sqrt(linear + rest + (float(totals.mean()) - centre) ** 2)
         found[tissue] = (max(least, centre - reach), centre + reach)
     return found
 
@@ -155,10 +155,10 @@ def prediction_intervals(
     """
     if not values:
         return {}
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
     count = len(values)
-    factor = float(t.ppf((1 + coverage) / 2, count - 1))
+    factor = float(stdtrit(count - 1, (1 + coverage) / 2))
     found: dict[Name, tuple[float, float]] = {}
     for tissue in values[0]:
         numbers = np.array([each[tissue] for each in values])

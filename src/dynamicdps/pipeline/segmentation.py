@@ -11,7 +11,6 @@ from nibabel.spatialimages import SpatialImage
 
 from dynamicdps.errors import InputError
 from dynamicdps.evaluation.tissue import is_cut_off
-from dynamicdps.evaluation.tissue_intervals import prediction_intervals
 from dynamicdps.models.model_file import read_model
 from dynamicdps.models.names import known_models
 from dynamicdps.pipeline.checks import check_device
@@ -19,7 +18,7 @@ from dynamicdps.pipeline.inputs import as_scan, name_of, one_scan
 from dynamicdps.pipeline.options import SegmentOptions, checked_values, values_of
 from dynamicdps.pipeline.progress import Progress, Stages
 from dynamicdps.pipeline.segmented import Segmented
-from dynamicdps.pipeline.structure_volumes import StructureVolume, structure_volumes
+from dynamicdps.pipeline.structure_volumes import StructureVolume, structure_volumes, volume_intervals
 from dynamicdps.segmentation import (
     BRAIN_MODEL,
     SHARPENING_MODEL,
@@ -32,7 +31,7 @@ from dynamicdps.segmentation import (
     without_thick_slices,
 )
 from dynamicdps.segmentation.head_check import check_brain, check_scan
-from dynamicdps.segmentation.reliability import LEAST_DICE, structure_dice
+from dynamicdps.segmentation.reliability import LEAST_DICE, structure_dice, volume_errors
 from dynamicdps.volumes import Volume, extract_brain, native_grid, read_scan, to_batch
 from dynamicdps.volumes.brain_extraction import BRAIN_ML, covers_head
 from dynamicdps.volumes.morphology import Mask
@@ -41,6 +40,8 @@ from dynamicdps.volumes.noise_estimate import estimate_noise
 COVERAGE = 0.95
 # Agreement of a brain with its mirror image below which only a part of a half is there.
 HALVES = 0.4
+# Slices from which noise is estimated, at least where there are so many.
+NOISE_SLICES = 48
 
 
 def segment(scan: Any, options: SegmentOptions | None = None, *, progress: Progress | None = None, **values: Any) -> Segmented:
@@ -107,14 +108,14 @@ def segment(scan: Any, options: SegmentOptions | None = None, *, progress: Progr
         plane,
         count=options.repeats,
         noise_std=noise_std,
-        brain=brain,
         seed=options.seed,
         progress=lambda done, planned: stages.tell("solve", done, planned),
     )
     around = {structure: float(slices.sum()) for structure, slices in chances.volumes(plane).items()}
-    intervals = prediction_intervals(again, COVERAGE, 0.0, around)
+    edge = max(volume.spacing)
+    intervals = volume_intervals(around, again, volume_errors(card, edge), COVERAGE)
     warnings += remarks
-    measured = structure_volumes(chances, plane, intervals, structure_dice(card, max(volume.spacing)))
+    measured = structure_volumes(chances, plane, intervals, structure_dice(card, edge))
     warnings += draft_warnings(measured)
     return Segmented(
         scan=name_of(given),
@@ -182,9 +183,12 @@ def says_sides(scan: Any) -> bool:
 
 
 def noise_of(volume: Volume) -> tuple[float, list[str]]:
-    """Standard deviation of a scan's noise in its units, with what limits it; 0 where nothing tells it."""
+    """Standard deviation of a scan's noise in its units, with what limits it; 0 where nothing tells it.
+
+    Slices are looked at one by one, and some of very many tell it as well as all.
+    """
     try:
-        found = estimate_noise(to_batch(volume.data))
+        found = estimate_noise(to_batch(volume.data[..., :: max(1, volume.shape[2] // NOISE_SLICES)]))
     except InputError as error:
         return 0.0, [f"no noise was added for the intervals: {error}"]
     return float(found.std[0]), []

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
+from dynamicdps.evaluation.tissue_intervals import prediction_intervals
 from dynamicdps.output_names import SEGMENTATION, SEGMENTATION_TABLE
 from dynamicdps.report.trace import write_rows
 from dynamicdps.segmentation import ClassChances, Midplane
 from dynamicdps.segmentation.classes import Structure, structures
-from dynamicdps.segmentation.reliability import is_reliable
+from dynamicdps.segmentation.reliability import VolumeErrors, is_reliable
 from dynamicdps.volumes import Volume
 
 MISSING = "n/a"
@@ -55,6 +56,32 @@ def structure_volumes(
     sure = chances.confidences(plane)
     volumes = chances.volumes(plane).items()
     return tuple(StructureVolume(s, float(slices.sum()), intervals.get(s), sure[s], dice.get(s.name, math.nan)) for s, slices in volumes)
+
+
+def volume_intervals(
+    volumes: Mapping[Structure, float], drawn: Sequence[Mapping[Structure, float]], errors: VolumeErrors, coverage: float
+) -> dict[Structure, tuple[float, float]]:
+    """Where true volumes lie with the coverage, from what chance does to one scan and from the errors that its model had in other heads.
+
+    Both are taken as independent: the half width is the root of the sum of the squares of that of the draws, as
+    `dynamicdps.evaluation.tissue_intervals.prediction_intervals` tells it, and of the model's root mean square error times the volume and
+    Student's t for as many heads.
+
+    Args:
+        volumes: of the scan, mm3, that the intervals are around.
+        drawn: volumes of draws, mm3; without any there are no intervals.
+        errors: of the model at such a resolution.
+        coverage: of the intervals, between 0 and 1.
+    """
+    from scipy.special import stdtrit
+
+    factor = float(stdtrit(errors.heads, (1 + coverage) / 2))
+    found = {}
+    for structure, (_, high) in prediction_intervals(drawn, coverage, 0.0, volumes).items():
+        mm3 = volumes[structure]
+        half = math.hypot(high - mm3, factor * errors.relative.get(structure.name, 0.0) * mm3)
+        found[structure] = (max(0.0, mm3 - half), mm3 + half)
+    return found
 
 
 def write_volumes(path: Path, measured: Sequence[StructureVolume]) -> None:

@@ -53,7 +53,7 @@ class BrainNetwork:
     def __init__(self, network: torch.nn.Module) -> None:
         self.network = network
 
-    def chances(self, volume: Volume, views: tuple[View, ...] = (View(), View(mirrored=True))) -> ClassChances:
+    def chances(self, volume: Volume, views: tuple[View, ...] = (View(), View(mirrored=True)), scale: float | None = None) -> ClassChances:
         """The chance of each class on voxels of 2 mm along the world's axes: the mean over views.
 
         The default, the head and its mirror image, gives a mirrored head the mirrored chances.
@@ -61,23 +61,26 @@ class BrainNetwork:
         Args:
             volume: a head, in any position.
             views: of one shift.
+            scale: intensity that is 1 for the network; by default the volume tells it.
 
         Raises:
             InputError: the scan is empty.
         """
         coarse = on_working_grid(volume, views[0].shift_mm)
         data = coarse.data.clip(0)
+        if scale is not None:
+            return ClassChances(self._mean(data, scale, views), coarse.affine, scale=scale)
         bright = data[data > 0.02 * np.percentile(data, 99.5)]
         if not bright.size:
             raise InputError("the scan is empty; expected a magnitude image of a head; check the file")
         top = float(np.percentile(bright, 99))
-        chances = ClassChances(self._mean(data, top, views), coarse.affine)
+        chances = ClassChances(self._mean(data, top, views), coarse.affine, scale=top)
         if not chances.inside.any():
             return chances
         brightest = float(np.percentile(data[chances.inside], 95))
         if 0 < brightest < DIM * top:
             # A scalp beside the coil, or fat, is so bright that the brain is darker than any that the network has seen.
-            return ClassChances(self._mean(data, brightest / BRIGHT, views), coarse.affine)
+            return ClassChances(self._mean(data, brightest / BRIGHT, views), coarse.affine, scale=brightest / BRIGHT)
         return chances
 
     def _mean(self, data: NDArray[np.float32], scale: float, views: tuple[View, ...]) -> NDArray[np.float32]:

@@ -1,6 +1,5 @@
 """What a network says of a head: the chance of each class, and the brain, its structures and their volumes that follow."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -38,12 +37,14 @@ class ClassChances:
         affine: voxel indices to RAS mm.
         brain: where it is, ``(x, y, z)``; by default chances say so.
         counted: where chances count, ``(x, y, z)``; by default around the brain.
+        scale: intensity that was 1 for the network; `None` where none was asked.
     """
 
     values: NDArray[np.float32]
     affine: NDArray[np.float64]
     brain: Mask | None = None
     counted: Mask | None = None
+    scale: float | None = None
 
     @cached_property
     def inside(self) -> Mask:
@@ -141,7 +142,14 @@ class ClassChances:
             plane: as in `labels_on`.
         """
         voxel = float(np.prod(_spacing(self.affine)))
-        return {s: (share * chance).sum((0, 1), dtype=np.float64) * voxel for s, chance, share in self._parts(plane)}
+        right = self._right(plane)
+        both, of_right = np.zeros((2, len(CLASSES), self.values.shape[-1]))
+        for index in range(1, len(CLASSES)):
+            chance = self.values[index] * self.support
+            both[index] = chance.sum((0, 1), dtype=np.float64) * voxel
+            of_right[index] = (chance * right).sum((0, 1), dtype=np.float64) * voxel
+        by_side = {"": both, "left": both - of_right, "right": of_right}
+        return {s: by_side[s.side][list(s.classes)].sum(0) for s in (*structures(sided=plane is not None), *tissues())}
 
     def confidences(self, plane: Midplane | None) -> dict[Structure, float]:
         """Mean chance of each structure and tissue where it is the likeliest, 0 to 1; NaN where it is nowhere.
@@ -149,28 +157,25 @@ class ClassChances:
         Args:
             plane: as in `labels_on`.
         """
-        likeliest = self.values.argmax(0)
+        values = self.values[:, self.support]
+        likeliest, right = values.argmax(0), self._right(plane)[self.support]
+        by_side = {"": np.ones_like(right), "left": 1 - right, "right": right}
         found = {}
-        for structure, chance, share in self._parts(plane):
-            there = np.isin(likeliest, structure.classes) & (share * chance > 0)
-            weight = float(np.broadcast_to(share, there.shape)[there].sum())
-            found[structure] = float((share * chance)[there].sum()) / weight if weight > 0 else float("nan")
+        for structure in (*structures(sided=plane is not None), *tissues()):
+            chance = values[list(structure.classes)].sum(0)
+            weight = by_side[structure.side] * np.isin(likeliest, structure.classes)
+            found[structure] = float(weight @ chance) / float(weight.sum()) if weight.any() else float("nan")
         return found
 
-    def _parts(self, plane: Midplane | None) -> Iterator[tuple[Structure, NDArray[np.float32], NDArray[np.float32]]]:
-        """Each structure and tissue with its chances where they count, and the share of each voxel on its side."""
-        support = self.support
-        whole = np.ones((1, 1, 1), np.float32)
+    def _right(self, plane: Midplane | None) -> NDArray[np.float32]:
+        """The share of each voxel that lies on the right, ``(x, y, z)``; 0 without a plane."""
         if plane is None:
-            left = right = whole
-        else:
-            index = np.stack(np.meshgrid(*(np.arange(n) for n in self.values.shape[1:]), indexing="ij"), -1)
-            distance = plane.distance(apply_affine(self.affine, index)) / _spacing(self.affine)[0]
-            right = np.clip(0.5 + distance, 0, 1).astype(np.float32)
-            left = np.clip(0.5 - distance, 0, 1).astype(np.float32)
-        for structure in (*structures(sided=plane is not None), *tissues()):
-            share = {"left": left, "right": right}.get(structure.side, whole)
-            yield structure, self.values[list(structure.classes)].sum(0) * support, share
+            return np.zeros(self.values.shape[1:], np.float32)
+        x, y, z = (np.arange(n, dtype=np.float32) for n in self.values.shape[1:])
+        along = (self.affine[:3, :3].T @ plane.normal).astype(np.float32)
+        first = np.float32(plane.distance(self.affine[:3, 3]))
+        distance = along[0] * x[:, None, None] + along[1] * y[:, None] + (along[2] * z + first)
+        return np.asarray(np.clip(0.5 + distance / np.float32(_spacing(self.affine)[0]), 0, 1))
 
 
 def _spacing(affine: NDArray[np.float64]) -> tuple[float, float, float]:
