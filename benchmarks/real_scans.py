@@ -145,7 +145,7 @@ def enhance_kspace(raw: RawScan, head: BrainScan, mask: Path, samples: int) -> t
     opened = KSpaceScan(raw, own, noise)
     measured = measure_kspace(raw, float(noise.std[0]), weights=own.weights, box=opened.box, generator=torch.Generator().manual_seed(0))
     print(f"  noise {measured.noise_std:.4g}, not explained by a real image {measured.unexplained:.2f} times the noise", flush=True)
-    fitted = fit_scan(own, None, "unet-range", FITTED, {}, noise)
+    fitted = fit_scan(own, None, SCANS["T1w"][2], FITTED, {}, noise)
     print(f"  {fitted.fit.operator}", flush=True)
     operator = replace(fitted.fit.scan_operator, kspace=measured)
     denoiser = load_prior("brain", "cpu", torch.bfloat16)
