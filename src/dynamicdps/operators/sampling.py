@@ -107,7 +107,7 @@ def along_band(u: Tensor, matrix: Tensor, axis: int) -> Tensor:
     """`along` for a matrix ``(out, in)`` whose rows have few values next to each other: blocks of rows times what they look at."""
     moved = u.movedim(axis, -2)
     parts = []
-    for rows in matrix.split(BAND_ROWS):
+    for rows in torch.split(matrix, BAND_ROWS):
         seen = (rows != 0).any(0).nonzero()[:, 0]
         first, last = (int(seen[0]), int(seen[-1]) + 1) if len(seen) else (0, 1)
         parts.append(_matmul(rows[:, first:last], moved[..., first:last, :]))
