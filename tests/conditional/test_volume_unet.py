@@ -267,6 +267,15 @@ def test_resumed_training_is_the_uninterrupted_one(scans: list[Path], tmp_path: 
     assert isinstance(model, ConditionalVolumeUNet)
 
 
+def test_the_network_computes_in_the_precision_that_is_asked_for(tmp_path: Path, scans: list[Path]) -> None:
+    path = train(scans, tmp_path, 1)
+    x, voxel = torch.rand(1, 1, 16, 16, 16), torch.tensor([[5.0, 1.5, 1.5]])
+    exact, rounded = (load_conditional(path, precision=each)(x, voxel) for each in (torch.float32, torch.bfloat16))  # type: ignore[operator]
+    assert rounded.dtype == torch.float32
+    assert not torch.equal(rounded, exact)
+    torch.testing.assert_close(rounded, exact, rtol=0, atol=0.01)
+
+
 class Unchanged(nn.Module):
     """A network that corrects nothing, and remembers the voxels that it was told."""
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from dynamicdps.operators import AffineResample, BiasField, Composition, LinearOperator, LowField, Operator, Scanner, SwapSliceAxis
 from dynamicdps.operators.posed_voxels import MOST_DEGREES, posed
+from dynamicdps.operators.sampling import along, along_band
 from dynamicdps.volumes.grids import Grid
 
 IMAGE, OWN = (26, 30, 28), (22, 24, 20)
@@ -83,6 +84,15 @@ def test_the_adjoint_is_the_transpose(across: int, moves: bool) -> None:
     y = linear(x)
     w = torch.randn_like(y)
     torch.testing.assert_close((y * w).sum(), (x * linear.adjoint(w, x.shape)).sum())
+
+
+@pytest.mark.parametrize("axis", [-1, -2, -3])
+def test_a_band_matrix_is_applied_block_by_block(axis: int) -> None:
+    u = torch.randn(2, 1, 70, 60, 50, dtype=torch.float64)
+    size = u.shape[axis]
+    matrix = torch.randn(size, size, dtype=torch.float64).triu(-4).tril(7)
+    matrix[30:60] = 0
+    torch.testing.assert_close(along_band(u, matrix, axis), along(u, matrix, axis))
 
 
 def test_a_constant_stays_where_the_image_is() -> None:

@@ -15,6 +15,7 @@ from dynamicdps.operators import ScanOperator
 from dynamicdps.output_names import MEASUREMENT, RESIDUAL, numbered
 from dynamicdps.pipeline.plan import Plan
 from dynamicdps.pipeline.poses import ScanToAlign, find_poses
+from dynamicdps.solvers import StartLevelRule
 from dynamicdps.volumes import Volume
 from dynamicdps.volumes.grids import Grid, native_grid, prior_grid, sample
 from tests.pipeline.head_scans import movement, one_head, scan_from, scanner_of
@@ -176,6 +177,17 @@ def test_the_order_of_scans_does_not_matter(stacks: list[Path], settings: dict[s
     np.testing.assert_array_equal(first.image.data, other.image.data)
     np.testing.assert_array_equal(first.measurement.data, other.others[-1].measurement.data)
     np.testing.assert_array_equal(first.residual.data, other.others[-1].residual.data)
+
+
+def test_the_mean_of_several_images_starts_lower_than_one(stacks: list[Path], settings: dict[str, Any]) -> None:
+    """By the root of their number; an image that is given is one."""
+    known = settings | {"solver": "dynamicdps", "samples": 2, "steps": 1}
+    three = dd.enhance(stacks, **known)
+    given = dd.enhance(stacks, initial=three.result.initial, **known)
+    (lowered, calibrated) = (each.start_rule for each in (three, given))
+    assert isinstance(lowered, StartLevelRule)
+    assert isinstance(calibrated, StartLevelRule)
+    np.testing.assert_allclose(lowered.sigma, np.array(calibrated.sigma) / 3**0.5, rtol=0.05)
 
 
 def test_a_copy_counts_once(stacks: list[Path], settings: dict[str, Any], tmp_path: Path) -> None:

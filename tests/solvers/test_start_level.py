@@ -99,6 +99,15 @@ def test_a_higher_quantile_starts_higher() -> None:
         StartLevelRule((0.01,), (0.02,))(residual, 1e-9, 0.5)
 
 
+def test_better_initial_images_start_lower_by_the_same_share_at_every_misfit_and_quantile() -> None:
+    rule, residual = calibrated(), flat_residual(torch.tensor([0.001, 0.03, 1.0]))
+    lowered = rule.lowered(0.5, "two of them")
+    for quantile in (None, 0.1, 0.5):
+        torch.testing.assert_close(lowered(residual, 1e-9, quantile), 0.5 * rule(residual, 1e-9, quantile))
+    torch.testing.assert_close(lowered.initial_weight(residual, 1e-9), rule.initial_weight(residual, 1e-9))
+    assert "two of them" in lowered.source
+
+
 def test_quantiles_are_those_of_the_images_own_best_levels() -> None:
     levels = [0.01, 0.1, 1.0]
     best = np.array([0] * 25 + [1] * 50 + [2] * 25)

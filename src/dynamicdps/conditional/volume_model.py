@@ -31,13 +31,14 @@ class ConditionalVolumeUNet(nn.Module):
 
     Args:
         network: what learns the correction.
+        precision: type in which the network computes; what it corrects is always float32.
     """
 
     keeps_contrast = True
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, precision: torch.dtype = torch.float32) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.precision = network, precision
 
     def forward(self, interpolated: Tensor, voxel: Tensor) -> Tensor:
         """What an ideal scanner would show of the brain, in the contrast of the scan.
@@ -49,7 +50,8 @@ class ConditionalVolumeUNet(nn.Module):
         Returns:
             The same shape and scale.
         """
-        correction: Tensor = self.network((interpolated - CENTRE) / SPREAD, voxel.log2())
+        with torch.autocast(interpolated.device.type, dtype=self.precision, enabled=self.precision != torch.float32):
+            correction: Tensor = self.network((interpolated - CENTRE) / SPREAD, voxel.log2())
         return interpolated + SPREAD * correction.float()
 
     @torch.no_grad()
@@ -139,7 +141,7 @@ def _edges_along(scan: Volume, grid: Grid) -> Tensor:
     return torch.tensor(lengths[nearest][::-1].copy(), dtype=torch.float32)
 
 
-def volume_unet_of(model: ModelFile, device: str = "cpu") -> ConditionalVolumeUNet:
+def volume_unet_of(model: ModelFile, device: str = "cpu", precision: torch.dtype = torch.float32) -> ConditionalVolumeUNet:
     """The conditional model of volumes that a model file holds, ready for inference."""
     network = model.build(lambda values: VolumeUNet(VolumeConfig.from_json(values)))
-    return ConditionalVolumeUNet(network).to(device).eval()
+    return ConditionalVolumeUNet(network, precision).to(device).eval()

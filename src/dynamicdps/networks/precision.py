@@ -3,6 +3,11 @@
 import torch
 
 
+def type_named(precision: str) -> torch.dtype:
+    """The type that an option of the command line names: ``"bfloat16"``, or float32."""
+    return torch.bfloat16 if precision == "bfloat16" else torch.float32
+
+
 def has_bfloat16(device: str = "cpu") -> bool:
     """Whether a device has units for bfloat16 (a CPU: AMX or AVX-512 BF16); where it has none, bfloat16 costs several times float32."""
     if torch.device(device).type == "cuda":

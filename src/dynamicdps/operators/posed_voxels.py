@@ -16,7 +16,7 @@ from dynamicdps.operators.low_field import LowField
 from dynamicdps.operators.operator import Composition, LinearOperator, Operator, Scanner, Size
 from dynamicdps.operators.parameters import check_images
 from dynamicdps.operators.resample import AffineResample
-from dynamicdps.operators.sampling import along, constant_matrix
+from dynamicdps.operators.sampling import along_band, constant_matrix
 from dynamicdps.operators.swap_slice_axis import SwapSliceAxis
 from dynamicdps.volumes.grids import Grid
 
@@ -27,6 +27,8 @@ INTERPOLATED = 1 / 6
 SQUARE_OF_WIDTH = {"box": 12.0, "gaussian": 8 * math.log(2), "sinc": 8 * math.log(2)}
 # A variance in voxels that is no blur.
 NEGLIGIBLE = 0.02
+# Weights below this share of the largest one are left out.
+TAIL = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,13 +71,13 @@ class PosedVoxels(LinearOperator):
     def blurred(self, x: Tensor) -> Tensor:
         """Images as thick voxels show them, before any is read."""
         for axis, matrix in self._blurs(x.shape, x):
-            x = along(x, matrix, axis)
+            x = along_band(x, matrix, axis)
         return x
 
     def adjoint(self, w: Tensor, shape: Sequence[int]) -> Tensor:
         x = self._points(shape, w).scatter(w.flatten(2)).view(tuple(shape))
         for axis, matrix in self._blurs(shape, w):
-            x = along(x, matrix.transpose(-1, -2), axis)
+            x = along_band(x, matrix.mT, axis)
         return x
 
     def select(self, index: Tensor) -> "PosedVoxels":
@@ -141,12 +143,17 @@ class PosedVoxels(LinearOperator):
                 width, blur = scanner.in_plane_factor * plane, float(scanner.blur) * plane
                 variance = blur**2 + max(width**2 - 1, 0.0) / 12 - INTERPOLATED
                 if variance > NEGLIGIBLE:
-                    found.append((-1 - image_axis, constant_matrix(size, 1.0, math.sqrt(variance), "box", 1.0).to(like)))
+                    found.append((-1 - image_axis, _band(constant_matrix(size, 1.0, math.sqrt(variance), "box", 1.0)).to(like)))
             elif scanner.slice_thickness is not None:
                 width = scanner.slice_thickness / scanner.image_spacing * through
                 width = math.sqrt(max(width**2 - INTERPOLATED * SQUARE_OF_WIDTH[scanner.slice_profile], 1.0))
-                found.append((-1 - image_axis, constant_matrix(size, 1.0, 0.0, scanner.slice_profile, width).to(like)))
+                found.append((-1 - image_axis, _band(constant_matrix(size, 1.0, 0.0, scanner.slice_profile, width)).to(like)))
         return found
+
+
+def _band(matrix: Tensor) -> Tensor:
+    """The ``(1, out, in)`` matrix as ``(out, in)`` without the far tails of its profiles."""
+    return torch.where(matrix[0].abs() > TAIL * matrix.abs().max(), matrix[0], torch.zeros_like(matrix[0]))
 
 
 def posed(

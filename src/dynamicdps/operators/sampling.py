@@ -16,6 +16,8 @@ PROFILES = ("gaussian", "box", "sinc")
 # Zero crossings of the sinc profile that its Hann window keeps on each side, and the argument at which it falls to half.
 LOBES = 3.0
 HALF_SINC = 0.5684601477
+# Rows that a band matrix is multiplied by at once.
+BAND_ROWS = 24
 
 
 def measured_size(size: int, factor: float) -> int:
@@ -99,6 +101,17 @@ def along(u: Tensor, matrix: Tensor, axis: int) -> Tensor:
     if matrix.ndim == 3:
         matrix = matrix.view(matrix.shape[0], *[1] * (moved.ndim - 3), *matrix.shape[1:])
     return _matmul(matrix, moved).movedim(-2, axis)
+
+
+def along_band(u: Tensor, matrix: Tensor, axis: int) -> Tensor:
+    """`along` for a matrix ``(out, in)`` whose rows have few values next to each other: blocks of rows times what they look at."""
+    moved = u.movedim(axis, -2)
+    parts = []
+    for rows in torch.split(matrix, BAND_ROWS):
+        seen = (rows != 0).any(0).nonzero()[:, 0]
+        first, last = (int(seen[0]), int(seen[-1]) + 1) if len(seen) else (0, 1)
+        parts.append(_matmul(rows[:, first:last], moved[..., first:last, :]))
+    return torch.cat(parts, -2).movedim(-2, axis)
 
 
 def _matmul(a: Tensor, b: Tensor) -> Tensor:

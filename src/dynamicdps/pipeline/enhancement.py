@@ -5,8 +5,6 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from dynamicdps.calibration.fit import FITTED, OperatorFit
 from dynamicdps.calibration.shading import without_shading
 from dynamicdps.conditional import CONDITIONAL_KINDS, load_conditional
@@ -16,6 +14,7 @@ from dynamicdps.evaluation.misfit_causes import misfit_reasons
 from dynamicdps.evaluation.slice_doubts import slice_doubts
 from dynamicdps.extension import load_extension
 from dynamicdps.models.model_file import ModelFile, read_model
+from dynamicdps.networks.precision import type_named
 from dynamicdps.operators import ScanOperator
 from dynamicdps.operators.scan_operator import require_noise
 from dynamicdps.pipeline.brain_volumes import brain_on, keeping_samples, measure_volumes, without_samples
@@ -99,6 +98,8 @@ def enhance(
     measurement, scanner, prior, contrast, steps = case.measurement, case.scanner, case.prior, case.contrast, case.steps
     head, warnings = measurement.head, case.warnings
     config = within_memory(options, config, head.brain, scanner, prior, models["prior"].card)
+    if isinstance(measurement, ScansOfHead):
+        config = measurement.settings(config, prior)
     result = measurement.solve(
         options.solver,
         scanner,
@@ -297,13 +298,13 @@ def _several_scans(given: Sequence[Path | Volume], scanners: Sequence[ScanOperat
             stages.tell("initial", done, len(opened) + 1)
             if scanner is None:
                 known = header_values(head.acquisition)
-                fitted = fit_scan(head, None, options.conditional, FITTED, known, None, options.shading, own.name)
+                fitted = fit_scan(head, None, options.conditional, FITTED, known, None, options.shading, own.name, options.precision)
                 steps.append(fitted.shading.step())
                 warnings += [*steps[-1].warnings, *fitted.fit.warnings]
                 scans.append(OneScan(name_of(each), head, fitted.fit.scan_operator, fitted.initial, fitted.fit, contrast=own.name))
             else:
                 known_scale = replace(scanner, intensity_scale=measurement_scale(head.brain, scanner).scale)
-                image = find_initial(head, scanner, None, options.conditional)
+                image = find_initial(head, scanner, None, options.conditional, options.precision)
                 scans.append(OneScan(name_of(each), head, known_scale, image, None, contrast=own.name))
         kept, repeated = without_repeats(scans)
         if len(kept) == 1:
@@ -324,7 +325,7 @@ def _several_scans(given: Sequence[Path | Volume], scanners: Sequence[ScanOperat
 
 def open_prior(name: str, device: str, precision: str, contrast: str | None = None) -> Prior:
     """The prior that is asked for, told a contrast, computing in the precision that is asked for."""
-    return load_prior(name, device, torch.bfloat16 if precision == "bfloat16" else torch.float32, contrast)
+    return load_prior(name, device, type_named(precision), contrast)
 
 
 def prior_warnings(prior: Prior) -> list[str]:
@@ -369,12 +370,13 @@ def contrast_for(asked: str, scan: Path | Volume, head: BrainScan, models: Mappi
     return contrast
 
 
-def find_initial(head: BrainScan, operator: ScanOperator, start: Volume | None, conditional: str) -> Initial:
+def find_initial(head: BrainScan, operator: ScanOperator, start: Volume | None, conditional: str, precision: str = "float32") -> Initial:
     """The volume that is given, or the conditional model's image of the scan without shading, which no model knows."""
     if start is not None:
         return initial_from_volume(head.brain, operator, start, name_of(start))
     even = without_shading(head.around, operator.operator)
-    return initial_from_model(even, operator, load_conditional(conditional), conditional, head.soft_mask)
+    model = load_conditional(conditional, precision=type_named(precision))
+    return initial_from_model(even, operator, model, conditional, head.soft_mask)
 
 
 def within_memory(options: EnhanceOptions, config: Any, scan: Volume, operator: ScanOperator, prior: Prior, card: dict[str, Any]) -> Any:

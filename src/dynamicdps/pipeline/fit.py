@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from dynamicdps.calibration.fit import OperatorFit, fit_operator
 from dynamicdps.calibration.shading import Shading, find_shading
 from dynamicdps.conditional import load_conditional
+from dynamicdps.networks.precision import type_named
 from dynamicdps.pipeline.inputs import name_of
 from dynamicdps.solvers.initial import Initial, initial_from_model, initial_from_volume
 from dynamicdps.volumes import BrainScan, IntensityScale, Volume
@@ -42,6 +43,7 @@ def fit_scan(
     noise: NoiseEstimate | None = None,
     shading: str = "off",
     contrast: str = "T1w",
+    precision: str = "float32",
 ) -> FittedScan:
     """Find a scan's operator as a user would who has nothing else.
 
@@ -60,6 +62,7 @@ def fit_scan(
         noise: of the scan, where it was measured elsewhere.
         shading: one of `dynamicdps.calibration.shading.CHOICES`.
         contrast: of the scan, one of `dynamicdps.volumes.contrast.CONTRASTS`.
+        precision: type in which the conditional model computes, by name.
 
     Raises:
         InputError: as `fit_operator` and `find_shading`.
@@ -78,7 +81,7 @@ def fit_scan(
     if initial is not None:
         image, says_contrast = initial_from_volume(even, first.scan_operator, initial, name_of(initial)), True
     else:
-        model = load_conditional(conditional)
+        model = load_conditional(conditional, precision=type_named(precision))
         image = initial_from_model(found.flat(head.around), first.scan_operator, model, conditional, head.soft_mask)
         says_contrast = not model.keeps_contrast
     sharp = image.volume if says_contrast else None

@@ -21,9 +21,9 @@ from dynamicdps.pipeline.other_contrast import OtherContrast, explain
 from dynamicdps.pipeline.poses import SAME_HEAD, Pose, ScanToAlign, find_poses, image_grid, moved
 from dynamicdps.pipeline.ranges import Ranges, misfit_range
 from dynamicdps.pipeline.scan_contrast import KNOWN
-from dynamicdps.priors import Denoiser
+from dynamicdps.priors import Denoiser, Prior
 from dynamicdps.report.trace import Rows, start_rows
-from dynamicdps.solvers import Result, solve
+from dynamicdps.solvers import DynamicDPSConfig, Result, StartLevelRule, solve, start_rule_of
 from dynamicdps.solvers.ablation import DataStepConfig
 from dynamicdps.solvers.initial import Initial, initial_from_volume
 from dynamicdps.solvers.solve import on_grid
@@ -203,8 +203,10 @@ class ScansOfHead:
     def __post_init__(self) -> None:
         self.head = _together(self._leading)
         grid = native_grid(self.head.brain)
+        images = [replace(s.initial.volume, data=s.initial.volume.data / np.float32(s.scale)) for s in self._leading]
+        self._mean = mean_of(images, grid, order=3)
         self._pairs = [(each.head.brain, each.operator_on(grid)) for each in self.scans]
-        self._pairs = self._of_one_scale(grid)
+        self._pairs = self._of_one_scale()
         self._explained: dict[int, OtherContrast] = {}
 
     def _leads(self, scan: OneScan) -> bool:
@@ -226,13 +228,11 @@ class ScansOfHead:
         Raises:
             InputError: the one that is given lies outside of the scans.
         """
-        grid = native_grid(self.head.brain)
         scale = float(self._pairs[0][1].intensity_scale or 1.0)
-        images = [replace(each.initial.volume, data=each.initial.volume.data * np.float32(scale / each.scale)) for each in self._leading]
-        mean = mean_of(images, grid, order=3)
+        mean = self._mean.with_data(self._mean.data * np.float32(scale))
         if self.start is None:
-            source = self.scans[0].initial.source
-            return Initial(mean, f"mean of {len(images)} images, each by {source}" if len(images) > 1 else source), []
+            source, count = self.scans[0].initial.source, len(self._leading)
+            return Initial(mean, f"mean of {count} images, each by {source}" if count > 1 else source), []
         # In the units of the scan that is named first, or in those of one in the image's contrast.
         first = self.scans[self.given[0]]
         brain, own = self._pairs[self.given[0] if self._leads(first) else 0]
@@ -250,6 +250,22 @@ class ScansOfHead:
 
     def prepare(self, seed: int) -> None:
         del seed
+
+    def settings(self, config: Any, prior: Prior) -> Any:
+        """How a solver is run for an image that starts as the mean of several: DynamicDPS from a lower level.
+
+        The error of n images falls by the root of n in their mean, and start levels are calibrated on the images of single scans.
+        """
+        if not isinstance(config, DynamicDPSConfig):
+            return config
+        rule = config.start_rule or start_rule_of(prior, self.head.brain.shape[2])
+        if config.start_sigma is not None or self.start is not None or not isinstance(rule, StartLevelRule):
+            return config
+        grid, inside = native_grid(self.head.brain), self._mean.data > 0
+        count = float(np.sum([covered(each.initial.volume, grid)[inside].mean() for each in self._leading])) if inside.any() else 1.0
+        if count <= 1:
+            return config
+        return replace(config, start_rule=rule.lowered(count**-0.5, f"the initial image is the mean of {count:.1f}"))
 
     @property
     def shown(self) -> Volume:
@@ -359,18 +375,16 @@ class ScansOfHead:
         inside = self.scans[k].counted
         return float((from_slices(self._explained[k].weights[None, None])[inside] ** 2 < 0.5).mean())
 
-    def _of_one_scale(self, grid: Grid) -> list[tuple[Volume, ScanOperator]]:
+    def _of_one_scale(self) -> list[tuple[Volume, ScanOperator]]:
         """The pairs with intensity scales that agree about the mean image; their geometric mean stays."""
         scales = [float(own.intensity_scale or 1.0) for _, own in self._pairs]
-        images = [replace(s.initial.volume, data=s.initial.volume.data / np.float32(s.scale)) for s in self._leading]
-        mean = mean_of(images, grid)
         gains = []
         for scan, (brain, own), scale in zip(self.scans, self._pairs, scales, strict=True):
             if not self._leads(scan):
                 # Its curve has the scale.
                 gains.append(1.0)
                 continue
-            foretold = from_slices(own.operator(_as_tensor(mean)))
+            foretold = from_slices(own.operator(_as_tensor(self._mean)))
             inside = (foretold > 0) & (brain.data > 0 if own.weights is None else own.weights > 0)
             seen = brain.data / scale
             gains.append(float((foretold * seen)[inside].sum() / (foretold**2)[inside].sum()) if inside.any() else 1.0)

@@ -1,7 +1,7 @@
 """The start level: how much of the initial image to wash away, from how badly it explains the measurement."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -101,6 +101,11 @@ class StartLevelRule:
         share = 1 - self._interpolated(np.array(self.share or [1.0] * len(self.misfit)), residual, noise_std)
         certain = self._interpolated(np.log(self.sigma), residual, noise_std).exp() >= NOISE_FLOOR * noise_std
         return share * certain
+
+    def lowered(self, share: float, why: str) -> "StartLevelRule":
+        """The rule for initial images whose errors are a share, 0 to 1, of those that it was calibrated on; `why` goes into its source."""
+        rows = tuple(tuple(share * level for level in row) for row in (self.sigma, *self.quantile_sigma))
+        return replace(self, sigma=rows[0], quantile_sigma=rows[1:], source=f"{self.source}; levels times {share:.3f}: {why}")
 
     def _interpolated(self, values: NDArray[np.float64], residual: Tensor, noise_std: float) -> Tensor:
         excess = on_cpu(excess_misfit(residual, noise_std)).clamp_min(1e-12).log().numpy()
