@@ -244,12 +244,14 @@ def _one_scan(given: Path | Volume, scanner: ScanOperator | None, start: Volume 
             known = header_values(head.acquisition)
             # A start in another contrast says nothing of the scan's.
             own = start if options.to is None else None
-            fitted = fit_scan(head, own, options.conditional, FITTED, known, measurement.noise, options.shading, contrast.name)
+            fitted = fit_scan(
+                head, own, options.conditional, FITTED, known, measurement.noise, options.shading, contrast.name, options.precision
+            )
             scanner, found = fitted.fit.scan_operator, fitted.initial
             steps.append(fitted.shading.step())
             warnings += [*steps[-1].warnings, *fitted.fit.warnings]
         else:
-            found = find_initial(head, scanner, start, options.conditional)
+            found = find_initial(head, scanner, start, options.conditional, options.precision)
         if options.to is not None:
             scale = measurement_scale(head.brain, scanner).scale
             given_start = None if start is None else initial_from_volume(head.brain, scanner, start, name_of(start))
@@ -370,7 +372,7 @@ def contrast_for(asked: str, scan: Path | Volume, head: BrainScan, models: Mappi
     return contrast
 
 
-def find_initial(head: BrainScan, operator: ScanOperator, start: Volume | None, conditional: str, precision: str = "float32") -> Initial:
+def find_initial(head: BrainScan, operator: ScanOperator, start: Volume | None, conditional: str, precision: str) -> Initial:
     """The volume that is given, or the conditional model's image of the scan without shading, which no model knows."""
     if start is not None:
         return initial_from_volume(head.brain, operator, start, name_of(start))
