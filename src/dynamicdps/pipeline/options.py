@@ -105,7 +105,7 @@ class StudyOptions(FitOptions, ScannerOptions):
     settings: tuple[str, ...] = ()
     """More settings of the solver, as NAME=VALUE: see docs/solvers.md."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Type in which the prior computes, and of several scans the conditional model; bfloat16 is about twice as fast on CPUs for it."""
+    """Type in which the prior and the conditional model compute; bfloat16 is about twice as fast on CPUs for it."""
     seed: int = 0
     """Seed of all randomness."""
 
