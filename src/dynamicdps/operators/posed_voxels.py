@@ -28,7 +28,7 @@ SQUARE_OF_WIDTH = {"box": 12.0, "gaussian": 8 * math.log(2), "sinc": 8 * math.lo
 # A variance in voxels that is no blur.
 NEGLIGIBLE = 0.02
 # Weights below this share of the largest one are left out.
-TAIL = 1e-6
+TAIL = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
