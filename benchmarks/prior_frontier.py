@@ -5,8 +5,8 @@
 Every network of `NETWORKS` is trained on the same scans (skull-stripped, 1 mm, slabs or whole heads) for the same CPU time, by Muon with
 the rate falling to 0 over the last third, one thread. Its error is the root mean square over inner slices of the held-out scans, as the
 model card has it. A pass is timed over a volume of 30 slices of 176 x 144, the best of three, on one thread; `--only-speed` times all
-networks without training, for example with ATEN_CPU_CAPABILITY=avx2 and ONEDNN_MAX_CPU_ISA=AVX2 in the environment. What is trained is
-kept and not trained again. Printed as a table; written as `frontier.csv`. Short trainings favour small networks: they order networks of
+networks without training, for example with `--float32` and ATEN_CPU_CAPABILITY=avx2, ONEDNN_MAX_CPU_ISA=AVX2 in the environment. What
+is trained is kept and not trained again. Printed as a table; written as `frontier.csv`. Short trainings favour small networks: they order networks of
 about one size, and do not tell where each ends.
 """
 
@@ -62,11 +62,11 @@ def train_for(config: NeighbourConfig, seconds: float, files: Sequence[Path], he
     return train_prior(files, out, validation_files=held_out[:1], network_config=config, config=whole)
 
 
-def milliseconds_a_slice(config: NeighbourConfig) -> float:
+def milliseconds_a_slice(config: NeighbourConfig, precision: torch.dtype) -> float:
     """CPU time of a pass over a volume, for each slice."""
     torch.manual_seed(0)
     network = NeighbourUNet(config).eval().requires_grad_(False)
-    prior = NeighbourPrior(network, 0.3, 0.3, Domain(), torch.bfloat16 if has_bfloat16() else torch.float32)
+    prior = NeighbourPrior(network, 0.3, 0.3, Domain(), precision)
     volume, level = torch.rand(1, 1, SLICES, HEIGHT, WIDTH), torch.full((1,), 0.12)
     times = []
     with torch.inference_mode():
@@ -84,10 +84,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--only-speed", action="store_true")
+    parser.add_argument("--float32", action="store_true", help="time in float32 where the processor has bfloat16 too")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     arguments.out.mkdir(parents=True, exist_ok=True)
     volumes = [validation_volume(file) for file in arguments.held_out]
+    precision = torch.bfloat16 if has_bfloat16() and not arguments.float32 else torch.float32
     rows: list[dict[str, str | float]] = []
     for name, config in NETWORKS.items():
         folder = arguments.out / name.replace(":", "").replace(",", "").replace(" ", "-")
@@ -96,9 +98,9 @@ def main() -> None:
             train_for(config, 60 * arguments.minutes, arguments.scans, arguments.held_out, folder)
         row: dict[str, str | float] = {"network": name}
         row["weights (million)"] = round(sum(p.numel() for p in NeighbourUNet(config).parameters()) / 1e6, 2)
-        row["ms a slice"] = round(milliseconds_a_slice(config), 1)
+        row["ms a slice"] = round(milliseconds_a_slice(config, precision), 1)
         if model.exists():
-            prior = load_prior(model, "cpu", torch.bfloat16 if has_bfloat16() else torch.float32)
+            prior = load_prior(model, "cpu", precision)
             errors = denoising_errors(prior, volumes, LEVELS, inner=1)
             row["steps"] = int(read_model(model, "prior").card["steps"])
             row |= {f"error at {level:g}": round(error, 4) for level, error in errors.items()}
