@@ -6,8 +6,8 @@ Every network of `NETWORKS` is trained on the same scans (skull-stripped, 1 mm, 
 the rate falling to 0 over the last third, one thread. Its error is the root mean square over inner slices of the held-out scans, as the
 model card has it. A pass is timed over a volume of 30 slices of 176 x 144, the best of three, on one thread; `--only-speed` times all
 networks without training, for example with `--float32` and ATEN_CPU_CAPABILITY=avx2, ONEDNN_MAX_CPU_ISA=AVX2 in the environment. What
-is trained is kept and not trained again. Printed as a table; written as `frontier.csv`. Short trainings favour small networks: they order networks of
-about one size, and do not tell where each ends.
+is trained is kept and not trained again. Printed as a table; written as `frontier.csv`. Short trainings favour small networks: they order
+networks of about one size, and do not tell where each ends.
 """
 
 import argparse
