@@ -12,10 +12,12 @@ networks of about one size, and do not tell where each ends.
 
 import argparse
 import csv
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 
@@ -56,7 +58,8 @@ def train_for(config: NeighbourConfig, seconds: float, files: Sequence[Path], he
         ends.append(time.process_time())
 
     trial = replace(settings, steps=FIRST_STEPS + TIMED_STEPS, checkpoint_every=1000)
-    train_prior(files, out / "trial", validation_files=held_out[:1], network_config=config, config=trial, on_step=note)
+    with TemporaryDirectory() as folder:
+        train_prior(files, Path(folder), validation_files=held_out[:1], network_config=config, config=trial, on_step=note)
     steps = max(TIMED_STEPS, round(seconds / ((ends[-1] - ends[FIRST_STEPS - 1]) / TIMED_STEPS)))
     whole = replace(settings, steps=steps, cooldown=round(FALLING * steps), checkpoint_every=steps)
     return train_prior(files, out, validation_files=held_out[:1], network_config=config, config=whole)
@@ -95,6 +98,8 @@ def main() -> None:
         folder = arguments.out / name.replace(":", "").replace(",", "").replace(" ", "-")
         model = folder / "prior.safetensors"
         if not model.exists() and not arguments.only_speed:
+            # What an interrupted run left.
+            shutil.rmtree(folder, ignore_errors=True)
             train_for(config, 60 * arguments.minutes, arguments.scans, arguments.held_out, folder)
         row: dict[str, str | float] = {"network": name}
         row["weights (million)"] = round(sum(p.numel() for p in NeighbourUNet(config).parameters()) / 1e6, 2)

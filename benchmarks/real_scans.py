@@ -46,8 +46,9 @@ from dynamicdps.volumes.grids import Grid, native_grid
 from dynamicdps.volumes.scan import Scan
 
 Image = NDArray[np.float64]
-# The poor scan, the good one and the conditional model.
+# Standard deviation of the Gaussian that a measurement is smoothed with.
 SMOOTHED_MM = 1.0
+# The poor scan, the good one and the conditional model.
 SCANS = {"T1w": ("0.055T_GRE", "3T_T1w", "unet-scanners"), "T2w": ("0.055T_FSE", "3T_T2w", "unet-scanners")}
 
 

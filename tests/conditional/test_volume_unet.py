@@ -202,6 +202,32 @@ def test_lesions_are_spots_of_the_brain(seed: int) -> None:
     assert np.array_equal(nowhere, image)
 
 
+def test_a_lesion_is_in_the_scan_and_in_what_is_to_be_made_of_it() -> None:
+    """Of an even brain a nearly perfect scanner shows its lesions alone, and the ideal image holds the same."""
+    limits = ScannerRange(
+        thickness=(1.0, 1.0),
+        in_plane=(1.0, 1.0),
+        signal_to_noise=(1e4, 1e4),
+        shading=0,
+        gain=0,
+        outside=0,
+        lesions=1,
+        volumetric=0,
+        usual=0,
+    )
+    image, distance = np.full((56, 56, 56), 0.95, np.float32), np.zeros((56, 56, 56), np.float32)
+    inner = (slice(MARGIN, -MARGIN),) * 3
+    shown = 0
+    for seed in range(8):
+        scan, _, ideal = (
+            part[inner] if part.ndim == 3 else part for part in draw_scan(image, distance, np.random.default_rng(seed), limits)
+        )
+        if ideal.std() > 0.01:
+            shown += 1
+            assert np.corrcoef(scan.ravel(), ideal.ravel())[0, 1] > 0.95
+    assert shown >= 4
+
+
 def test_a_perfect_scanner_leaves_a_brain_nearly_as_it_is() -> None:
     limits = ScannerRange(
         thickness=(1.0, 1.0),

@@ -22,9 +22,10 @@ MARGIN = 12
 USUAL: dict[str, Any] = {"thickness": (4.0, 6.0), "in_plane": (1.2, 2.2), "volumetric": 0.0, "signal_to_noise": (9.0, 40.0)}
 # Where the brightest tissue lies, see `IntensityScale.robust`.
 WHITE = 0.95
-# Most lesions of a patch, their radii in mm (the logarithm is uniform), by how much of it their outline wavers, how long their edge is, and
-# the logarithms of their brightness over what was there: hyperintensities of T2w and FLAIR are brighter by 0.3 to 1, those of T1w darker.
-MOST_LESIONS, RADII, WAVERING, EDGE, LESION_CONTRAST = 6, (1.5, 8.0), 0.25, (0.4, 1.2), (-0.6, 0.8)
+# Most lesions of a patch, their radii in mm (the logarithm is uniform), by which share of it their outline wavers, the width of their edge
+# in mm, and the logarithms of their brightness over what was there: hyperintensities of T2w and FLAIR are brighter by 0.3 to 1, those of
+# T1w darker.
+MOST_LESIONS, LESION_RADII, WAVERING, LESION_EDGE, LESION_CONTRAST = 6, (1.5, 8.0), 0.25, (0.4, 1.2), (-0.6, 0.8)
 
 
 @dataclass(frozen=True)
@@ -206,12 +207,15 @@ def draw_lesions(image: Array, distance: Array, rng: np.random.Generator) -> Arr
         image: any contrast, ``(z, y, x)``.
         distance: from the brain in voxels, 0 inside; without any brain the image stays.
         rng: source of all randomness.
+
+    Returns:
+        The same shape; outside of the brain nothing changes.
     """
     inside = np.flatnonzero(distance.ravel() == 0)
     if len(inside) == 0:
         return image
     logarithm = np.zeros(image.shape, np.float32)
-    low, high = np.log(RADII)
+    low, high = np.log(LESION_RADII)
     for _ in range(rng.integers(1, MOST_LESIONS + 1)):
         centre = np.unravel_index(rng.choice(inside), image.shape)
         axes = math.exp(rng.uniform(low, high)) * np.exp(rng.normal(0, 0.25, 3))
@@ -228,7 +232,7 @@ def draw_lesions(image: Array, distance: Array, rng: np.random.Generator) -> Arr
         outline = 1 + WAVERING * smooth_field(away.shape, rng, 4)
         # How deep inside the outline, in voxels.
         deep = (outline - away) * axes.min()
-        share = np.clip(deep / rng.uniform(*EDGE) + 0.5, 0, 1)
+        share = np.clip(deep / rng.uniform(*LESION_EDGE) + 0.5, 0, 1)
         logarithm[box] += rng.uniform(*LESION_CONTRAST) * share
     changed = image * np.exp(logarithm.clip(*LESION_CONTRAST))
     return np.where(distance == 0, changed, image).astype(np.float32)

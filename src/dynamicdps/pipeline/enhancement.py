@@ -355,7 +355,7 @@ def models_for(options: EnhanceOptions, *, with_conditional: bool) -> dict[str, 
     models = {"prior": read_model(options.prior, "prior")}
     if with_conditional:
         models["conditional"] = read_model(options.conditional, CONDITIONAL_KINDS)
-        load_conditional(options.conditional)
+        load_conditional(options.conditional, precision=type_named(options.precision))
     return models
 
 
